@@ -1,0 +1,54 @@
+# Every task, the same on a laptop and in CI. `make` or `make help` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PHOTOS ?= photos
+TESTS ?= tests
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench evaluate clean
+
+help:  ## List the tasks
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.demo  ## Set up, fetch the weights, cut out real photos (PHOTOS=folder adds yours)
+	@$(BIN)/python -m pipelines.demo $(PHOTOS)
+
+test: $(VENV)/.dev  ## Run all tests (TESTS=tests/unit runs some)
+	$(BIN)/cutray models pull u2net u2netp
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: $(VENV)/.dev  ## Check format, style, types and import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev  ## Format the code and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev $(VENV)-rembg/.ready  ## Measure speed side by side with rembg; writes docs/benchmarks.md
+	$(BIN)/cutray bench --rembg-python $(VENV)-rembg/bin/python --output docs/benchmarks.md
+
+clean:  ## Remove the environments and what the tools left
+	rm -rf $(VENV) $(VENV)-rembg out dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml .ci/constraints.txt | $(BIN)/python
+	@echo "installing into $(VENV) ..."
+	@$(PIP) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml .ci/constraints.txt | $(BIN)/python
+	@echo "installing into $(VENV) ..."
+	@$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+$(VENV)-rembg/.ready:
+	$(PYTHON) -m venv $(VENV)-rembg
+	$(VENV)-rembg/bin/python -m pip install --quiet --disable-pip-version-check 'rembg[cpu,cli]==2.0.86'
+	@touch $@

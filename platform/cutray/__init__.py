@@ -1,0 +1,33 @@
+"""Cutray: isolate a subject from its background.
+
+>>> from cutray import BackgroundRemover  # doctest: +SKIP
+>>> cutout, mask = BackgroundRemover("u2net").remove_background("photo.jpg", "cutout.png")  # doctest: +SKIP
+
+Importing this package loads nothing heavy; the names below are fetched when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cutray.remover import BackgroundRemover as BackgroundRemover
+    from cutray.remover import Removal as Removal
+    from cutray.remover import remove as remove
+
+__version__ = "0.1.0"
+__all__ = ["BackgroundRemover", "Removal", "__version__", "remove"]
+
+
+def __getattr__(name: str) -> Any:
+    """Fetch the public names on first use."""
+    if name in ("BackgroundRemover", "Removal", "remove"):
+        from cutray import remover
+
+        return getattr(remover, name)
+    raise AttributeError(f"module 'cutray' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names, fetched or not."""
+    return sorted(__all__)

@@ -1,0 +1,84 @@
+"""``cutray``: the command line. Each verb lives in ``cutray.commands`` and is loaded when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from cutray import __version__
+from cutray.commands.run import run
+from cutray.errors import MissingExtraError
+
+# Verb → module:attribute, and its one line in the list. Loading only the one that is called keeps --help fast.
+_VERBS = {
+    "remove": ("cutray.commands.remove:remove", "Cut the subject out of photos."),
+    "models": ("cutray.commands.models:models", "List, fetch, show and verify model weights."),
+    "doctor": ("cutray.commands.doctor:doctor", "Show what this machine offers and what Cutray makes of it."),
+    "evaluate": ("pipelines.evaluate:evaluate", "Measure a model on photos with known masks."),
+    "bench": ("pipelines.bench:bench", "Measure speed, side by side with other tools."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group of verbs that imports only the one in use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        """Name the verbs in the order above."""
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 (click's signature)
+        """Import a verb."""
+        if cmd_name not in _VERBS:
+            return None
+        module_name, attribute = _VERBS[cmd_name][0].split(":")
+        try:
+            command: click.Command = getattr(importlib.import_module(module_name), attribute)
+        except ModuleNotFoundError as error:
+            if error.name and error.name.split(".")[0] in ("pipelines", "serve_apps"):
+                raise MissingExtraError(
+                    got=f"`cutray {cmd_name}` belongs to the platform and only the library is installed",
+                    fix="clone the project, run `pip install -e .` there, and call it from that folder",
+                ) from error
+            raise
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 (click's signature)
+        """List the verbs without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in _VERBS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Suggest ``remove`` to whoever names a photo right away."""
+        if args and args[0] not in _VERBS and os.path.exists(args[0]):
+            ctx.fail(f"{args[0]!r} is no command. Did you mean: cutray remove {args[0]}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="cutray")
+def cli() -> None:
+    r"""Isolate subjects from their backgrounds with U²-Net.
+
+    \b
+    Examples:
+      cutray remove photo.jpg                          writes photo-cutout.png
+      cutray remove photo.jpg -o out.webp --background white
+      cutray remove photos/ -o cutouts/                a folder, its tree mirrored
+      cat photo.jpg | cutray remove - > cutout.png     a pipe
+      cutray models list                               what there is, and what is here
+      cutray doctor                                    what this machine can do
+    """
+
+
+def entry_point() -> None:
+    """Run as the console script."""
+    sys.exit(run(cli))
+
+
+if __name__ == "__main__":
+    entry_point()

@@ -1,0 +1,108 @@
+"""``cutray models``: list, fetch, show and verify weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cutray.errors import CutrayError, UnknownModelError
+from cutray.models.catalog import ModelSpec, describe_file, list_models
+
+
+@click.group()
+def models() -> None:
+    r"""List, fetch, show and verify model weights.
+
+    \b
+    cutray models list            what there is, and what is on this machine
+    cutray models pull u2net      fetch and check it
+    cutray models show u2net      size, hash, licence, sources
+    cutray models verify          hash everything that is here again
+    """
+
+
+@models.command("list")
+def list_command() -> None:
+    """List the known models."""
+    from cutray.models.weights import locate
+
+    row = "{:<18} {:>9}  {:>6}  {:<4}  {}"
+    click.echo(row.format("model", "size", "input", "here", "what it is for (licence)"))
+    for spec in list_models():
+        here = "yes" if locate(spec) else "no"
+        about = f"{spec.description} ({spec.license})"
+        click.echo(row.format(spec.name, _size(spec.size_bytes), f"{spec.input_size_px}²", here, about))
+
+
+@models.command()
+@click.argument("names", nargs=-1, required=True)
+def pull(names: tuple[str, ...]) -> None:
+    """Fetch weights and check their hash."""
+    from cutray.commands.progress import download_progress
+    from cutray.models.weights import resolve
+
+    for name in names:
+        with download_progress() as report:
+            weights = resolve(_spec(name).name, progress=report)
+        click.echo(f"{name}: {weights.path} (sha256 {weights.sha256})")
+
+
+@models.command()
+@click.argument("name")
+def show(name: str) -> None:
+    """Show all that is known about a model or a weights file."""
+    from cutray.models.weights import locate
+
+    path = Path(name)
+    spec = describe_file(path) if path.is_file() else _spec(name)
+    found = path if path.is_file() else locate(spec)
+    rows = {
+        "name": spec.name,
+        "what": spec.description,
+        "architecture": spec.architecture,
+        "input": f"{spec.input_size_px} × {spec.input_size_px} px, divided by "
+        f"{'its maximum' if spec.scale == 'max' else 255}, mean {spec.mean}, std {spec.std}",
+        "size": f"{spec.size_bytes:,} bytes" if spec.size_bytes else "not pinned",
+        "sha256": spec.sha256 or "not pinned" + (f" (md5 {spec.md5})" if spec.md5 else ""),
+        "licence": spec.license,
+        "origin": spec.origin,
+        "sources": "\n           ".join(str(source) for source in spec.sources) or "none",
+        "here": str(found or f"no; get it with `cutray models pull {spec.name}`"),
+    }
+    for key, value in rows.items():
+        click.echo(f"{key:<13}{value}")
+
+
+@models.command()
+@click.argument("names", nargs=-1)
+def verify(names: tuple[str, ...]) -> int:
+    """Hash weights again, all that are here by default."""
+    from cutray.models.weights import locate
+    from cutray.models.weights import verify as verify_weights
+
+    wanted = [_spec(name) for name in names] if names else [spec for spec in list_models() if locate(spec)]
+    if not wanted:
+        click.echo("no weights on this machine; get some with `cutray models pull u2net`")
+    bad = 0
+    for spec in wanted:
+        try:
+            weights = verify_weights(spec.name)
+            click.echo(f"{spec.name}: good ({weights.path})")
+        except CutrayError as error:
+            bad += 1
+            click.echo(f"{spec.name}: {error}", err=True)
+    return 1 if bad else 0
+
+
+def _spec(name: str) -> ModelSpec:
+    """Find a model by name."""
+    known = {spec.name: spec for spec in list_models()}
+    if name not in known:
+        raise UnknownModelError(got=f"no model is called {name!r}", allowed=", ".join(known), fix="choose one of these")
+    return known[name]
+
+
+def _size(size_bytes: int) -> str:
+    """Print megabytes, or nothing where the size is unknown."""
+    return f"{size_bytes / 1e6:.1f} MB" if size_bytes else ""

@@ -1,0 +1,118 @@
+"""Decide which photo goes where, before any work is done."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cutray.errors import InputError, OptionError, OutputError
+
+# Endings that are worth opening in a folder; a file named on its own is always opened.
+PHOTO_SUFFIXES = frozenset(
+    [".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".heic", ".heif", ".tif", ".tiff", ".bmp", ".dib", ".gif"]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One photo and the file that its result goes to."""
+
+    source: Path
+    destination: Path
+
+
+def plan_jobs(sources: Sequence[Path], output: Path | None, suffix: str, ending: str) -> list[Job]:
+    """Match every photo with an output that no other photo has.
+
+    Args:
+        sources: Photos and folders; folders are searched to the bottom.
+        output: File for one photo, folder for several, or None for names next to the originals.
+        suffix: Ending of the outputs, with its dot.
+        ending: Added to the stem of a result that lies next to its photo, such as ``-cutout``.
+
+    Returns:
+        Jobs in a stable order.
+
+    Raises:
+        InputError: A source does not exist.
+        OptionError: Several photos for one output file.
+        OutputError: An output would overwrite one of the photos.
+    """
+    for source in sources:
+        if not source.exists():
+            raise InputError(got=f"{str(source)!r} does not exist", allowed="photos and folders", fix="check the path")
+    if output is not None and len(sources) == 1 and not sources[0].is_dir() and not _is_folder(output):
+        return _checked([Job(sources[0], output)])
+    if output is not None and output.is_file():
+        raise OptionError(
+            got=f"several photos, and the file {str(output)!r} for their results",
+            allowed="a folder",
+            fix="name a folder after -o",
+        )
+    jobs: list[Job] = []
+    for source in sources:
+        if source.is_dir():
+            root = output if output is not None else source.with_name(source.resolve().name + ending + "s")
+            found = list(_photos_in(source, root))
+            jobs += [Job(photo, root / photo.relative_to(source).with_suffix(suffix)) for photo in found]
+        elif output is not None:
+            jobs.append(Job(source, output / (source.stem + suffix)))
+        else:
+            jobs.append(Job(source, source.with_name(source.stem + ending + suffix)))
+    return _checked(_apart(jobs, suffix))
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether a path is a folder, or is written like one."""
+    return path.is_dir() or str(path).endswith(os.sep)
+
+
+def _photos_in(folder: Path, output: Path) -> Iterator[Path]:
+    """Find photos to the bottom of a folder, except in the output folder; links are not followed into loops."""
+    here = output.resolve()
+    for current, folders, files in os.walk(folder):
+        folders[:] = sorted(
+            name for name in folders if (Path(current) / name).resolve() != here and not name.startswith(".")
+        )
+        for name in sorted(files):
+            path = Path(current) / name
+            if path.suffix.lower() in PHOTO_SUFFIXES and not name.startswith(".") and path.is_file():
+                yield path
+
+
+def _apart(jobs: list[Job], suffix: str) -> list[Job]:
+    """Give photos whose results would share a name (a.jpg, a.png) names that keep the old ending (a.jpg.png)."""
+    taken = Counter(_key(job.destination) for job in jobs)
+    result = []
+    for job in jobs:
+        destination = job.destination
+        if taken[_key(destination)] > 1:
+            destination = destination.with_name(destination.stem + job.source.suffix + suffix)
+        result.append(Job(job.source, destination))
+    return result
+
+
+def _key(path: Path) -> str:
+    """Names that differ in case alone are one file on some systems."""
+    return str(path).casefold()
+
+
+def _checked(jobs: list[Job]) -> list[Job]:
+    """Refuse to overwrite a photo by its own or another's result, or two results in one file."""
+    sources = {job.source.resolve() for job in jobs}
+    for job in jobs:
+        if job.destination.resolve() in sources:
+            raise OutputError(
+                got=f"the result {str(job.destination)!r} would overwrite a photo",
+                allowed="another file",
+                fix="choose another output",
+            )
+    twice = [name for name, count in Counter(_key(job.destination) for job in jobs).items() if count > 1]
+    if twice:
+        raise OutputError(
+            got=f"two photos share the output {twice[0]!r}", allowed="one output for each", fix="give them one by one"
+        )
+    return jobs

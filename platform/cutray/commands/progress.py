@@ -1,0 +1,65 @@
+"""What a person sees while waiting. Everything goes to standard error, which is never part of a pipe's data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+
+def error_console() -> Console:
+    """Return the console on standard error."""
+    return Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def download_progress() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Show a bar for each file that is downloaded; yields the callback that the weights report to."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=error_console(), transient=True) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def report(name: str, done: int, total: int | None) -> None:
+            if name not in tasks:
+                tasks[name] = progress.add_task(f"fetching {name}", total=total)
+            progress.update(tasks[name], completed=done, total=total)
+
+        yield report
+
+
+@contextmanager
+def photo_progress(total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
+    """Show a bar with photos per second; yields a callback that takes the number of failures so far."""
+    columns = (
+        TextColumn("removing backgrounds"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:.1f} photos/s"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[failed]} failed"),
+    )
+    with Progress(*columns, console=error_console(), transient=True, disable=not shown) as progress:
+        task = progress.add_task("", total=total, failed=0, rate=0.0)
+
+        def advance(failed: int) -> None:
+            elapsed = progress.tasks[0].elapsed or 1e-9
+            progress.update(task, advance=1, failed=failed, rate=(progress.tasks[0].completed + 1) / elapsed)
+
+        yield advance

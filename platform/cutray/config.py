@@ -1,0 +1,145 @@
+"""Every setting once: its default, range, unit and meaning.
+
+The command line, the batch job, the HTTP endpoint and the presets all read these classes; no default is
+written down anywhere else. Unknown keys and values out of range are reported together, with a suggestion.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cutray.errors import ConfigError
+
+MIB = 1 << 20
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InputLimits(Settings):
+    """What a picture may cost. Checked on the file's header, before its pixels are decoded."""
+
+    max_bytes: int = Field(128 * MIB, ge=1, description="Largest accepted file, in bytes.")
+    max_side_px: int = Field(30_000, ge=1, description="Longest accepted side, in pixels.")
+    max_megapixels: float = Field(100.0, gt=0, description="Largest accepted picture, in millions of pixels.")
+    max_jpeg_scans: int = Field(100, ge=1, description="Most scans of a progressive JPEG; each one costs a full pass.")
+    max_metadata_bytes: int = Field(16 * MIB, ge=0, description="Most bytes of metadata in front of a JPEG's pixels.")
+
+
+class EngineSettings(Settings):
+    """Which network runs, and on what."""
+
+    model: str = Field(
+        "u2net", description="Model name (see `cutray models list`) or path to .onnx, .pth or .safetensors."
+    )
+    engine: Literal["auto", "openvino", "onnxruntime", "pytorch"] = Field(
+        "auto", description="Inference engine; auto picks the fastest one on this machine (see `cutray doctor`)."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where the network runs; cuda fails loudly without a GPU."
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
+        "auto", description="Number format of the network; auto uses bf16 where the processor computes in it."
+    )
+    threads: int = Field(
+        0, ge=0, le=1024, description="Processor threads of the network; 0 means all cores this process may use."
+    )
+    batch_size: int = Field(8, ge=1, le=256, description="Most pictures in one forward pass when several are given.")
+    offline: bool = Field(False, description="Never download weights; say what is missing instead.")
+
+
+class MattingSettings(Settings):
+    """How the network's map becomes an alpha channel, and when there is no subject."""
+
+    compat: bool = Field(
+        False, description="Classic recipe (Lanczos, min-max stretch, 8 bits), pixel by pixel as older tools do it."
+    )
+    sure_background: float = Field(0.04, ge=0, le=0.4, description="Probabilities up to this become fully transparent.")
+    sure_foreground: float = Field(0.96, ge=0.6, le=1, description="Probabilities from this on become fully opaque.")
+    solid_interior: bool = Field(
+        True, description="Make the inside of the subject fully opaque where the network is only nearly sure."
+    )
+    min_confidence: float = Field(0.4, ge=0, le=1, description="Below this confidence the answer is 'no subject'.")
+    min_area_fraction: float = Field(
+        1e-4, ge=0, le=1, description="A subject smaller than this share of the picture is none."
+    )
+    clean_edges: bool = Field(True, description="Take the old background's colour out of soft edges.")
+
+
+class OutputSettings(Settings):
+    """What comes out: which channels, on which background, cropped how, in which file format."""
+
+    only_mask: bool = Field(False, description="Give the mask (grey) instead of the cutout.")
+    inverse: bool = Field(False, description="Keep the background and remove the subject.")
+    threshold: float | None = Field(
+        None, gt=0, lt=1, description="Harden the mask at this value instead of keeping soft edges."
+    )
+    background: str | None = Field(
+        None,
+        description="Put the subject on a colour (white, #ff8800, 255,136,0), on a picture (path) or on itself (blur).",
+    )
+    crop: bool = Field(False, description="Crop to the subject.")
+    crop_margin: str = Field(
+        "0",
+        pattern=r"^\d+(\.\d+)?(px|%)?$",
+        description="Room around the cropped subject: pixels (20px) or percent of its longer side (5%).",
+    )
+    format: Literal["auto", "png", "webp", "avif", "jpeg", "tiff"] = Field(
+        "auto",
+        description="File format; auto follows the output's name, else PNG (JPEG is possible on a background only).",
+    )
+    quality: int = Field(90, ge=1, le=100, description="Quality of WebP, AVIF and JPEG.")
+    bit_depth: Literal[8, 16] = Field(
+        8, description="Bits per channel; 16 keeps the depth of a 16-bit input (PNG, TIFF)."
+    )
+    color_profile: Literal["srgb", "keep"] = Field(
+        "srgb", description="Convert to sRGB, or keep the photo's own RGB profile."
+    )
+
+
+class RemoverSettings(InputLimits, EngineSettings, MattingSettings, OutputSettings):
+    """All that a background remover can be told, under flat names that are the same everywhere."""
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def parse_settings(cls: type[SettingsT], values: Mapping[str, Any]) -> SettingsT:
+    """Build settings from plain values and report every problem at once.
+
+    Args:
+        cls: The settings class to build.
+        values: Field names and values, nested mappings allowed.
+
+    Returns:
+        A validated, immutable instance of ``cls``.
+
+    Raises:
+        ConfigError: A key is unknown or a value is not allowed; unknown keys come with a suggestion.
+    """
+    try:
+        return cls.model_validate(dict(values))
+    except ValidationError as error:
+        problems = [_describe(cls, problem) for problem in error.errors()]
+        raise ConfigError(
+            got="; ".join(problems),
+            allowed=f"see the fields of {cls.__name__}",
+            fix="correct the values named above",
+        ) from error
+
+
+def _describe(cls: type[Settings], problem: Any) -> str:
+    """Say in one clause what is wrong with one value."""
+    path = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] != "extra_forbidden":
+        return f"{path} = {problem['input']!r}: {problem['msg']}"
+    close = difflib.get_close_matches(str(problem["loc"][-1]), list(cls.model_fields), n=1)
+    hint = f", did you mean {close[0]!r}?" if close else f", known are {', '.join(cls.model_fields)}"
+    return f"unknown setting {path!r}{hint}"

@@ -1,0 +1,87 @@
+"""What every engine promises, and the checks they share."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cutray.errors import EngineError
+
+# Rounding in bfloat16 may leave [0, 1] by this much; more means that the output is something else.
+_TOLERANCE = 0.01
+
+
+class Engine(Protocol):
+    """A network ready to run. Safe to call from several threads at once."""
+
+    @property
+    def name(self) -> str:
+        """Engine, as in the settings."""
+
+    @property
+    def device(self) -> str:
+        """Where it runs: cpu or cuda."""
+
+    @property
+    def precision(self) -> str:
+        """Number format that is in effect, which need not be the one asked for."""
+
+    @property
+    def threads(self) -> int:
+        """Processor threads of one forward pass."""
+
+    def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the network.
+
+        A picture's result never depends on the others in the batch on a CPU: they are run one by one there,
+        which costs no time.
+
+        Args:
+            batch: (N, 3, S, S) float32, RGB, scaled and normalised as the weights demand, N at least 1.
+
+        Returns:
+            Probabilities of the subject, (N, S, S) float32 in [0, 1].
+
+        Raises:
+            EngineError: The batch has another shape or kind, or the network's output is not probabilities.
+        """
+
+
+def check_batch(batch: NDArray[np.float32], input_size_px: int) -> None:
+    """Refuse what the network cannot take.
+
+    Raises:
+        EngineError: Wrong shape or number format.
+    """
+    right = batch.ndim == 4 and batch.shape[0] > 0 and batch.shape[1:] == (3, input_size_px, input_size_px)
+    if not right or batch.dtype != np.float32:
+        raise EngineError(
+            got=f"the input is {batch.dtype} {batch.shape}",
+            allowed=f"float32 (N, 3, {input_size_px}, {input_size_px}) with N at least 1",
+        )
+
+
+def as_probs(output: NDArray[np.float32], count: int, input_size_px: int) -> NDArray[np.float32]:
+    """Bring a network's first output into the form that ``Engine.infer`` returns, as a copy.
+
+    Raises:
+        EngineError: Wrong shape, not finite, or outside [0, 1].
+    """
+    shape = (count, input_size_px, input_size_px)
+    if output.shape not in (shape, (count, 1, *shape[1:])):
+        raise EngineError(
+            got=f"the network's first output has shape {output.shape}",
+            allowed=f"one map of probabilities per picture, {shape}",
+            fix="use a model with a single class",
+        )
+    low, high = float(output.min()), float(output.max())
+    # Written so that NaN, which compares false with everything, is refused too.
+    if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):
+        raise EngineError(
+            got=f"the network's output goes from {low:.3g} to {high:.3g}",
+            allowed="probabilities in [0, 1]",
+            fix="export the model with its sigmoid; if it worked in fp32, use that precision",
+        )
+    return np.clip(output.reshape(shape), 0.0, 1.0).astype(np.float32, copy=False)

@@ -1,0 +1,49 @@
+"""Change the shape that an ONNX file fixes for its input, in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cutray.errors import EngineError, EngineUnavailableError
+
+
+def free_batch(path: Path, input_size_px: int) -> tuple[bytes, str]:
+    """Let an ONNX file take any number of pictures per batch, at a given side, and give only its first output.
+
+    Published U²-Net files fix a batch of one and have seven outputs, six of which serve training alone.
+
+    Returns:
+        The changed file, and the name of its input.
+
+    Raises:
+        EngineUnavailableError: The ``onnx`` package is not installed.
+        EngineError: The file cannot be read, or its input is not one batch of pictures.
+    """
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+    except ImportError as error:
+        raise EngineUnavailableError(
+            got=f"this file needs a change of its input's shape, and onnx cannot be loaded: {error}",
+            fix="`pip install onnx`",
+        ) from error
+    try:
+        model = onnx.load(path)
+    except (OSError, DecodeError) as error:
+        raise EngineError(got=f"{path} cannot be read as ONNX: {error}") from error
+    graph = model.graph
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in weights]
+    dims = inputs[0].type.tensor_type.shape.dim if inputs else []
+    if len(inputs) != 1 or len(dims) != 4 or not graph.output:
+        raise EngineError(got=f"{path} has {len(inputs)} inputs", allowed="one input (N, 3, H, W) and an output")
+    for dim, size in zip(dims, ("pictures", 3, input_size_px, input_size_px), strict=True):
+        if isinstance(size, str):
+            dim.dim_param = size
+        else:
+            dim.dim_value = size
+    # Shapes written down for the old input would contradict the new one; engines infer them again.
+    del graph.value_info[:]
+    del graph.output[1:]
+    graph.output[0].type.tensor_type.ClearField("shape")
+    return bytes(model.SerializeToString()), str(inputs[0].name)

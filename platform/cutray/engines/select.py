@@ -1,0 +1,242 @@
+"""Choose the fastest engine that a machine offers, and build it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cutray.config import EngineSettings
+from cutray.engines.base import Engine
+from cutray.engines.hardware import Hardware
+from cutray.errors import EngineError, EngineUnavailableError
+
+_INSTALL = {
+    "openvino": "`pip install openvino`",
+    "onnxruntime": "`pip install 'cutray[onnx]'`",
+    "onnxruntime-gpu": "`pip uninstall -y onnxruntime && pip install 'cutray[gpu]'`",
+    "torch": "`pip install 'cutray[torch]'`",
+}
+_TORCH_ONLY = (".pth", ".safetensors")
+# What each engine can compute in, by device.
+_PRECISIONS = {
+    ("openvino", "cpu"): ("fp32", "bf16"),
+    ("onnxruntime", "cpu"): ("fp32",),
+    ("onnxruntime", "cuda"): ("fp32", "fp16"),
+    ("pytorch", "cpu"): ("fp32", "bf16"),
+    ("pytorch", "cuda"): ("fp32", "bf16", "fp16"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChoice:
+    """An engine, where and how it runs, and why it was chosen, as a clause for people."""
+
+    engine: str
+    device: str
+    precision: str
+    threads: int
+    reason: str
+
+
+def choose_engine(settings: EngineSettings, weights_suffix: str, hardware: Hardware) -> EngineChoice:
+    """Choose an engine. What is left to "auto" is chosen for speed; what is asked for is had, or an error.
+
+    Args:
+        settings: What is asked for.
+        weights_suffix: Ending of the weights' file: .onnx, .pth or .safetensors.
+        hardware: What the machine offers.
+
+    Raises:
+        EngineUnavailableError: The engine, device or precision asked for, or a combination, is not to be had.
+    """
+    _require_possible(settings, hardware)
+    suffix = weights_suffix.lower()
+    if suffix in _TORCH_ONLY and settings.engine not in ("auto", "pytorch"):
+        raise EngineUnavailableError(
+            got=f"engine {settings.engine} was asked for, but the weights are a {suffix} file",
+            allowed="openvino and onnxruntime run .onnx files",
+            fix="use engine pytorch, or turn the weights into ONNX with `cutray export`",
+        )
+    if settings.engine == "pytorch" or suffix in _TORCH_ONLY:
+        engine, device, reason = _pytorch(settings, hardware, suffix)
+    elif settings.engine == "openvino":
+        _require_package("openvino", hardware)
+        engine, device, reason = "openvino", "cpu", "asked for"
+    elif settings.engine == "onnxruntime":
+        engine, device, reason = _onnxruntime(settings, hardware)
+    else:
+        engine, device, reason = _fastest(settings, hardware)
+    precision = _precision(settings, hardware, engine, device)
+    return EngineChoice(engine, device, precision, settings.threads or hardware.cores, reason)
+
+
+def create_engine(
+    choice: EngineChoice,
+    path: Path,
+    input_size_px: int,
+    load_module: Callable[[], Any] | None = None,
+    *,
+    cache_dir: Path | None = None,
+) -> Engine:
+    """Build the engine that was chosen.
+
+    Args:
+        choice: From ``choose_engine``.
+        path: The weights.
+        input_size_px: Side of the network's input, in pixels.
+        load_module: Returns the network as a torch module whose first output are logits (N, 1, S, S); needed by
+            engine pytorch alone.
+        cache_dir: Folder for what an engine builds slowly (TensorRT); None keeps nothing.
+
+    Raises:
+        EngineUnavailableError: The engine cannot be loaded or does not get its device.
+        EngineError: The engine cannot use the weights.
+    """
+    if choice.engine == "openvino":
+        from cutray.engines.openvino import OpenVinoEngine
+
+        return OpenVinoEngine(path, input_size_px, precision=choice.precision, threads=choice.threads)
+    if choice.engine == "onnxruntime":
+        from cutray.engines.onnx_runtime import OnnxRuntimeEngine
+
+        return OnnxRuntimeEngine(
+            path,
+            input_size_px,
+            device=choice.device,
+            precision=choice.precision,
+            threads=choice.threads,
+            cache_dir=cache_dir,
+        )
+    if load_module is None:
+        raise EngineError(
+            got="engine pytorch was chosen and load_module is missing", allowed="a function that loads it"
+        )
+    from cutray.engines.pytorch import PyTorchEngine
+
+    return PyTorchEngine(
+        load_module, input_size_px, device=choice.device, precision=choice.precision, threads=choice.threads
+    )
+
+
+def _require_possible(settings: EngineSettings, hardware: Hardware) -> None:
+    """Refuse what no choice of engine could provide."""
+    if settings.precision == "int8":
+        raise EngineUnavailableError(
+            got="precision int8 was asked for", allowed="auto, fp32, bf16 and fp16", fix="leave the precision to auto"
+        )
+    if settings.device == "cuda" and not hardware.cuda_gpus:
+        raise EngineUnavailableError(
+            got="device cuda was asked for, but no NVIDIA GPU can be seen",
+            allowed="a GPU with its driver, not hidden by CUDA_VISIBLE_DEVICES, and in a container passed on to it",
+            fix="check `nvidia-smi`, or use device cpu",
+        )
+    if settings.device == "cuda" and settings.engine == "openvino":
+        raise EngineUnavailableError(
+            got="openvino does not run on NVIDIA GPUs", fix="use engine onnxruntime or pytorch, or device cpu"
+        )
+
+
+def _precision(settings: EngineSettings, hardware: Hardware, engine: str, device: str) -> str:
+    """Settle the number format of an engine on a device."""
+    allowed = _PRECISIONS[engine, device]
+    if settings.precision == "auto":
+        in_bf16 = device == "cuda" or hardware.computes_in_bf16
+        return "bf16" if in_bf16 and "bf16" in allowed else "fp32"
+    if settings.precision not in allowed:
+        raise EngineUnavailableError(
+            got=f"{engine} does not compute in {settings.precision} on {device}",
+            allowed=f"it computes in {' or '.join(allowed)}",
+            fix="leave the precision to auto, or choose another engine or device",
+        )
+    if settings.precision == "bf16" and device == "cpu" and not hardware.computes_in_bf16:
+        raise EngineUnavailableError(
+            got=f"precision bf16 was asked for, but {hardware.cpu_name} does not compute in it",
+            allowed="processors with AMX, AVX512_BF16 or ARM's BF16",
+            fix="leave the precision to auto",
+        )
+    return settings.precision
+
+
+def _require_package(package: str, hardware: Hardware) -> None:
+    """Refuse an engine whose package is not installed."""
+    if package not in hardware.packages:
+        raise _missing(package, hardware)
+
+
+def _missing(package: str, hardware: Hardware) -> EngineUnavailableError:
+    """Say which package is missing and how to install it."""
+    return EngineUnavailableError(
+        got=f"{package} is needed and not installed",
+        allowed=f"installed are {', '.join(sorted(hardware.packages)) or 'no engines'}",
+        fix=_INSTALL[package],
+    )
+
+
+def _torch_sees_gpus(hardware: Hardware) -> bool:
+    """Whether there is a GPU and a torch that is not built for CPUs alone."""
+    return bool(hardware.cuda_gpus) and not hardware.packages.get("torch", "+cpu").endswith("+cpu")
+
+
+def _pytorch(settings: EngineSettings, hardware: Hardware, suffix: str) -> tuple[str, str, str]:
+    """Place PyTorch on a device."""
+    _require_package("torch", hardware)
+    reason = "asked for" if settings.engine == "pytorch" else f"{suffix} files run in PyTorch alone"
+    if settings.device == "cuda" and not _torch_sees_gpus(hardware):
+        raise EngineUnavailableError(
+            got=f"torch {hardware.packages['torch']} is built for CPUs alone",
+            fix="install a CUDA build of torch, or use device cpu",
+        )
+    on_gpu = settings.device != "cpu" and _torch_sees_gpus(hardware)
+    return "pytorch", "cuda" if on_gpu else "cpu", reason
+
+
+def _onnxruntime(settings: EngineSettings, hardware: Hardware) -> tuple[str, str, str]:
+    """Place ONNX Runtime on a device."""
+    gpu_build = "onnxruntime-gpu" in hardware.packages
+    if settings.device == "cuda":
+        _require_package("onnxruntime-gpu", hardware)
+    if not gpu_build:
+        _require_package("onnxruntime", hardware)
+    on_gpu = settings.device != "cpu" and gpu_build and bool(hardware.cuda_gpus)
+    return "onnxruntime", "cuda" if on_gpu else "cpu", "asked for"
+
+
+def _fastest(settings: EngineSettings, hardware: Hardware) -> tuple[str, str, str]:
+    """Choose among the engines for ONNX files."""
+    packages, idle_gpu = hardware.packages, ""
+    if settings.device != "cpu" and hardware.cuda_gpus:
+        gpu = hardware.cuda_gpus[0]
+        tensorrt_missing = settings.precision == "fp16" and "tensorrt" not in packages
+        if "onnxruntime-gpu" in packages and settings.precision != "bf16" and not tensorrt_missing:
+            return "onnxruntime", "cuda", f"fastest on {gpu}"
+        only_gpu_can = settings.precision == "fp16" or (settings.precision == "bf16" and not hardware.computes_in_bf16)
+        asked = settings.device == "cuda" or only_gpu_can
+        if asked and _torch_sees_gpus(hardware):
+            return "pytorch", "cuda", f"runs on {gpu} and is installed"
+        if asked:
+            _require_package("onnxruntime-gpu", hardware)
+            raise EngineUnavailableError(
+                got=f"precision {settings.precision} on {gpu} needs a CUDA build of torch, or for fp16 TensorRT",
+                fix=f"{_INSTALL['torch']}, or leave the precision to auto",
+            )
+        idle_gpu = f"; {gpu} is idle, {_INSTALL['onnxruntime-gpu']} puts it to use"
+    return _fastest_on_cpu(settings, hardware, idle_gpu)
+
+
+def _fastest_on_cpu(settings: EngineSettings, hardware: Hardware, note: str) -> tuple[str, str, str]:
+    """Choose among the engines for a processor; ``note`` is added to the reason."""
+    packages = hardware.packages
+    in_bf16 = settings.precision in ("auto", "bf16") and hardware.computes_in_bf16
+    if "openvino" in packages:
+        units = "AMX" if hardware.amx_bf16 else "AVX512_BF16" if hardware.avx512_bf16 else "ARM BF16"
+        reason = f"{units} computes in bf16, where openvino is fastest" if in_bf16 else "fastest on this processor"
+        return "openvino", "cpu", reason + note
+    if "torch" in packages and settings.precision == "bf16":
+        return "pytorch", "cpu", "the only installed engine for bf16 on a processor" + note
+    if "onnxruntime" in packages or "onnxruntime-gpu" in packages:
+        return "onnxruntime", "cpu", "openvino is not installed" + note
+    if "torch" in packages:
+        return "pytorch", "cpu", "the only engine installed" + note
+    raise _missing("openvino", hardware)

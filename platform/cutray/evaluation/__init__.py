@@ -1,0 +1,1 @@
+"""Measuring: how good alphas are against truth masks, where evaluation sets lie, and the report about them."""

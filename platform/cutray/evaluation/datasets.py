@@ -1,0 +1,185 @@
+"""Evaluation sets on disk: pairs of photo and truth mask, their tags, and how a truth is read.
+
+::
+
+    images/          masks/                     the plain layout; tags/TAG.txt lists stems, one a line
+    images/          ground_truth_mask/         ECSSD
+    imgs/            gt/                        HKU-IS
+    im/              gt/                        DIS5K
+    DUTS-TE-Image/   DUTS-TE-Mask/              DUTS, and any other NAME-Image with NAME-Mask
+    DUT-OMRON-image/ pixelwiseGT-new-PNG/       DUT-OMRON
+    original/        mask/                      AM-2k
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from cutray.errors import DatasetError
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif"})
+LAYOUTS = (
+    ("images", "masks"),
+    ("images", "ground_truth_mask"),
+    ("imgs", "gt"),
+    ("im", "gt"),
+    ("DUT-OMRON-image", "pixelwiseGT-new-PNG"),
+    ("original", "mask"),
+)
+_GREY_TOLERANCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One photo with its truth.
+
+    Attributes:
+        stem: File name without suffix, equal for both files.
+        image: Path of the photo.
+        truth: Path of the mask or alpha.
+        tags: Names of the tag files that list the stem.
+    """
+
+    stem: str
+    image: Path
+    truth: Path
+    tags: frozenset[str]
+
+
+def find_samples(folder: Path) -> list[Sample]:
+    """Pair the photos and truths of a folder and collect their tags.
+
+    Tag files may list stems that are not here, so that one list serves a set and its parts.
+
+    Args:
+        folder: A folder with one of the layouts in the module's docstring.
+
+    Returns:
+        Samples, sorted by stem.
+
+    Raises:
+        DatasetError: No layout or more than one fits, a photo or truth has no partner, a stem occurs twice, or
+            nothing is there; every problem is listed.
+    """
+    image_folder, truth_folder = _find_layout(folder)
+    problems: list[str] = []
+    images = _pictures_by_stem(image_folder, problems)
+    truths = _pictures_by_stem(truth_folder, problems)
+    problems += [f"{images[stem].name} has no mask" for stem in sorted(images.keys() - truths.keys())]
+    problems += [f"{truths[stem].name} has no image" for stem in sorted(truths.keys() - images.keys())]
+    if not images and not truths:
+        problems.append("no pictures")
+    if problems:
+        raise DatasetError(
+            got=f"{folder} has {len(problems)} problem{'s' if len(problems) > 1 else ''}: {'; '.join(problems)}",
+            allowed=f"one file in {image_folder.name}/ and one in {truth_folder.name}/ for each stem",
+            fix="add or remove the files named above",
+        )
+    tags = _read_tags(folder / "tags")
+    return [Sample(stem, images[stem], truths[stem], frozenset(tags[stem])) for stem in sorted(images)]
+
+
+def load_truth(path: Path, *, shape: tuple[int, int] | None = None) -> NDArray[np.float32]:
+    """Read a truth mask or alpha without binarising it.
+
+    A picture with transparency gives its alpha; where that is fully opaque throughout, its grey values count.
+
+    Args:
+        path: An 8- or 16-bit grey picture, a grey picture stored as colour, or one with an alpha channel.
+        shape: Height and width of the photo, in pixels; None skips the check.
+
+    Returns:
+        (H,W) float32 in [0,1].
+
+    Raises:
+        DatasetError: The file is not a readable picture, is coloured, or differs from ``shape``.
+    """
+    try:
+        with Image.open(path) as picture:
+            values = _grey_values(picture)
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise DatasetError(
+            got=f"mask {path} cannot be read ({error})", allowed="a PNG or other picture", fix="replace the file"
+        ) from error
+    if values is None:
+        raise DatasetError(
+            got=f"mask {path} is coloured", allowed="grey values or an alpha channel", fix="save the mask as grey"
+        )
+    if shape is not None and values.shape != shape:
+        raise DatasetError(
+            got=f"mask {path} has {values.shape[1]}x{values.shape[0]} px",
+            allowed=f"the photo's {shape[1]}x{shape[0]} px",
+            fix="use the mask that belongs to this photo",
+        )
+    return values
+
+
+def _find_layout(folder: Path) -> tuple[Path, Path]:
+    """Return the folders of photos and of truths."""
+    if not folder.is_dir():
+        raise DatasetError(
+            got=f"{folder} is not a folder", allowed="a folder with photos and masks", fix="check the path"
+        )
+    present = {path.name for path in folder.iterdir() if path.is_dir()}
+    named = [(name, f"{name[:-5]}Mask") for name in sorted(present) if name.endswith("-Image")]
+    fits = [pair for pair in (*LAYOUTS, *named) if pair[0] in present and pair[1] in present]
+    if len(fits) != 1:
+        known = ", ".join(f"{image} + {truth}" for image, truth in (*LAYOUTS, ("NAME-Image", "NAME-Mask")))
+        found = ", ".join(f"{image} + {truth}" for image, truth in fits) or ", ".join(sorted(present)) or "no folders"
+        raise DatasetError(
+            got=f"{folder} holds {found}", allowed=f"exactly one of {known}", fix="point to the folder that holds them"
+        )
+    return folder / fits[0][0], folder / fits[0][1]
+
+
+def _pictures_by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
+    """Index the pictures of a folder and note every stem that occurs twice."""
+    groups: defaultdict[str, list[Path]] = defaultdict(list)
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith("."):
+            groups[path.stem].append(path)
+    for stem, paths in groups.items():
+        if len(paths) > 1:
+            problems.append(f"{folder.name}/ has {stem} twice: {', '.join(path.name for path in paths)}")
+    return {stem: paths[0] for stem, paths in groups.items()}
+
+
+def _read_tags(folder: Path) -> defaultdict[str, set[str]]:
+    """Read which tags each stem has."""
+    tags: defaultdict[str, set[str]] = defaultdict(set)
+    for path in sorted(folder.glob("*.txt")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.strip():
+                tags[line.strip()].add(path.stem)
+    return tags
+
+
+def _grey_values(picture: Image.Image) -> NDArray[np.float32] | None:
+    """Return the truth values of an open picture, or None when it is coloured without transparency."""
+    if picture.mode.startswith("I"):
+        return _scale(np.asarray(picture), 65535)
+    if picture.mode == "F":
+        return _scale(np.asarray(picture), 1)
+    if picture.mode in {"1", "L"}:
+        return _scale(np.asarray(picture.convert("L")), 255)
+    rgba = np.asarray(picture.convert("RGBA"))
+    if (rgba[..., 3] < 255).any():
+        return _scale(rgba[..., 3], 255)
+    channels = rgba[..., :3].astype(np.int16)
+    # JPEG shifts the three copies of a grey value apart by a few steps.
+    if int(np.ptp(channels, axis=2).max()) > _GREY_TOLERANCE:
+        return None
+    return _scale(channels.mean(axis=2), 255)
+
+
+def _scale(values: NDArray[Any], white: float) -> NDArray[np.float32]:
+    """Map 0 … white to [0,1] and clip what lies outside."""
+    scaled: NDArray[np.float32] = np.clip(values.astype(np.float32) / np.float32(white), 0, 1)
+    return scaled

@@ -1,0 +1,177 @@
+"""The report of an evaluation: a Markdown table and a page of HTML that needs no other file."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from cutray.errors import InputError, OutputError
+from cutray.evaluation.comparison import (
+    METRICS,
+    Case,
+    Metric,
+    ModelScores,
+    check_comparable,
+    per_picture,
+    summary_rows,
+    tag_rows,
+)
+from cutray.evaluation.figures import (
+    SERIES_COLOURS,
+    alpha_uri,
+    difference_uri,
+    fit_alpha,
+    histogram_svg,
+    photo_uri,
+    small_alpha,
+)
+
+__all__ = ["METRICS", "Case", "Metric", "ModelScores", "markdown_table", "write_html_report"]
+
+TAG_METRICS = ("iou", "weighted_f", "s_measure", "mae", "boundary_iou_fine")
+PICTURE_HEIGHT_PX = 200
+
+_STYLE = """
+:root{color-scheme:light dark}
+body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem}
+table{border-collapse:collapse;margin:1rem 0;display:block;overflow-x:auto}
+th,td{padding:.25rem .75rem;border-bottom:1px solid #8886;text-align:right;white-space:nowrap}
+th:first-child,td:first-child{text-align:left}
+svg{width:100%;max-width:40rem}svg text{font-size:12px;fill:currentColor}
+figure{display:inline-block;margin:.25rem}figure img{display:block;max-width:100%}
+figcaption{font-size:12px;opacity:.8}.key{display:inline-block;width:.8em;height:.8em;margin:0 .3em 0 1em}
+"""
+
+_NOTES = (
+    "Means over pictures; brackets hold the 95 % bootstrap interval of the mean, of the paired difference in the"
+    " last columns. Max F and max E are the maximum of the mean curve. IoU, Dice and the boundary scores binarise at"
+    " 0.5; F uses β² = 0.3, weighted F β² = 1. The band is the soft part of a truth and its surroundings. Predictions"
+    " are never stretched to the full range."
+)
+
+
+def markdown_table(models: Sequence[ModelScores], *, metrics: Sequence[str] = tuple(METRICS)) -> str:
+    """Write the means with their 95 % intervals as a Markdown table, one row per metric.
+
+    With two or more models, further columns hold the paired differences to the first one.
+
+    Args:
+        models: Models scored on the same pictures.
+        metrics: Keys of `METRICS`, in order of the rows.
+
+    Returns:
+        The table, ending with a line break.
+
+    Raises:
+        InputError: The models were not scored on the same pictures, or a metric is unknown.
+    """
+    _check(models, metrics)
+    heading, *rows = summary_rows(models, metrics)
+    lines = [heading, ["---"] + ["---:"] * (len(heading) - 1), *rows]
+    escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
+
+
+def write_html_report(
+    path: Path,
+    models: Sequence[ModelScores],
+    *,
+    title: str,
+    worst: int = 12,
+    rank_by: str = "iou",
+    metrics: Sequence[str] = tuple(METRICS),
+) -> None:
+    """Write summary, tags, spread and worst cases as one page without outside resources.
+
+    Args:
+        path: Where the page goes; folders are made, an existing file is replaced.
+        models: Models scored on the same pictures; two are shown side by side.
+        title: Heading of the page.
+        worst: Number of worst cases with pictures; a case ranks by its worst model.
+        rank_by: Key of `METRICS` that orders the cases and is drawn as a histogram.
+        metrics: Keys of `METRICS` in the summary.
+
+    Raises:
+        InputError: The models were not scored on the same pictures, or a metric is unknown.
+        DatasetError: A photo, truth or prediction of a worst case cannot be read.
+        OutputError: The page cannot be written.
+    """
+    _check(models, [*metrics, rank_by])
+    label = METRICS[rank_by].label
+    series = {model.name: per_picture(model.cases, rank_by) for model in models}
+    tags = tag_rows(models, TAG_METRICS)
+    parts = [
+        f"<h1>{html.escape(title)}</h1><p>{len(models[0].cases)} pictures. {html.escape(_NOTES)}</p>",
+        f"<h2>Summary</h2>{_table(summary_rows(models, metrics))}",
+        f"<h2>By tag</h2>{_table(tags)}" if len(tags) > 1 else "",
+        f"<h2>Spread of {html.escape(label)}</h2>{histogram_svg(series, label)}<p>{_keys(models)}</p>",
+        f"<h2>Worst cases by {html.escape(label)}</h2>" if worst > 0 else "",
+        *(_case_html([model.name for model in models], cases, rank_by) for cases in _worst(models, rank_by, worst)),
+    ]
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(got=f"{path} cannot be written ({error})", fix="choose a writable path") from error
+
+
+def _check(models: Sequence[ModelScores], metrics: Sequence[str]) -> None:
+    """Refuse unknown metrics and models that cannot be compared."""
+    unknown = sorted(set(metrics) - METRICS.keys())
+    if unknown:
+        raise InputError(got=f"unknown metrics {', '.join(unknown)}", allowed=f"metrics are {', '.join(METRICS)}")
+    check_comparable(models)
+
+
+def _worst(models: Sequence[ModelScores], metric: str, amount: int) -> list[list[Case]]:
+    """Return the cases of the worst pictures, one per model each, worst first."""
+    sign = 1 if METRICS[metric].higher_is_better else -1
+    by_model = [sorted(model.cases, key=lambda case: case.sample.stem) for model in models]
+    values = [sign * per_picture(cases, metric) for cases in by_model]
+    ranks = [(min(column[i] for column in values), i) for i in range(len(by_model[0]))]
+    # A picture for which the metric is not defined has no rank.
+    order = [i for value, i in sorted(ranks) if not math.isnan(value)][: max(amount, 0)]
+    return [[cases[i] for cases in by_model] for i in order]
+
+
+def _case_html(names: Sequence[str], cases: Sequence[Case], metric: str) -> str:
+    """Show one picture with its truth and every model's prediction and difference."""
+    sample = cases[0].sample
+    truth = small_alpha(sample.truth, PICTURE_HEIGHT_PX)
+    size_px = (truth.shape[1], truth.shape[0])
+    shown = [(photo_uri(sample.image, size_px), "image"), (alpha_uri(truth), "truth")]
+    for name, case in zip(names, cases, strict=True):
+        if case.prediction is not None:
+            alpha = fit_alpha(small_alpha(case.prediction, PICTURE_HEIGHT_PX), size_px)
+            value = per_picture([case], metric)[0]
+            shown.append((alpha_uri(alpha), f"{name}: {value:.{METRICS[metric].digits}f}"))
+            shown.append((difference_uri(alpha, truth), "difference: red too much, blue missing"))
+    figures = "".join(
+        f'<figure><img src="{uri}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
+        for uri, caption in ((uri, html.escape(text)) for uri, text in shown)
+    )
+    tags = f" ({', '.join(sorted(sample.tags))})" if sample.tags else ""
+    return f"<h3>{html.escape(sample.stem + tags)}</h3><div>{figures}</div>"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Write rows as a table, the first one as its heading."""
+    heading = "".join(f"<th>{html.escape(cell)}</th>" for cell in rows[0])
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows[1:])
+    return f"<table><thead><tr>{heading}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _keys(models: Sequence[ModelScores]) -> str:
+    """Name the colours of the histogram."""
+    colours = (SERIES_COLOURS[index % len(SERIES_COLOURS)] for index in range(len(models)))
+    return "".join(
+        f'<span class="key" style="background:{colour}"></span>{html.escape(model.name)}'
+        for colour, model in zip(colours, models, strict=True)
+    )

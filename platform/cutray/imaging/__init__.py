@@ -1,0 +1,1 @@
+"""From picture bytes to arrays and back: decoding, colour, orientation, encoding and files."""

@@ -1,0 +1,156 @@
+"""Put a subject on something: nothing, a colour, a picture, its own blurred background; and crop it."""
+
+from __future__ import annotations
+
+import re
+
+import cv2
+import numpy as np
+from PIL import ImageColor
+
+from cutray.errors import OptionError, ShapeMismatchError
+from cutray.imaging.resize import shrink
+
+Color = tuple[int, int, int]
+
+# A blur that reads as out of focus whatever the photo's size.
+_BLUR_FRACTION = 0.02
+
+
+def parse_color(text: str) -> Color:
+    """Read a colour as people write it.
+
+    Args:
+        text: A CSS name (``white``), hex digits (``#f80``, ``#ff8800``, with or without #) or ``255,136,0``.
+
+    Returns:
+        Red, green and blue in 0–255.
+
+    Raises:
+        OptionError: The text is no colour.
+
+    >>> parse_color("white"), parse_color("ff8800"), parse_color("1, 2, 3")
+    ((255, 255, 255), (255, 136, 0), (1, 2, 3))
+    """
+    plain = text.strip()
+    if re.fullmatch(r"\d+\s*,\s*\d+\s*,\s*\d+", plain):
+        red, green, blue = (int(part) for part in plain.split(","))
+        if max(red, green, blue) <= 255:
+            return red, green, blue
+    elif re.fullmatch(r"#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})", plain):
+        return ImageColor.getrgb("#" + plain.lstrip("#"))[:3]
+    elif plain.lower() in ImageColor.colormap:
+        return ImageColor.getrgb(plain)[:3]
+    raise OptionError(
+        got=f"the background {text!r} is neither a colour nor a picture that exists",
+        allowed="a name (white), hex digits (#ff8800), red,green,blue (255,136,0), blur, or the path of a picture",
+        fix="correct the colour or the path",
+    )
+
+
+def compose(foreground: np.ndarray, alpha: np.ndarray, background: Color | np.ndarray) -> np.ndarray:
+    """Lay the subject over an opaque background.
+
+    Args:
+        foreground: (H, W, 3) uint8 or uint16, the subject's own colours.
+        alpha: (H, W) float32 in [0, 1].
+        background: A colour in 0–255, or an (H, W, 3) uint8 picture.
+
+    Returns:
+        (H, W, 3) in the dtype of ``foreground``. The blend is done on the stored (gamma-encoded) values, as
+        browsers and every image editor do by default, so that the result matches what the cutout shows there.
+
+    Raises:
+        ShapeMismatchError: The background picture has another size.
+    """
+    below = np.asarray(background)
+    if below.ndim == 3 and below.shape != foreground.shape:
+        raise ShapeMismatchError(
+            got=f"a background of shape {below.shape}",
+            allowed=f"shape {foreground.shape}",
+            fix="fit it with cover_fit first",
+        )
+    result = np.empty_like(foreground)
+    full = 257 if foreground.dtype == np.uint16 else 1
+    for top in range(0, alpha.shape[0], 256):  # in strips: no full-size float picture is ever held
+        rows = slice(top, top + 256)
+        a = alpha[rows, :, None]
+        under = (below[rows] if below.ndim == 3 else below).astype(np.float32) * full
+        result[rows] = (under + a * (foreground[rows] - under) + 0.5).astype(foreground.dtype)
+    return result
+
+
+def cover_fit(picture: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
+    """Scale a picture so that it covers a size, and cut off what stands out evenly.
+
+    Args:
+        picture: (h, w, 3) uint8.
+        height_px: Height to cover.
+        width_px: Width to cover.
+
+    Returns:
+        (height_px, width_px, 3) uint8.
+    """
+    height, width = picture.shape[:2]
+    scale = max(height_px / height, width_px / width)
+    # The part of the picture that will be seen is cut out first, so that a huge picture costs no huge resize.
+    seen_height, seen_width = min(height, round(height_px / scale)), min(width, round(width_px / scale))
+    top, left = (height - seen_height) // 2, (width - seen_width) // 2
+    seen = picture[top : top + seen_height, left : left + seen_width]
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(seen, (width_px, height_px), interpolation=way))
+
+
+def blur_background(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Throw the photo's own background out of focus, without the subject bleeding into it.
+
+    Args:
+        image: (H, W, 3) uint8.
+        alpha: (H, W) float32 in [0, 1].
+
+    Returns:
+        (H, W, 3) uint8: the blurred surroundings, to be laid under the subject.
+    """
+    height, width = alpha.shape
+    scale = min(1.0, 1024 / max(height, width))  # a blurred picture has no detail that a small one lacks
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    small = shrink(image, *size).astype(np.float32)
+    weight = 1.0 - shrink(alpha, *size) + 1e-3
+    sigma = max(1.0, _BLUR_FRACTION * max(size))
+    spread = cv2.GaussianBlur(small * weight[..., None], (0, 0), sigma)
+    blurred = spread / cv2.GaussianBlur(weight, (0, 0), sigma)[..., None]
+    full = cv2.resize(blurred.astype(np.uint8), (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(full)
+
+
+def subject_box(alpha: np.ndarray, margin: str = "0") -> tuple[int, int, int, int]:
+    """Find the rectangle that holds the subject.
+
+    Args:
+        alpha: (H, W) float32 in [0, 1].
+        margin: Room around it: pixels (``20px`` or ``20``) or percent of the box's longer side (``5%``).
+
+    Returns:
+        left, top, right, bottom in pixels, right and bottom exclusive, inside the picture; the whole picture
+        if nothing is visible.
+
+    Raises:
+        OptionError: The margin is neither pixels nor percent.
+    """
+    height, width = alpha.shape
+    visible = alpha > 0.02
+    rows, columns = np.flatnonzero(visible.any(axis=1)), np.flatnonzero(visible.any(axis=0))
+    if rows.size == 0:
+        return 0, 0, width, height
+    left, right, top, bottom = int(columns[0]), int(columns[-1]) + 1, int(rows[0]), int(rows[-1]) + 1
+    room = _margin_px(margin, max(right - left, bottom - top))
+    return max(0, left - room), max(0, top - room), min(width, right + room), min(height, bottom + room)
+
+
+def _margin_px(margin: str, longer_side_px: int) -> int:
+    """Turn a margin into whole pixels."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(px|%)?", margin.strip())
+    if not match:
+        raise OptionError(got=f"the crop margin {margin!r}", allowed="pixels (20px) or percent (5%)", fix="correct it")
+    number = float(match[1])
+    return round(number * longer_side_px / 100 if match[2] == "%" else number)

@@ -1,0 +1,104 @@
+"""Reads a TIFF's first directory: size, depth, layout, profile and what it pretends to be."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+from PIL import TiffImagePlugin
+
+from cutray.config import InputLimits
+from cutray.errors import DecodeError, UnsupportedFormatError
+from cutray.imaging.bounds import check_size
+
+_NEW_SUBFILE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION = 254, 256, 257, 258, 262, 274
+_SAMPLES, _SUB_DIRECTORIES, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _ICC, _DNG_VERSION = 277, 330, 338, 339, 34675, 50706
+_ACROSS, _DOWN, _UNIT = 282, 283, 296
+_RGB, _FLOAT, _PREMULTIPLIED = 2, 3, 1
+_UNITS_PER_INCH = {2: 1.0, 3: 2.54}
+
+
+@dataclass(frozen=True, slots=True)
+class TiffHeader:
+    """What the first directory of a TIFF says.
+
+    Attributes:
+        bits: Bits per sample.
+        samples: Samples per pixel.
+        deep_rgb: Whether it is RGB of 16 bits or floating point, which Pillow cannot read in full.
+        premultiplied: Whether the colours are already multiplied by alpha.
+        orientation: EXIF value 1 to 8.
+        icc: The colour profile or None.
+        dpi: Horizontal and vertical dots per inch, or None.
+        more_pages: Whether other pages follow.
+    """
+
+    bits: int
+    samples: int
+    deep_rgb: bool
+    premultiplied: bool
+    orientation: int
+    icc: bytes | None
+    dpi: tuple[float, float] | None
+    more_pages: bool
+
+
+def read_tiff_header(data: bytes, limits: InputLimits) -> TiffHeader:
+    """Read the first directory and check the size it announces.
+
+    Source: TIFF 6.0, sections 2 (structure), 8 (baseline fields) and 18 (associated alpha).
+
+    Args:
+        data: The whole file.
+        limits: What is allowed.
+
+    Returns:
+        The header.
+
+    Raises:
+        DecodeError: There is no usable directory.
+        ImageTooLargeError: The picture is above a limit.
+        UnsupportedFormatError: The file is a camera's raw file in TIFF form.
+    """
+    stream = io.BytesIO(data)
+    big = data[2:3] in (b"+", b"\x00") and data[2:4] in (b"+\x00", b"\x00+")
+    tags = TiffImagePlugin.ImageFileDirectory_v2(stream.read(16 if big else 8))
+    stream.seek(tags.next)
+    tags.load(stream)
+    width, height = tags.get(_WIDTH), tags.get(_HEIGHT)
+    if not isinstance(width, int) or not isinstance(height, int):
+        raise DecodeError("the TIFF has no size", "a complete TIFF", "get the original file again")
+    if _DNG_VERSION in tags or (_SUB_DIRECTORIES in tags and int(tags.get(_NEW_SUBFILE, 0)) & 1):
+        raise UnsupportedFormatError(
+            "the content is a camera raw file", "a developed picture", "export it as TIFF or JPEG"
+        )
+    depths = _numbers(tags.get(_BITS, 1))
+    extra = _numbers(tags.get(_EXTRA_SAMPLES, ()))
+    kinds = _numbers(tags.get(_SAMPLE_FORMAT, 1))
+    bits, samples = max(depths), int(tags.get(_SAMPLES, 1))
+    check_size(width, height, limits, max(1.0, bits * samples / 8))
+    orientation, icc = tags.get(_ORIENTATION, 1), tags.get(_ICC)
+    return TiffHeader(
+        bits=bits,
+        samples=samples,
+        deep_rgb=samples in (3, 4) and tags.get(_PHOTOMETRIC) == _RGB and (bits == 16 or _FLOAT in kinds),
+        premultiplied=extra[:1] == (_PREMULTIPLIED,),
+        orientation=orientation if orientation in range(1, 9) else 1,
+        icc=bytes(icc) if isinstance(icc, bytes) else None,
+        dpi=_resolution(tags),
+        more_pages=bool(tags.next),
+    )
+
+
+def _resolution(tags: TiffImagePlugin.ImageFileDirectory_v2) -> tuple[float, float] | None:
+    """Return the resolution in dots per inch when it has a unit."""
+    per_inch = _UNITS_PER_INCH.get(tags.get(_UNIT, 2))
+    try:
+        return (float(tags[_ACROSS]) * per_inch, float(tags[_DOWN]) * per_inch) if per_inch else None
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+
+
+def _numbers(value: object) -> tuple[int, ...]:
+    """Return a tag's value as a tuple, however many numbers it has."""
+    return tuple(int(number) for number in value) if isinstance(value, tuple) else (int(value),)  # type: ignore[call-overload]

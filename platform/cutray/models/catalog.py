@@ -1,0 +1,134 @@
+"""The table of known models, and what is assumed about a file that is not in it."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from cutray.errors import ConfigError
+
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+# The small network's files weigh about 5 MB and the full one's at least 44 MB (eight bits per weight).
+_SMALL_NETWORK_MAX_BYTES = 20_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One place a file comes from: a member of a wheel, or an address."""
+
+    wheel: str = ""
+    member: str = ""
+    url: str = ""
+
+    def __str__(self) -> str:
+        """Name the place as a reader would look for it."""
+        return f"{self.member} in the wheel {self.wheel}" if self.wheel else self.url
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What a model's file must be and how the network's input is prepared.
+
+    ``size_bytes`` 0 and an empty ``sha256`` mean "not pinned"; ``md5`` is checked where only that is known.
+    ``mean`` and ``std`` apply after scaling, per channel in RGB order. ``scale`` "max" divides by the picture's
+    own maximum, "255" by 255.
+    """
+
+    name: str
+    architecture: Literal["u2net", "u2netp", "isnet"]
+    file: str
+    size_bytes: int
+    sha256: str
+    license: str
+    origin: str
+    input_size_px: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    scale: Literal["max", "255"]
+    description: str
+    sources: tuple[Source, ...] = ()
+    md5: str = ""
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether there is a hash to check the file against."""
+        return bool(self.sha256 or self.md5)
+
+
+@cache
+def list_models() -> tuple[ModelSpec, ...]:
+    """Return every model that has a name, in the order of ``weights.toml``."""
+    text = resources.files(__package__).joinpath("weights.toml").read_text(encoding="utf-8")
+    return tuple(_from_table(name, table) for name, table in tomllib.loads(text).items())
+
+
+def describe_file(path: Path) -> ModelSpec:
+    """Infer the preparation of the input for a file that is not in the table.
+
+    A TOML file of the same name beside it (``mine.onnx`` and ``mine.toml``), with any keys of ``weights.toml``,
+    has the last word. Without it, a name with "isnet" means IS-Net; otherwise the size of the file tells U²-Net
+    and U²-Net-p apart, and the official preparation is assumed.
+
+    Raises:
+        ConfigError: The file beside it cannot be read, or has unknown keys or values of a wrong kind.
+    """
+    isnet = "isnet" in path.stem.lower()
+    small = path.stat().st_size < _SMALL_NETWORK_MAX_BYTES
+    spec = ModelSpec(
+        name=path.stem,
+        architecture="isnet" if isnet else "u2netp" if small else "u2net",
+        file=path.name,
+        size_bytes=0,
+        sha256="",
+        license="unknown",
+        origin=str(path),
+        input_size_px=1024 if isnet else 320,
+        mean=(0.5, 0.5, 0.5) if isnet else _IMAGENET_MEAN,
+        std=(1.0, 1.0, 1.0) if isnet else _IMAGENET_STD,
+        scale="255" if isnet else "max",
+        description="own file",
+    )
+    beside = path.with_suffix(".toml")
+    if not beside.is_file():
+        return spec
+    try:
+        table = tomllib.loads(beside.read_text(encoding="utf-8"))
+        return replace(spec, **_checked(table))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(
+            got=f"{beside} cannot be used: {error}",
+            allowed="the keys and kinds of values of weights.toml",
+            fix="correct or remove that file",
+        ) from error
+
+
+def _from_table(name: str, table: Mapping[str, Any]) -> ModelSpec:
+    """Build one entry of the packaged table."""
+    return ModelSpec(name=name, **_checked(table))
+
+
+def _checked(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn the values of a TOML table into those of a ``ModelSpec``; a wrong one is a ``ValueError``."""
+    values = dict(table)
+    unknown = set(values) - {field.name for field in fields(ModelSpec)}
+    if unknown:
+        raise ValueError(f"unknown keys {', '.join(sorted(unknown))}")
+    for key in {"mean", "std"} & set(values):
+        values[key] = tuple(float(value) for value in values[key])
+        if len(values[key]) != 3 or (key == "std" and min(values[key]) <= 0):
+            raise ValueError(f"{key} = {table[key]!r}, three numbers needed, std above 0")
+    choices = {"scale": ("max", "255"), "architecture": ("u2net", "u2netp", "isnet")}
+    for key in choices.keys() & values.keys():
+        if values[key] not in choices[key]:
+            raise ValueError(f"{key} = {values[key]!r}, allowed are {', '.join(choices[key])}")
+    size = values.get("input_size_px", 320)
+    if not isinstance(size, int) or not 32 <= size <= 4096:
+        raise ValueError(f"input_size_px = {size!r}, allowed are 32 to 4096")
+    values["sources"] = tuple(Source(**source) for source in values.get("sources", ()))
+    return values

@@ -1,0 +1,116 @@
+"""Hashes of weight files, remembered until a file changes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cutray.errors import ChecksumError, WeightsUnavailableError
+
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """Hashes of one file, in hexadecimal; ``md5`` is empty unless it was asked for."""
+
+    sha256: str
+    md5: str
+
+
+class Hasher:
+    """Hashes of a stream of bytes, in one pass."""
+
+    def __init__(self, *, with_md5: bool) -> None:
+        """Start with nothing read; md5 is left out unless a pin needs it, since it takes twice as long."""
+        self._sha256 = hashlib.sha256()
+        self._md5 = hashlib.md5(usedforsecurity=False) if with_md5 else None
+        self.size_bytes = 0
+
+    def update(self, block: bytes) -> None:
+        """Take in the next bytes."""
+        self._sha256.update(block)
+        if self._md5 is not None:
+            self._md5.update(block)
+        self.size_bytes += len(block)
+
+    def digests(self) -> Digests:
+        """Return the hashes of everything taken in so far."""
+        return Digests(self._sha256.hexdigest(), self._md5.hexdigest() if self._md5 is not None else "")
+
+
+def check(what: str, found: Digests, size_bytes: int, *, sha256: str, md5: str, expected_bytes: int, fix: str) -> None:
+    """Compare what was read with what is pinned; an empty pin is not compared.
+
+    Raises:
+        ChecksumError: Size or hash differ.
+    """
+    if sha256:
+        equal, got, pinned = found.sha256 == sha256, f"sha256 {found.sha256}", f"sha256 {sha256}"
+    elif md5:
+        equal, got, pinned = found.md5 == md5, f"md5 {found.md5}", f"md5 {md5}"
+    else:
+        equal, got, pinned = True, "", ""
+    if expected_bytes and size_bytes != expected_bytes:
+        equal, got, pinned = False, f"{got} and {size_bytes} bytes", f"{pinned} and {expected_bytes} bytes"
+    if not equal:
+        raise ChecksumError(got=f"{what} has {got}", allowed=f"{pinned} is pinned", fix=fix)
+
+
+def digest_file(path: Path, memory: Path | None, *, with_md5: bool) -> Digests:
+    """Hash a file, or recall its hashes if it has not changed since they were taken.
+
+    Args:
+        path: The file.
+        memory: Folder of remembered hashes; None reads the file in any case.
+        with_md5: Take the md5 as well.
+
+    Raises:
+        WeightsUnavailableError: The file cannot be read.
+    """
+    note = memory / f"{hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:32]}.json" if memory else None
+    try:
+        before = _stamp(path)
+        if note and (known := _recall(note, before)) and (known.md5 or not with_md5):
+            return known
+        hasher = Hasher(with_md5=with_md5)
+        with path.open("rb") as stream:
+            while block := stream.read(_BLOCK_BYTES):
+                hasher.update(block)
+        after = _stamp(path)
+    except OSError as error:
+        raise WeightsUnavailableError(got=f"{path} cannot be read: {error}", fix="check its permissions") from error
+    digests = hasher.digests()
+    if note and before == after:
+        _remember(note, before, digests)
+    return digests
+
+
+def _stamp(path: Path) -> list[int]:
+    """Return what changes when a file is written: size, time of writing, time of status change."""
+    status = path.stat()
+    # The status time cannot be set back by copying tools, so a file replaced with its old time kept is noticed.
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def _recall(note: Path, stamp: list[int]) -> Digests | None:
+    """Return remembered hashes if they belong to exactly this state of the file."""
+    try:
+        known = json.loads(note.read_text(encoding="utf-8"))
+        return Digests(**known["digests"]) if known["stamp"] == stamp else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _remember(note: Path, stamp: list[int], digests: Digests) -> None:
+    """Write a note in one step; a cache that cannot be written costs time, nothing else."""
+    temporary = note.with_suffix(f".{secrets.token_hex(6)}.part")
+    with contextlib.suppress(OSError):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps({"stamp": stamp, "digests": asdict(digests)}), encoding="utf-8")
+        os.replace(temporary, note)

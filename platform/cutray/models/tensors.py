@@ -1,0 +1,88 @@
+"""Read tensors out of weight files, without running code from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cutray.errors import MissingExtraError, WeightsError
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """The stored parts of one convolution: weight (out, in, kh, kw) and bias (out,), float32, and dilations."""
+
+    weight: Tensor
+    bias: Tensor
+    dilations: tuple[int, ...]
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the named tensors of a .pth or .safetensors file, on the CPU.
+
+    Raises:
+        WeightsError: The file cannot be read, or holds more than tensors.
+        MissingExtraError: The safetensors package is not installed.
+    """
+    if path.suffix.lower() == ".safetensors":
+        return _read_safetensors(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # Arbitrary bytes make the reader fail in arbitrary ways, IndexError among them.
+        raise WeightsError(
+            got=f"{path} cannot be read: {next(iter(str(error).splitlines()), 'it is damaged')}",
+            allowed="a file that torch.save wrote from a state_dict, with nothing but tensors",
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(got=f"{path} holds something else than named tensors", allowed="a state_dict")
+    return dict(state)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Return the named tensors of a .safetensors file."""
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise MissingExtraError(got="safetensors is not installed", fix="`pip install 'cutray[torch]'`") from error
+    try:
+        return dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(got=f"{path} cannot be read: {error}") from error
+
+
+def read_convolutions(path: Path) -> list[Convolution]:
+    """Return the convolutions of an ONNX file in the order in which they run.
+
+    Raises:
+        WeightsError: The file cannot be read, has batch normalisations beside its convolutions, or convolutions
+            whose weight and bias are not stored in it.
+        MissingExtraError: The onnx package is not installed.
+    """
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+        from onnx import numpy_helper
+    except ImportError as error:
+        raise MissingExtraError(got="onnx is not installed", fix="`pip install 'cutray[torch]'`") from error
+    try:
+        graph = onnx.load(path).graph
+    except (OSError, ValueError, DecodeError) as error:
+        raise WeightsError(got=f"{path} cannot be read as ONNX: {error}") from error
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    found = []
+    for node in graph.node:
+        if node.op_type == "BatchNormalization":
+            raise WeightsError(got=f"{path} has batch normalisations", allowed="ones folded into convolutions")
+        if node.op_type != "Conv":
+            continue
+        names = list(node.input[1:])
+        if len(names) != 2 or not all(name in stored for name in names):
+            raise WeightsError(got=f"{path}: {node.name} has no stored weight and bias", allowed="float32 ONNX files")
+        weight, bias = (torch.from_numpy(numpy_helper.to_array(stored[name]).copy()).float() for name in names)
+        dilations = next((tuple(item.ints) for item in node.attribute if item.name == "dilations"), (1, 1))
+        found.append(Convolution(weight, bias, dilations))
+    return found

@@ -1,0 +1,220 @@
+"""U²-Net and U²-Net-p in PyTorch, with the parameter names of the published weights.
+
+Source: Qin et al., "U²-Net: Going deeper with nested U-structure for salient object detection", Pattern
+Recognition 106 (2020), figures 2 and 5, table 1.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cutray.errors import WeightsError
+from cutray.models.tensors import read_convolutions, read_tensors
+
+# Per stage: levels of its U (0: the flat one of four levels, with dilation), channels in, in the middle, and out.
+_Stage = tuple[int, int, int, int]
+_LEVELS = {"stage1": 7, "stage2": 6, "stage3": 5, "stage4": 4, "stage5": 0, "stage6": 0}
+_ENCODERS: dict[str, dict[str, _Stage]] = {
+    "u2net": {
+        "stage1": (7, 3, 32, 64),
+        "stage2": (6, 64, 32, 128),
+        "stage3": (5, 128, 64, 256),
+        "stage4": (4, 256, 128, 512),
+        "stage5": (0, 512, 256, 512),
+        "stage6": (0, 512, 256, 512),
+    },
+    "u2netp": {stage: (levels, 3 if stage == "stage1" else 64, 16, 64) for stage, levels in _LEVELS.items()},
+}
+_DECODERS: dict[str, dict[str, _Stage]] = {
+    "u2net": {
+        "stage5d": (0, 1024, 256, 512),
+        "stage4d": (4, 1024, 128, 256),
+        "stage3d": (5, 512, 64, 128),
+        "stage2d": (6, 256, 32, 64),
+        "stage1d": (7, 128, 16, 64),
+    },
+    "u2netp": {f"{stage}d": (_LEVELS[stage], 128, 16, 64) for stage in reversed(list(_LEVELS)[:5])},
+}
+_DEPTH = 6
+
+
+class ConvNormRelu(nn.Module):
+    """3×3 convolution, batch normalisation, ReLU; keeps height and width."""
+
+    def __init__(self, channels_in: int, channels_out: int, dilation: int = 1) -> None:
+        """Make the layers under their published names."""
+        super().__init__()
+        self.conv_s1 = nn.Conv2d(channels_in, channels_out, 3, padding=dilation, dilation=dilation)
+        self.bn_s1 = nn.BatchNorm2d(channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, channels_in, H, W) to (N, channels_out, H, W), at least 0."""
+        return functional.relu(self.bn_s1(self.conv_s1(x)), inplace=True)
+
+
+class ResidualUBlock(nn.Module):
+    """A small U-Net with its input added to its output: the paper's RSU-L, or RSU-4F if ``levels`` is 0."""
+
+    def __init__(self, levels: int, channels_in: int, channels_mid: int, channels_out: int) -> None:
+        """Make the convolutions, level by level, under their published names."""
+        super().__init__()
+        self.is_flat = levels == 0
+        self.levels = levels or 4
+        self.rebnconvin = ConvNormRelu(channels_in, channels_out)
+        for level in range(1, self.levels + 1):
+            dilation = 2 ** (level - 1) if self.is_flat else 2 if level == self.levels else 1
+            start = channels_out if level == 1 else channels_mid
+            self.add_module(f"rebnconv{level}", ConvNormRelu(start, channels_mid, dilation))
+        for level in range(self.levels - 1, 0, -1):
+            dilation = 2 ** (level - 1) if self.is_flat else 1
+            end = channels_out if level == 1 else channels_mid
+            self.add_module(f"rebnconv{level}d", ConvNormRelu(2 * channels_mid, end, dilation))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, channels_in, H, W) to (N, channels_out, H, W)."""
+        x = self.rebnconvin(x)
+        return x + self._level(1, x)
+
+    def _level(self, level: int, x: Tensor) -> Tensor:
+        """Go down one level, let the levels below do the same, and come back up."""
+        here: Tensor = self.get_submodule(f"rebnconv{level}")(x)
+        if level == self.levels:
+            return here
+        # The lowest two levels share a resolution; the lowest sees farther by its dilation.
+        pools = not self.is_flat and level < self.levels - 1
+        below = resize_like(self._level(level + 1, halve(here) if pools else here), here)
+        up: Tensor = self.get_submodule(f"rebnconv{level}d")(torch.cat((below, here), 1))
+        return up
+
+
+class U2Net(nn.Module):
+    """The whole network: a U of residual U-blocks, with one map from each level and one fused from all."""
+
+    def __init__(self, architecture: str) -> None:
+        """Make the network with random weights.
+
+        Args:
+            architecture: u2net (44,009,869 parameters) or u2netp (1,131,181).
+        """
+        super().__init__()
+        stages = _ENCODERS[architecture] | _DECODERS[architecture]
+        self.architecture = architecture
+        for name, stage in stages.items():
+            self.add_module(name, ResidualUBlock(*stage))
+        for level in range(1, _DEPTH + 1):
+            channels = stages["stage6" if level == _DEPTH else f"stage{level}d"][3]
+            self.add_module(f"side{level}", nn.Conv2d(channels, 1, 3, padding=1))
+        self.outconv = nn.Conv2d(_DEPTH, 1, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return the logits of the subject.
+
+        Args:
+            x: (N, 3, H, W), RGB, scaled and normalised; H and W at least 32.
+
+        Returns:
+            Seven maps of logits: the fused one, (N, 1, H, W), then those of levels 1 to 6 at their own size,
+            which halves, rounded up, from (N, 1, H, W) on.
+        """
+        features: dict[int, Tensor] = {}
+        self._level(1, x, features)
+        sides = [self.get_submodule(f"side{level}")(features[level]) for level in range(1, _DEPTH + 1)]
+        fused = self.outconv(torch.cat([resize_like(side, sides[0]) for side in sides], 1))
+        return (fused, *sides)
+
+    def _level(self, level: int, x: Tensor, features: dict[int, Tensor]) -> Tensor:
+        """Go down one level, let the levels below do the same, and come back up; keep what each gives."""
+        here: Tensor = self.get_submodule(f"stage{level}")(x)
+        if level < _DEPTH:
+            below = resize_like(self._level(level + 1, halve(here), features), here)
+            here = self.get_submodule(f"stage{level}d")(torch.cat((below, here), 1))
+        features[level] = here
+        return here
+
+
+def halve(x: Tensor) -> Tensor:
+    """Halve height and width, rounded up, keeping each largest value."""
+    return functional.max_pool2d(x, 2, stride=2, ceil_mode=True)
+
+
+def resize_like(x: Tensor, target: Tensor) -> Tensor:
+    """Bring x, bilinearly, to the height and width of another tensor."""
+    if x.shape[2:] == target.shape[2:]:
+        return x
+    return functional.interpolate(x, size=target.shape[2:], mode="bilinear", align_corners=False)
+
+
+def load_u2net(path: Path) -> U2Net:
+    """Build U²-Net or U²-Net-p, whichever a file holds, with the file's weights, in evaluation mode.
+
+    In an ONNX file the batch normalisations are folded into the convolutions. They come back as ones that change
+    nothing in evaluation mode; before further training they need statistics of their own.
+
+    Args:
+        path: An .onnx, .pth (read without running code from it) or .safetensors file.
+
+    Raises:
+        WeightsError: The file cannot be read, or holds another network.
+        MissingExtraError: The package that reads this kind of file is not installed.
+    """
+    state = _unfold(path) if path.suffix.lower() == ".onnx" else read_tensors(path)
+    marker = state.get("stage1.rebnconv1.conv_s1.weight")
+    if not isinstance(marker, Tensor) or marker.ndim != 4:
+        raise _other_network(path, "the first layers are missing")
+    network = U2Net(_architecture(marker))
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise _other_network(path, " ".join(str(error).split()[:40])) from error
+    return network.eval()
+
+
+def _unfold(path: Path) -> dict[str, Tensor]:
+    """Name the convolutions of an ONNX file, and put back the batch normalisations that were folded into them."""
+    stored = read_convolutions(path)
+    if len(stored) < 2:
+        raise _other_network(path, f"it has {len(stored)} convolutions")
+    with torch.device("meta"):
+        network = U2Net(_architecture(stored[1].weight))
+    # The layers are made in the order in which they run, which is the order of the file.
+    layers = [(name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)]
+    if len(layers) != len(stored):
+        raise _other_network(path, f"it has {len(stored)} convolutions, not {len(layers)}")
+    state: dict[str, Tensor] = {}
+    for (name, layer), found in zip(layers, stored, strict=True):
+        if found.weight.shape != layer.weight.shape or found.dilations != layer.dilation:
+            raise _other_network(path, f"the convolution in the place of {name} has another shape")
+        state |= {f"{name}.weight": found.weight, f"{name}.bias": found.bias}
+        if name.endswith("conv_s1"):
+            state |= _identity_norm(name.replace("conv_s1", "bn_s1"), layer.out_channels)
+    return state
+
+
+def _architecture(second_weight: Tensor) -> str:
+    """Tell the two networks apart by the width of their second convolution."""
+    return "u2net" if second_weight.shape[0] == 32 else "u2netp"
+
+
+def _identity_norm(name: str, channels: int) -> dict[str, Tensor]:
+    """Return a batch normalisation that changes nothing in evaluation mode."""
+    # It divides by sqrt(variance + eps), which is 1 for this variance.
+    return {
+        f"{name}.weight": torch.ones(channels),
+        f"{name}.bias": torch.zeros(channels),
+        f"{name}.running_mean": torch.zeros(channels),
+        f"{name}.running_var": torch.full((channels,), 1.0 - nn.BatchNorm2d(1).eps),
+        f"{name}.num_batches_tracked": torch.tensor(0),
+    }
+
+
+def _other_network(path: Path, detail: str) -> WeightsError:
+    """Say that a file's layers do not fit."""
+    return WeightsError(
+        got=f"{path} holds neither U²-Net nor U²-Net-p: {detail}",
+        allowed="weights with the layers of the published ones",
+        fix="run other networks as .onnx files with engine openvino or onnxruntime",
+    )

