@@ -95,7 +95,7 @@ class OutputSettings(Settings):
         "auto",
         description="File format; auto follows the output's name, else PNG (JPEG is possible on a background only).",
     )
-    quality: int = Field(90, ge=1, le=100, description="Quality of WebP, AVIF and JPEG.")
+    encode_quality: int = Field(90, ge=1, le=100, description="Quality of WebP, AVIF and JPEG files.")
     bit_depth: Literal[8, 16] = Field(
         8, description="Bits per channel; 16 keeps the depth of a 16-bit input (PNG, TIFF)."
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -107,7 +107,7 @@ def encode(rendered: Rendered, image: DecodedImage, options: OutputSettings, for
         OptionError: The format cannot hold the picture, such as JPEG without a background.
     """
     profile = image.icc_profile if rendered.picture.ndim == 3 else None
-    return encode_image(rendered.picture, format_name, quality=options.quality, icc_profile=profile, dpi=image.dpi)
+    return encode_image(rendered.picture, format_name, quality=options.encode_quality, icc_profile=profile, dpi=image.dpi)
 
 
 def _with_channel(foreground: np.ndarray, opacity: np.ndarray) -> np.ndarray:
@@ -129,6 +129,6 @@ def _background(
     """Read what the subject is to be laid on."""
     if wanted == "blur":
         return blur_background(photo[window], alpha)
-    if Path(wanted).is_file():
+    if os.path.isfile(wanted):  # unlike pathlib, it takes a text of any length
         return cover_fit(decode_image(read_bytes(wanted, limits), limits).pixels, *alpha.shape)
     return parse_color(wanted)

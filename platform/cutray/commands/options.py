@@ -17,7 +17,6 @@ _SHORT = {
     "only_mask": "-om",
     "background": "-b",
     "format": "-f",
-    "quality": "-q",
     "crop": "-c",
     "batch_size": "-n",
 }

@@ -11,9 +11,8 @@ from pathlib import Path
 from cutray.errors import InputError, OptionError, OutputError
 
 # Endings that are worth opening in a folder; a file named on its own is always opened.
-PHOTO_SUFFIXES = frozenset(
-    [".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".heic", ".heif", ".tif", ".tiff", ".bmp", ".dib", ".gif"]
-)
+_PHOTO_ENDINGS = "jpg jpeg jpe jfif mpo png apng webp avif heic heif tif tiff bmp dib gif"
+PHOTO_SUFFIXES = frozenset(f".{ending}" for ending in _PHOTO_ENDINGS.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ def plan_jobs(sources: Sequence[Path], output: Path | None, suffix: str, ending:
     jobs: list[Job] = []
     for source in sources:
         if source.is_dir():
-            root = output if output is not None else source.with_name(source.resolve().name + ending + "s")
+            root = output if output is not None else _beside(source, ending + "s")
             found = list(_photos_in(source, root))
             jobs += [Job(photo, root / photo.relative_to(source).with_suffix(suffix)) for photo in found]
         elif output is not None:
@@ -63,6 +62,12 @@ def plan_jobs(sources: Sequence[Path], output: Path | None, suffix: str, ending:
         else:
             jobs.append(Job(source, source.with_name(source.stem + ending + suffix)))
     return _checked(_apart(jobs, suffix))
+
+
+def _beside(folder: Path, ending: str) -> Path:
+    """Name the folder next to another one; ``.`` and ``..`` have no name of their own to put an ending on."""
+    named = folder if folder.name not in ("", "..") else folder.resolve()
+    return named.with_name(named.name + ending)
 
 
 def _is_folder(path: Path) -> bool:
@@ -84,13 +89,26 @@ def _photos_in(folder: Path, output: Path) -> Iterator[Path]:
 
 
 def _apart(jobs: list[Job], suffix: str) -> list[Job]:
-    """Give photos whose results would share a name (a.jpg, a.png) names that keep the old ending (a.jpg.png)."""
-    taken = Counter(_key(job.destination) for job in jobs)
+    """Drop photos that are named twice, and give results that would share a name (a.jpg, a.png) names of their own.
+
+    They keep the old ending (a.jpg.png), and get a number where that is not enough (x/a.jpg and y/a.jpg).
+    """
+    first: dict[str, Job] = {}
+    for job in jobs:
+        first.setdefault(os.path.abspath(job.source), job)
+    jobs = list(first.values())
+    wanted = Counter(_key(job.destination) for job in jobs)
+    taken = {name for name, times in wanted.items() if times == 1}
     result = []
     for job in jobs:
         destination = job.destination
-        if taken[_key(destination)] > 1:
-            destination = destination.with_name(destination.stem + job.source.suffix + suffix)
+        if wanted[_key(destination)] > 1:
+            stem, number = destination.stem + job.source.suffix, 1
+            destination = destination.with_name(stem + suffix)
+            while _key(destination) in taken:
+                number += 1
+                destination = destination.with_name(f"{stem}-{number}{suffix}")
+            taken.add(_key(destination))
         result.append(Job(job.source, destination))
     return result
 

@@ -12,6 +12,10 @@ from cutray.config import MattingSettings
 
 # Distance from the outline, in cells of the network's map, at which solidifying begins and is complete.
 _EDGE_CELLS, _DEEP_CELLS = 2.5, 5.0
+# Below this the network is in doubt, and a patch of doubt must not turn into scattered opaque spots.
+_INSIDE = 0.7
+# A hole in the subject has a place at least as unlikely as this.
+_HOLE = 0.4
 
 
 def upsample_alpha(probs: np.ndarray, height_px: int, width_px: int, settings: MattingSettings) -> np.ndarray:
@@ -51,13 +55,21 @@ def solidify_interior(probs: np.ndarray) -> np.ndarray:
     Returns:
         (S, S) float32 in [0, 1], raised towards 1 with growing distance from the outline.
     """
-    inside = (probs > 0.5).astype(np.uint8)
+    inside = _without_doubtful_islands(probs > _INSIDE, probs).astype(np.uint8)
     # Replicated borders: a subject that is cut off by the frame has no outline there.
     border = math.ceil(_DEEP_CELLS) + 1
     framed = cv2.copyMakeBorder(inside, border, border, border, border, cv2.BORDER_REPLICATE)
     depth = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_5)[border:-border, border:-border]
     weight = np.clip((depth - _EDGE_CELLS) / (_DEEP_CELLS - _EDGE_CELLS), 0.0, 1.0)
     return np.asarray(probs + weight * (1.0 - probs), dtype=np.float32)
+
+
+def _without_doubtful_islands(inside: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """Close the holes in which the network is in doubt everywhere; in a real hole it is sure of the background."""
+    _, labels = cv2.connectedComponents((~inside).astype(np.uint8))
+    lowest = np.ones(int(labels.max()) + 1, dtype=np.float32)
+    np.minimum.at(lowest, labels.ravel(), probs.ravel())
+    return np.asarray(inside | (lowest > _HOLE)[labels])
 
 
 def classic_alpha(probs: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
