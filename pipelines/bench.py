@@ -70,7 +70,7 @@ class Row:
 def bench(
     images: Path | None, model: str, precision: str, rounds: int, rembg_python: Path | None, output: Path | None
 ) -> None:
-    r"""Measure speed, side by side with rembg.
+    """Measure speed, side by side with rembg.
 
     Both sides keep their model loaded and take turns, photo by photo, so that a noisy machine is noisy for both.
 

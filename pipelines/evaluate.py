@@ -47,7 +47,7 @@ def evaluate(
     save_masks: Path | None,
     **options: Any,
 ) -> int:
-    r"""Measure models on a folder with images/ and masks/ (DUTS, DIS5K, ECSSD and HKU-IS names are known too).
+    """Measure models on a folder with images/ and masks/ (DUTS, DIS5K, ECSSD and HKU-IS names are known too).
 
     A photo that cannot be read counts as an empty mask. Files in tags/, one stem a line, give a table per tag.
 

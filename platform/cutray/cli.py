@@ -17,6 +17,7 @@ _VERBS = {
     "remove": ("cutray.commands.remove:remove", "Cut the subject out of photos."),
     "models": ("cutray.commands.models:models", "List, fetch, show and verify model weights."),
     "doctor": ("cutray.commands.doctor:doctor", "Show what this machine offers and what Cutray makes of it."),
+    "serve": ("serve_apps.serve:serve", "Serve the HTTP endpoint and its page."),
     "evaluate": ("pipelines.evaluate:evaluate", "Measure a model on photos with known masks."),
     "bench": ("pipelines.bench:bench", "Measure speed, side by side with other tools."),
 }
@@ -62,7 +63,7 @@ class _LazyGroup(click.Group):
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="cutray")
 def cli() -> None:
-    r"""Isolate subjects from their backgrounds with U²-Net.
+    """Isolate subjects from their backgrounds with U²-Net.
 
     \b
     Examples:

@@ -23,7 +23,7 @@ from cutray.imaging.encode import format_for
 from cutray.imaging.files import read_bytes, write_atomically
 from cutray.matting.alpha import classic_alpha, upsample_alpha
 from cutray.matting.subject import Subject, find_subject
-from cutray.render import encode, render, shape_alpha
+from cutray.render import Rendered, encode, render, shape_alpha
 from cutray.segmenter import Segmenter
 
 Source = str | PathLike[str] | bytes | Image.Image | np.ndarray
@@ -114,6 +114,8 @@ class BackgroundRemover:
             WeightsError: The weights are unknown, damaged or not obtainable.
             EngineError: The engine is not available or cannot use the weights.
         """
+        if settings.get("compat") and settings.get("precision", "auto") == "auto":
+            settings["precision"] = "fp32"  # bf16 would move single pixels by more than the recipe's own rounding
         self.settings = parse_settings(RemoverSettings, {"model": str(model), **settings})
         self.segmenter = Segmenter.load(self.settings, progress)
 
@@ -138,12 +140,12 @@ class BackgroundRemover:
             OutputError: The destination cannot be written.
         """
         settings = self._with(options)
-        format_name = _output_format(settings, destination)
+        format_name = output_format(settings, destination)
         timings: dict[str, float] = {}
         with _timed(timings, "decode"):
-            image = _decode(source, settings)
+            image = decode_source(source, settings)
         with _timed(timings, "segment"):
-            (probs,) = self.segmenter.segment([_opaque(image)], compat=settings.compat)
+            (probs,) = self.segmenter.segment([opaque(image)], compat=settings.compat)
         removal = self._finish(source, image, probs, settings, format_name, timings)
         if destination is not None:
             write_atomically(destination, removal.data, overwrite=overwrite)
@@ -164,7 +166,7 @@ class BackgroundRemover:
             EngineError: The network failed.
         """
         settings = self._with(options)
-        format_name = _output_format(settings, None)
+        format_name = output_format(settings, None)
         stream = iter(sources)
         while chunk := list(islice(stream, settings.batch_size)):
             yield from self._remove_chunk(chunk, settings, format_name)
@@ -173,9 +175,9 @@ class BackgroundRemover:
         self, sources: Sequence[Source], settings: RemoverSettings, format_name: str
     ) -> Iterator[Removal | CutrayError]:
         """Decode a few photos, segment them in one pass, and finish each on its own."""
-        images = [_try(partial(_decode, source, settings)) for source in sources]
+        images = [_try(partial(decode_source, source, settings)) for source in sources]
         good = [image for image in images if isinstance(image, DecodedImage)]
-        found = iter(self.segmenter.segment([_opaque(image) for image in good], compat=settings.compat))
+        found = iter(self.segmenter.segment([opaque(image) for image in good], compat=settings.compat))
         for source, image in zip(sources, images, strict=True):
             if isinstance(image, CutrayError):
                 yield image
@@ -192,27 +194,10 @@ class BackgroundRemover:
         format_name: str,
         timings: dict[str, float],
     ) -> Removal:
-        """Turn the network's probabilities into the picture that was asked for."""
-        subject = find_subject(probs, settings)
-        with _timed(timings, "matte"):
-            alpha = shape_alpha(_alpha(probs, subject, image, settings), image, settings)
-        with _timed(timings, "render"):
-            clean = settings.clean_edges and not settings.compat
-            rendered = render(image, alpha, settings, clean_edges=clean, limits=settings)
-        with _timed(timings, "encode"):
-            data = encode(rendered, image, settings, format_name)
-        report = RemovalReport(
-            subject_found=subject.found,
-            confidence=round(subject.confidence, 4),
-            area_fraction=round(subject.area_fraction, 4),
-            width_px=image.pixels.shape[1],
-            height_px=image.pixels.shape[0],
-            box=rendered.box,
-            model=self.segmenter.weights.spec.name,
-            engine=f"{self.segmenter.engine.name} {self.segmenter.engine.device} {self.segmenter.engine.precision}",
-            notes=image.notes,
-            timings_ms=timings,
-        )
+        """Turn the network's probabilities into what the caller gets."""
+        engine = f"{self.segmenter.engine.name} {self.segmenter.engine.device} {self.segmenter.engine.precision}"
+        names = (self.segmenter.weights.spec.name, engine)
+        rendered, data, report = finish(image, probs, settings, format_name, names, timings)
         if isinstance(source, Image.Image) and rendered.picture.dtype == np.uint8:
             return Removal(Image.fromarray(rendered.picture), Image.fromarray(rendered.mask), report, data)
         return Removal(rendered.picture, rendered.mask, report, data)
@@ -256,8 +241,70 @@ def remove(
     return _shared(model).remove_background(source, destination, **options)
 
 
-def _decode(source: Source, settings: RemoverSettings) -> DecodedImage:
-    """Bring any kind of source to pixels."""
+def finish(
+    image: DecodedImage,
+    probs: np.ndarray,
+    settings: RemoverSettings,
+    format_name: str,
+    names: tuple[str, str],
+    timings: dict[str, float],
+    *,
+    backdrop: np.ndarray | None = None,
+) -> tuple[Rendered, bytes, RemovalReport]:
+    """Turn the network's probabilities into the picture that was asked for.
+
+    Args:
+        image: The decoded photo.
+        probs: (S, S) float32 in [0, 1], from the network.
+        settings: What was asked for.
+        format_name: PNG, WEBP, AVIF, JPEG or TIFF, from ``output_format``.
+        names: The model, and its engine, for the report.
+        timings: Milliseconds of the stages so far; those of the last three are added.
+        backdrop: (h, w, 3) uint8 sRGB, a picture that takes the place of the colour in ``settings.background``.
+
+    Returns:
+        The pictures, the encoded file and the report.
+
+    Raises:
+        InputError: The photo or an option cannot be used.
+        OutputError: The encoder failed.
+    """
+    subject = find_subject(probs, settings)
+    with _timed(timings, "matte"):
+        alpha = shape_alpha(_alpha(probs, subject, image, settings), image, settings)
+    with _timed(timings, "render"):
+        clean = settings.clean_edges and not settings.compat
+        rendered = render(image, alpha, settings, clean_edges=clean, limits=settings, backdrop=backdrop)
+    with _timed(timings, "encode"):
+        data = encode(rendered, image, settings, format_name)
+    report = RemovalReport(
+        subject_found=subject.found,
+        confidence=round(subject.confidence, 4),
+        area_fraction=round(subject.area_fraction, 4),
+        width_px=image.pixels.shape[1],
+        height_px=image.pixels.shape[0],
+        box=rendered.box,
+        model=names[0],
+        engine=names[1],
+        notes=image.notes,
+        timings_ms=timings,
+    )
+    return rendered, data, report
+
+
+def decode_source(source: Source, settings: RemoverSettings) -> DecodedImage:
+    """Bring any kind of source to pixels.
+
+    Args:
+        source: Path, encoded bytes, Pillow image, or (H, W[, 1|3|4]) array of sRGB samples.
+        settings: Limits, bit depth and colour profile.
+
+    Returns:
+        The photo, upright, in sRGB or its own profile.
+
+    Raises:
+        InputError: The photo cannot be used.
+    """
     deep = settings.bit_depth == 16
     keep = settings.color_profile == "keep"
     if isinstance(source, str | PathLike):
@@ -275,8 +322,15 @@ def _decode(source: Source, settings: RemoverSettings) -> DecodedImage:
     )
 
 
-def _opaque(image: DecodedImage) -> np.ndarray:
-    """Show the network a transparent photo on white; what hides below transparency may be anything."""
+def opaque(image: DecodedImage) -> np.ndarray:
+    """Show the network a transparent photo on white; what hides below transparency may be anything.
+
+    Args:
+        image: The decoded photo.
+
+    Returns:
+        (H, W, 3) uint8, sRGB.
+    """
     if image.alpha is None:
         return image.pixels
     return compose(image.pixels, image.alpha.astype(np.float32) / 255.0, (255, 255, 255))
@@ -292,8 +346,19 @@ def _alpha(probs: np.ndarray, subject: Subject, image: DecodedImage, settings: R
     return upsample_alpha(probs, height, width, settings)
 
 
-def _output_format(settings: RemoverSettings, destination: str | PathLike[str] | None) -> str:
-    """Settle the file format before any work is done, so that a wrong name costs nothing."""
+def output_format(settings: RemoverSettings, destination: str | PathLike[str] | None) -> str:
+    """Settle the file format before any work is done, so that a wrong name costs nothing.
+
+    Args:
+        settings: The format that was asked for, and whether the result can be opaque.
+        destination: File to write, whose ending counts when the format is auto, or None.
+
+    Returns:
+        PNG, WEBP, AVIF, JPEG or TIFF.
+
+    Raises:
+        OptionError: The ending names no format, or the format cannot hold a transparent cutout.
+    """
     named = settings.format
     name = format_for(named) if named != "auto" else format_for(Path(destination)) if destination is not None else "PNG"
     if name == "JPEG" and settings.background is None and not settings.only_mask:

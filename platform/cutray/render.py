@@ -53,7 +53,13 @@ def shape_alpha(alpha: np.ndarray, image: DecodedImage, options: OutputSettings)
 
 
 def render(
-    image: DecodedImage, alpha: np.ndarray, options: OutputSettings, *, clean_edges: bool, limits: InputLimits
+    image: DecodedImage,
+    alpha: np.ndarray,
+    options: OutputSettings,
+    *,
+    clean_edges: bool,
+    limits: InputLimits,
+    backdrop: np.ndarray | None = None,
 ) -> Rendered:
     """Make the picture that was asked for.
 
@@ -63,6 +69,7 @@ def render(
         options: Channels, background, crop and depth.
         clean_edges: Take the old background's colour out of soft edges.
         limits: What a background picture may cost.
+        backdrop: (h, w, 3) uint8 sRGB, a decoded picture that takes the place of the colour in the options.
 
     Returns:
         The picture and its mask.
@@ -87,6 +94,8 @@ def render(
         full = np.iinfo(foreground.dtype).max
         opacity = mask if full == 255 else (alpha * 65535.0 + 0.5).astype(np.uint16)
         return Rendered(_with_channel(foreground, opacity), mask, box)
+    if backdrop is not None:
+        return Rendered(compose(foreground, alpha, cover_fit(backdrop, *alpha.shape)), mask, box)
     background = _background(options.background, image.pixels, alpha, window, limits)
     return Rendered(compose(foreground, alpha, background), mask, box)
 
@@ -107,7 +116,9 @@ def encode(rendered: Rendered, image: DecodedImage, options: OutputSettings, for
         OptionError: The format cannot hold the picture, such as JPEG without a background.
     """
     profile = image.icc_profile if rendered.picture.ndim == 3 else None
-    return encode_image(rendered.picture, format_name, quality=options.encode_quality, icc_profile=profile, dpi=image.dpi)
+    return encode_image(
+        rendered.picture, format_name, quality=options.encode_quality, icc_profile=profile, dpi=image.dpi
+    )
 
 
 def _with_channel(foreground: np.ndarray, opacity: np.ndarray) -> np.ndarray:

@@ -27,7 +27,8 @@ def test_defaults_are_valid() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typo", "meant"), [("treshold", "threshold"), ("modle", "model"), ("clean_edge", "clean_edges"), ("bitdepth", "bit_depth")]
+    ("typo", "meant"),
+    [("treshold", "threshold"), ("modle", "model"), ("clean_edge", "clean_edges"), ("bitdepth", "bit_depth")],
 )
 def test_unknown_key_is_refused_with_a_suggestion(typo: str, meant: str) -> None:
     """A misspelled key is an error that names the right one."""
@@ -44,7 +45,8 @@ def test_unknown_key_like_no_other_lists_all() -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("threshold", 0), ("threshold", 1), ("encode_quality", 0), ("encode_quality", 101), ("threads", -1), ("batch_size", 0),
+        ("threshold", 0), ("threshold", 1), ("encode_quality", 0), ("encode_quality", 101), ("threads", -1),
+        ("batch_size", 0),
         ("max_bytes", 0), ("max_megapixels", 0), ("bit_depth", 12), ("format", "gif"), ("engine", "tflite"),
         ("device", "tpu"), ("precision", "fp8"), ("crop_margin", "5 em"), ("crop_margin", "-3"), ("crop_margin", ""),
         ("sure_background", 0.5), ("sure_foreground", 0.5), ("min_confidence", 1.1), ("only_mask", "perhaps"),
@@ -67,7 +69,12 @@ def test_all_problems_are_reported_at_once() -> None:
     """One error names every wrong key and value."""
     with pytest.raises(ConfigError) as caught:
         parse_settings(RemoverSettings, {"encode_qualty": 3, "encode_quality": 300, "engine": "x", "threads": -1})
-    for part in ("'encode_qualty', did you mean 'encode_quality'", "encode_quality = 300", "engine = 'x'", "threads = -1"):
+    for part in (
+        "'encode_qualty', did you mean 'encode_quality'",
+        "encode_quality = 300",
+        "engine = 'x'",
+        "threads = -1",
+    ):
         assert part in caught.value.got
 
 

@@ -13,7 +13,12 @@ from cutray.errors import CutrayError
 
 def _family(cls: type[CutrayError], depth: int = 0) -> list[tuple[int, str]]:
     """Return depth and name of a class and all that derive from it."""
-    below = [entry for child in cls.__subclasses__() if child.__module__ == errors.__name__ for entry in _family(child, depth + 1)]
+    below = [
+        entry
+        for child in cls.__subclasses__()
+        if child.__module__ == errors.__name__
+        for entry in _family(child, depth + 1)
+    ]
     return [(depth, cls.__name__), *below]
 
 

@@ -19,7 +19,7 @@ from cutray.errors import CutrayError
 @settings_options("model", "engine", "device", "precision", "threads")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def doctor(as_json: bool, **options: Any) -> int:
-    r"""Show what this machine offers and which engine would be used, and why.
+    """Show what this machine offers and which engine would be used, and why.
 
     \b
     cutray doctor                  what auto chooses here

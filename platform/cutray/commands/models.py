@@ -12,7 +12,7 @@ from cutray.models.catalog import ModelSpec, describe_file, list_models
 
 @click.group()
 def models() -> None:
-    r"""List, fetch, show and verify model weights.
+    """List, fetch, show and verify model weights.
 
     \b
     cutray models list            what there is, and what is on this machine

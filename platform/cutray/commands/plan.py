@@ -23,12 +23,13 @@ class Job:
     destination: Path
 
 
-def plan_jobs(sources: Sequence[Path], output: Path | None, suffix: str, ending: str) -> list[Job]:
+def plan_jobs(sources: Sequence[Path], output: str | Path | None, suffix: str, ending: str) -> list[Job]:
     """Match every photo with an output that no other photo has.
 
     Args:
         sources: Photos and folders; folders are searched to the bottom.
-        output: File for one photo, folder for several, or None for names next to the originals.
+        output: File for one photo, folder for several, or None for names next to the originals. A text that ends
+            in a slash is a folder, which need not exist.
         suffix: Ending of the outputs, with its dot.
         ending: Added to the stem of a result that lies next to its photo, such as ``-cutout``.
 
@@ -43,7 +44,9 @@ def plan_jobs(sources: Sequence[Path], output: Path | None, suffix: str, ending:
     for source in sources:
         if not source.exists():
             raise InputError(got=f"{str(source)!r} does not exist", allowed="photos and folders", fix="check the path")
-    if output is not None and len(sources) == 1 and not sources[0].is_dir() and not _is_folder(output):
+    into_folder = output is not None and (os.path.isdir(output) or str(output).endswith(("/", os.sep)))
+    output = None if output is None else Path(output)
+    if output is not None and len(sources) == 1 and not sources[0].is_dir() and not into_folder:
         return _checked([Job(sources[0], output)])
     if output is not None and output.is_file():
         raise OptionError(
@@ -68,11 +71,6 @@ def _beside(folder: Path, ending: str) -> Path:
     """Name the folder next to another one; ``.`` and ``..`` have no name of their own to put an ending on."""
     named = folder if folder.name not in ("", "..") else folder.resolve()
     return named.with_name(named.name + ending)
-
-
-def _is_folder(path: Path) -> bool:
-    """Whether a path is a folder, or is written like one."""
-    return path.is_dir() or str(path).endswith(os.sep)
 
 
 def _photos_in(folder: Path, output: Path) -> Iterator[Path]:

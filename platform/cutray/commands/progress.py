@@ -33,15 +33,20 @@ def download_progress() -> Iterator[Callable[[str, int, int | None], None]]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=error_console(), transient=True) as progress:
-        tasks: dict[str, TaskID] = {}
+    progress = Progress(*columns, console=error_console(), transient=True)
+    tasks: dict[str, TaskID] = {}
 
-        def report(name: str, done: int, total: int | None) -> None:
-            if name not in tasks:
-                tasks[name] = progress.add_task(f"fetching {name}", total=total)
-            progress.update(tasks[name], completed=done, total=total)
+    def report(name: str, done: int, total: int | None) -> None:
+        progress.start()  # only now: a bar that shows nothing would still leave an empty line in a log
+        if name not in tasks:
+            tasks[name] = progress.add_task(f"fetching {name}", total=total)
+        progress.update(tasks[name], completed=done, total=total)
 
+    try:
         yield report
+    finally:
+        if tasks:
+            progress.stop()
 
 
 @contextmanager

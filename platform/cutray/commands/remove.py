@@ -25,9 +25,7 @@ _MATTING = ("clean_edges", "solid_interior", "compat")
 
 @click.command(epilog="Exit code: 0 all done, 1 some failed or have no subject, 2 wrong usage.")
 @click.argument("sources", nargs=-1, required=True, metavar="PHOTO|FOLDER|-...")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="File, or folder for several photos; - for standard output."
-)
+@click.option("-o", "--output", type=click.Path(), help="File, or folder for several photos; - for standard output.")
 @settings_options(*OutputSettings.model_fields, *_MATTING, *_ENGINE, *_LIMITS)
 @click.option(
     "--overwrite",
@@ -39,14 +37,14 @@ _MATTING = ("clean_edges", "solid_interior", "compat")
 @click.option("--json", "as_json", is_flag=True, help="Print a report as JSON on standard output.")
 def remove(
     sources: tuple[str, ...],
-    output: Path | None,
+    output: str | None,
     overwrite: bool,
     skip_existing: bool,
     allow_empty: bool,
     as_json: bool,
     **options: Any,
 ) -> int:
-    r"""Cut the subject out of photos.
+    """Cut the subject out of photos.
 
     \b
     cutray remove photo.jpg                                 photo-cutout.png
@@ -60,7 +58,7 @@ def remove(
     settings = parse_settings(RemoverSettings, given(options))
     if "-" in sources:
         return _pipe(sources, output, settings, overwrite, allow_empty)
-    if output is not None and str(output) == "-":
+    if output == "-":
         return _to_stdout(sources, settings, allow_empty)
     jobs = plan_jobs(
         [Path(source) for source in sources], output, _suffix(settings), "-mask" if settings.only_mask else "-cutout"
@@ -114,7 +112,7 @@ def _run_one(remover: BackgroundRemover, job: Job, overwrite: bool, allow_empty:
 
 
 def _pipe(
-    sources: tuple[str, ...], output: Path | None, settings: RemoverSettings, overwrite: bool, allow_empty: bool
+    sources: tuple[str, ...], output: str | None, settings: RemoverSettings, overwrite: bool, allow_empty: bool
 ) -> int:
     """Read one photo from standard input."""
     from cutray.imaging.files import write_atomically
@@ -123,9 +121,9 @@ def _pipe(
         raise OptionError(
             got="- together with other photos", allowed="standard input alone", fix="give the photos on their own"
         )
-    to_stdout = output is None or str(output) == "-"
+    to_stdout = output is None or output == "-"
     data = sys.stdin.buffer.read(settings.max_bytes + 1)
-    named = settings.format if output is None or to_stdout else _format_of(settings, output)
+    named = settings.format if output is None or to_stdout else _format_of(settings, Path(output))
     removal = _load(settings).remove_background(data, format=named)
     if not removal.report.subject_found and not allow_empty:
         click.echo(f"cutray: {_no_subject(removal)}", err=True)

@@ -94,7 +94,8 @@ def cover_fit(picture: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
     height, width = picture.shape[:2]
     scale = max(height_px / height, width_px / width)
     # The part of the picture that will be seen is cut out first, so that a huge picture costs no huge resize.
-    seen_height, seen_width = min(height, round(height_px / scale)), min(width, round(width_px / scale))
+    seen_height = max(1, min(height, round(height_px / scale)))
+    seen_width = max(1, min(width, round(width_px / scale)))
     top, left = (height - seen_height) // 2, (width - seen_width) // 2
     seen = picture[top : top + seen_height, left : left + seen_width]
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC

@@ -66,8 +66,9 @@ def solidify_interior(probs: np.ndarray) -> np.ndarray:
 
 def _without_doubtful_islands(inside: np.ndarray, probs: np.ndarray) -> np.ndarray:
     """Close the holes in which the network is in doubt everywhere; in a real hole it is sure of the background."""
-    _, labels = cv2.connectedComponents((~inside).astype(np.uint8))
-    lowest = np.ones(int(labels.max()) + 1, dtype=np.float32)
+    count, found = cv2.connectedComponents((~inside).astype(np.uint8))
+    labels = np.asarray(found, dtype=np.intp)
+    lowest = np.ones(count, dtype=np.float32)
     np.minimum.at(lowest, labels.ravel(), probs.ravel())
     return np.asarray(inside | (lowest > _HOLE)[labels])
 
