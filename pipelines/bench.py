@@ -27,6 +27,7 @@ from cutray.imaging.encode import encode_image
 from cutray.imaging.files import write_atomically
 from cutray.remover import BackgroundRemover
 from pipelines.demo import sample_photos
+from pipelines.load import load
 
 _SIZES_MP = (0.5, 6.0, 12.0)
 _STAGES = ("decode", "segment", "matte", "render", "encode")
@@ -56,7 +57,8 @@ class Row:
     stages_ms: dict[str, list[float]] = field(default_factory=lambda: {stage: [] for stage in _STAGES})
 
 
-@click.command()
+@click.group(invoke_without_command=True)
+@click.pass_context
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of photos; scikit-image's samples by default.")
 @click.option("-m", "--model", default="u2net", show_default=True, help="Model that both sides run.")
 @click.option("--precision", default="auto", show_default=True, help="Number format of our network.")
@@ -68,7 +70,13 @@ class Row:
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the tables to this file (Markdown).")
 def bench(
-    images: Path | None, model: str, precision: str, rounds: int, rembg_python: Path | None, output: Path | None
+    context: click.Context,
+    images: Path | None,
+    model: str,
+    precision: str,
+    rounds: int,
+    rembg_python: Path | None,
+    output: Path | None,
 ) -> None:
     """Measure speed, side by side with rembg.
 
@@ -77,7 +85,10 @@ def bench(
     \b
     cutray bench                                      only Cutray
     cutray bench --rembg-python .venv-rembg/bin/python
+    cutray bench serve photo.jpg                      load on a running endpoint
     """
+    if context.invoked_subcommand:
+        return
     with download_progress() as progress:
         remover = BackgroundRemover(model, precision=precision, progress=progress)
     with tempfile.TemporaryDirectory() as folder:
@@ -93,6 +104,9 @@ def bench(
         write_atomically(output, text.encode(), overwrite=True)
     facts = {f"{row.size_mp} MP": {"ours_s": _median(row.ours_s), "theirs_s": _median(row.theirs_s)} for row in rows}
     click.echo(json.dumps({"job": "bench", **facts}))
+
+
+bench.add_command(load)
 
 
 class _Peer:

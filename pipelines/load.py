@@ -1,0 +1,186 @@
+"""The load test of a running endpoint: closed loop by concurrency, open loop by rate."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import queue
+import secrets
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+import numpy as np
+
+from cutray.errors import InputError
+
+_REFUSED = (429, 503)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the requests.
+
+    Attributes:
+        done_s: Seconds from the moment a request was due to its good answer.
+        refused_s: Seconds to each 429 or 503.
+        failed: Number of each other status or error.
+        peak_bytes: Most memory that the process tree held at once.
+    """
+
+    done_s: list[float] = field(default_factory=list)
+    refused_s: list[float] = field(default_factory=list)
+    failed: dict[str, int] = field(default_factory=dict)
+    peak_bytes: int = 0
+
+
+@click.command("serve")
+@click.argument("photos", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True)
+@click.option("--url", default="http://127.0.0.1:8000/remove-background", show_default=True, help="Where to send them.")
+@click.option("--field", "name", default="image", show_default=True, help="Name of the form's file.")
+@click.option("--concurrency", default=4, show_default=True, type=click.IntRange(1, 512), help="Requests at a time.")
+@click.option(
+    "--rate", default=0.0, show_default=True, help="Requests per second, sent come what may; 0 is closed loop."
+)
+@click.option("--seconds", default=20.0, show_default=True, type=click.FloatRange(1), help="How long.")
+@click.option("--pid", type=int, help="Process of the endpoint, whose tree's memory is watched.")
+def load(
+    photos: tuple[Path, ...], url: str, name: str, concurrency: int, rate: float, seconds: float, pid: int | None
+) -> int:
+    """Send PHOTOS to a running endpoint and measure it.
+
+    \b
+    cutray bench serve photo.jpg                          four at a time, closed loop
+    cutray bench serve photo.jpg --rate 50 --seconds 60   open loop: overload shows as refusals, not as a slow client
+    """
+    bodies = [_form(path.read_bytes(), name) for path in photos]
+    tally = run_load(url, bodies, concurrency=concurrency, rate=rate, seconds=seconds, pid=pid)
+    facts = summarise(tally, seconds)
+    for key, value in facts.items():
+        click.echo(f"{key:<16}{value}")
+    click.echo(json.dumps({"job": "bench serve", "concurrency": concurrency, "rate": rate, **facts}))
+    return 1 if tally.failed else 0
+
+
+def run_load(
+    url: str, bodies: list[tuple[str, bytes]], *, concurrency: int, rate: float, seconds: float, pid: int | None = None
+) -> Tally:
+    """Send requests for a while.
+
+    In the open loop a request is due at its moment whether or not others have been answered, and its time counts
+    from then on: a server that stalls cannot hide it by slowing its clients down.
+
+    Args:
+        url: Address that takes a form.
+        bodies: Content type and bytes of each form, sent in turn.
+        concurrency: Connections, in the closed loop the requests at a time.
+        rate: Requests per second, or 0 for the closed loop.
+        seconds: How long to send.
+        pid: Process whose tree's memory is watched, or None.
+
+    Returns:
+        What became of them.
+    """
+    tally, lock, due = Tally(), threading.Lock(), queue.SimpleQueue[float | None]()
+    until = time.perf_counter() + seconds
+
+    def work(number: int) -> None:
+        sent = number
+        while True:
+            moment = due.get() if rate else time.perf_counter()
+            if moment is None or (not rate and moment >= until):
+                return
+            status = _send(url, *bodies[sent % len(bodies)])
+            sent += concurrency
+            with lock:
+                _note(tally, status, time.perf_counter() - moment)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(concurrency)]
+    for thread in threads:
+        thread.start()
+    _pace(due, rate, until, pid, tally)
+    for _ in threads:
+        due.put(None)
+    for thread in threads:
+        thread.join()
+    return tally
+
+
+def summarise(tally: Tally, seconds: float) -> dict[str, object]:
+    """Return the figures for people and programs, times in milliseconds."""
+    done = np.array(tally.done_s or [float("nan")]) * 1000
+    return {
+        "per_second": round(len(tally.done_s) / seconds, 2),
+        "p50_ms": round(float(np.percentile(done, 50))) if tally.done_s else None,
+        "p95_ms": round(float(np.percentile(done, 95))) if tally.done_s else None,
+        "p99_ms": round(float(np.percentile(done, 99))) if tally.done_s else None,
+        "done": len(tally.done_s),
+        "refused": len(tally.refused_s),
+        "refused_p99_ms": round(float(np.percentile(tally.refused_s, 99)) * 1000) if tally.refused_s else None,
+        "failed": tally.failed or 0,
+        "peak_mib": round(tally.peak_bytes / (1 << 20)) or None,
+    }
+
+
+def _pace(due: queue.SimpleQueue[float | None], rate: float, until: float, pid: int | None, tally: Tally) -> None:
+    """Hand out moments at the rate, and look at the memory now and then."""
+    moment = time.perf_counter()
+    looked = 0.0
+    while (now := time.perf_counter()) < until:
+        while rate and moment <= now:
+            due.put(moment)
+            moment += 1 / rate
+        if pid and now - looked > 1:
+            looked = now
+            tally.peak_bytes = max(tally.peak_bytes, _memory(pid))
+        time.sleep(min(0.5, max(0.001, moment - now)) if rate else 0.2)
+
+
+def _memory(pid: int) -> int:
+    """Return the bytes that a process and its children hold, shared pages counted once per process."""
+    try:
+        import psutil
+    except ImportError as error:
+        raise InputError(got="--pid without the package psutil", fix="run `pip install psutil`") from error
+    total = 0
+    for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+        try:
+            total += process.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
+def _form(data: bytes, name: str) -> tuple[str, bytes]:
+    """Put a photo into a form."""
+    boundary = secrets.token_hex(16)
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="photo"\r\n\r\n'
+    return f"multipart/form-data; boundary={boundary}", head.encode() + data + f"\r\n--{boundary}--\r\n".encode()
+
+
+def _send(url: str, content_type: str, body: bytes) -> str:
+    """Send one request over a new connection; returns its status, or the error's name."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=120)
+    try:
+        connection.request("POST", parts.path, body, {"Content-Type": content_type})
+        answer = connection.getresponse()
+        answer.read()
+        return str(answer.status)
+    except (OSError, http.client.HTTPException) as error:
+        return type(error).__name__
+    finally:
+        connection.close()
+
+
+def _note(tally: Tally, status: str, spent_s: float) -> None:
+    """Count one answer."""
+    if status == "200":
+        tally.done_s.append(spent_s)
+    elif status in map(str, _REFUSED):
+        tally.refused_s.append(spent_s)
+    else:
+        tally.failed[status] = tally.failed.get(status, 0) + 1

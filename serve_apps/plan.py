@@ -1,0 +1,105 @@
+"""Reads a Serve configuration, lays the command line over it, and checks all of it before anything starts."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from cutray.errors import ConfigError
+
+CONFIG = Path(__file__).with_name("remover.local.yaml")
+
+
+def load_plan(path: Path, *, host: str | None, port: int | None, engine: dict[str, Any]) -> dict[str, Any]:
+    """Read the YAML, lay the command line over it, and check all of it.
+
+    Args:
+        path: The YAML.
+        host: Address instead of the YAML's.
+        port: Port instead of the YAML's.
+        engine: Fields of ``EngineSettings`` instead of the YAML's; the model goes to the Segmenter.
+
+    Returns:
+        A complete Serve configuration.
+
+    Raises:
+        ConfigError: A key is unknown or a value is not allowed.
+    """
+    import yaml
+
+    from cutray.config import parse_settings
+    from serve_apps.remover.schemas import AppArgs, ModelConfig
+
+    try:
+        plan: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        (application,) = plan["applications"]
+        deployments = {entry["name"]: entry for entry in application["deployments"]}
+        network = deployments["Segmenter"].setdefault("user_config", {})
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(got=f"{path} is no Serve configuration: {error}", allowed="see remover.local.yaml") from error
+    http = plan.setdefault("http_options", {})
+    http |= {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    engine = dict(engine)
+    if "model" in engine:
+        model = engine.pop("model")
+        network["model"] = str(Path(model).resolve()) if os.path.isfile(model) else model
+    application["args"] = {**application.get("args", {})}
+    application["args"]["engine"] = {**application["args"].get("engine", {}), **engine}
+    parse_settings(AppArgs, application["args"])
+    parse_settings(ModelConfig, network)
+    _check(plan, path)
+    return plan
+
+
+def _check(plan: dict[str, Any], path: Path) -> None:
+    """Check the whole against Serve's schema, which itself overlooks unknown keys of a deployment."""
+    from pydantic import ValidationError
+    from ray.serve.schema import DeploymentSchema, ServeDeploySchema
+
+    for application in plan["applications"]:
+        for entry in application["deployments"]:
+            if unknown := sorted(set(entry) - set(DeploymentSchema.model_fields)):
+                raise ConfigError(
+                    got=f"{path}: deployment {entry['name']} has unknown keys {', '.join(unknown)}",
+                    allowed=", ".join(DeploymentSchema.model_fields),
+                    fix="correct the spelling",
+                )
+    try:
+        ServeDeploySchema.model_validate(plan)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
+        raise ConfigError(got=f"{path}: {problems}", allowed="Ray Serve's configuration file") from error
+
+
+def check_ports(plan: dict[str, Any]) -> None:
+    """Make sure that the ports are free, before anything is started.
+
+    Raises:
+        ConfigError: Somebody listens on one, or the address is not this machine's.
+    """
+    listen = plan["http_options"]
+    wanted = [
+        (listen["host"], listen["port"], "--port"),
+        ("127.0.0.1", arguments(plan).get("metrics_port"), "metrics_port"),
+    ]
+    for host, port, option in wanted:
+        if not port:
+            continue
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                raise ConfigError(
+                    got=f"cannot listen on {host}:{port}: {error.strerror}",
+                    allowed="a free port of this machine",
+                    fix=f"end the other program, or choose another {option}",
+                ) from error
+
+
+def arguments(plan: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of the application, fields of ``AppArgs``."""
+    args: dict[str, Any] = plan["applications"][0]["args"]
+    return args

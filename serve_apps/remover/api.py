@@ -1,0 +1,183 @@
+"""The addresses of the endpoint. Thin: each reads, asks the service and answers."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.request
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from importlib import resources
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from cutray import __version__
+from serve_apps.remover import openapi
+from serve_apps.remover.access import AccessLog
+from serve_apps.remover.dropin import dropin_router
+from serve_apps.remover.errors import ApiError, install_handlers
+from serve_apps.remover.guard import Guard
+from serve_apps.remover.replies import batch, picture
+from serve_apps.remover.schemas import CutReply
+from serve_apps.remover.service import Service
+from serve_apps.remover.uploads import parse_options, pick_images, read_upload
+
+_ABOUT = "Cuts the subject out of photos. Every error is JSON with a stable code, a message and the request's id."
+_IMAGE_FIELDS = ("image", "file")
+_BATCH_FIELDS = ("images", "image", "files", "file")
+_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self' blob:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_PAGE = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/zip.js": ("zip.js", "text/javascript; charset=utf-8"),
+}
+_DOCS = {
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+    "/docs": ("docs.html", "text/html; charset=utf-8"),
+    "/docs.js": ("docs.js", "text/javascript; charset=utf-8"),
+}
+
+
+def create_api(service: Service) -> FastAPI:
+    """Build the application of one Ingress.
+
+    Args:
+        service: Its state.
+
+    Returns:
+        The ASGI application, with guard, access log and error handlers.
+    """
+    app = FastAPI(title="Cutray", version=__version__, docs_url=None, redoc_url=None, description=_ABOUT)
+    install_handlers(app)
+    app.include_router(_photos(service))
+    app.include_router(_state(service))
+    app.include_router(dropin_router(service))
+    app.include_router(_static(_DOCS | (_PAGE if service.args.page else {})))
+    if service.args.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=service.args.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["X-API-Key", "Authorization", "Content-Type"],
+            expose_headers=["X-Subject-Found", "X-Confidence", "X-Request-Id", "Retry-After"],
+        )
+    app.add_middleware(AccessLog, metrics=service.metrics)
+    limits = service.limits
+    app.add_middleware(Guard, max_body_bytes=limits.max_body_bytes, max_batch_body_bytes=limits.max_batch_body_bytes)
+    return app
+
+
+def _photos(service: Service) -> APIRouter:
+    """Make the routes that take photos."""
+    router = APIRouter(tags=["photos"])
+
+    @router.post("/remove-background", openapi_extra=openapi.single(), response_class=Response)
+    async def remove_background(request: Request) -> Response:
+        """Cut the subject out of one photo: a form with the file `image`, or the photo itself as the body."""
+        request.state.key = service.keys.check(*_credentials(request))
+        service.check_room()
+        upload = await read_upload(request, service.limits, max_files=1)
+        (image,) = pick_images(upload, _IMAGE_FIELDS, most=1)
+        backdrop = next((data for name, data in upload.files if name == "background_image"), None)
+        options = parse_options(upload.fields, has_backdrop=backdrop is not None)
+        with service.admitted():
+            return picture(await service.cut(image, options, backdrop))
+
+    @router.post("/batch-remove-background", openapi_extra=openapi.many(), response_class=Response)
+    async def batch_remove_background(request: Request) -> Response:
+        """Cut out up to ten photos: a form with several files `images`; one result or one error for each, in order."""
+        request.state.key = service.keys.check(*_credentials(request))
+        service.check_room()
+        upload = await read_upload(request, service.limits, max_files=service.limits.max_images)
+        images = pick_images(upload, _BATCH_FIELDS, most=service.limits.max_images)
+        backdrop = next((data for name, data in upload.files if name == "background_image"), None)
+        options = parse_options(upload.fields, has_backdrop=backdrop is not None)
+
+        async def one(image: bytes) -> CutReply | ApiError:
+            try:
+                return await service.cut(image, options, backdrop)
+            except ApiError as error:
+                return error
+
+        with service.admitted(len(images)):
+            results = await asyncio.gather(*(one(image) for image in images))
+        wants_parts = "multipart/mixed" in request.headers.get("accept", "")
+        return batch(results, request.headers["x-request-id"], multipart=wants_parts)
+
+    return router
+
+
+def _state(service: Service) -> APIRouter:
+    """Make the routes that tell how things are."""
+    router = APIRouter(tags=["state"])
+
+    @router.get("/health")
+    async def health() -> dict[str, str]:
+        """Say that the process lives; asks nobody else."""
+        return {"status": "ok"}
+
+    @router.get("/ready")
+    async def ready() -> JSONResponse:
+        """Say whether photos are taken: only after the network has run once, and not while shutting down."""
+        if service.draining:
+            raise ApiError("not_ready", retry_after_s=service.limits.retry_after_s)
+        info = await service.model_info()
+        body: dict[str, Any] = {"status": info.state, "model": info.name, "swap_error": info.swap_error}
+        return JSONResponse(body, 200 if info.state == "ready" else 503)
+
+    @router.get("/model-info")
+    async def model_info(request: Request) -> dict[str, Any]:
+        """Name the model, its hash and licence, and the engine with the reason for it."""
+        request.state.key = service.keys.check(*_credentials(request))
+        return {**asdict(await service.model_info()), "version": __version__}
+
+    @router.get("/metrics", response_class=PlainTextResponse)
+    async def metrics(request: Request) -> Response:
+        """Pass on what this node counts, for Prometheus."""
+        request.state.key = service.keys.check(*_credentials(request))
+        if not service.args.metrics_port:
+            raise ApiError("not_found")
+        try:
+            text = await asyncio.to_thread(_scrape, service.args.metrics_port)
+        except OSError as error:
+            raise ApiError("unavailable", retry_after_s=service.limits.retry_after_s) from error
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return router
+
+
+def _scrape(port: int) -> bytes:
+    """Read this node's metrics from Ray's agent, which listens beside us."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=3) as answer:
+        text: bytes = answer.read()
+    return text
+
+
+def _credentials(request: Request) -> tuple[str | None, str | None]:
+    """Take out of a request what may hold an API key."""
+    return request.headers.get("x-api-key"), request.headers.get("authorization")
+
+
+def _static(files: dict[str, tuple[str, str]]) -> APIRouter:
+    """Make the routes of the page: a fixed list, so that no path is ever built from a request."""
+    router = APIRouter(include_in_schema=False)
+    for path, (name, media_type) in files.items():
+        content = resources.files(__package__).joinpath("page", name).read_bytes()
+        router.add_api_route(path, _constant(content, media_type), methods=["GET"], response_class=Response)
+    return router
+
+
+def _constant(content: bytes, media_type: str) -> Callable[[], Awaitable[Response]]:
+    """Return a route that always gives the same answer."""
+
+    async def answer() -> Response:
+        headers = {"Content-Security-Policy": _CSP, "Cache-Control": "no-cache"}
+        return Response(content, media_type=media_type, headers=headers)
+
+    return answer

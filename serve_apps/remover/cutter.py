@@ -1,0 +1,116 @@
+"""The Cutter replica: decodes, prepares, finishes and encodes. Full-size pixels never leave it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import cv2
+import numpy as np
+
+from cutray.config import InputLimits, RemoverSettings, parse_settings
+from cutray.errors import CutrayError, InputError, MissingExtraError
+from cutray.imaging.decode import DecodedImage, decode_image
+from cutray.models.catalog import ModelSpec
+from cutray.remover import decode_source, finish, opaque, output_format
+from cutray.segmenter import prepare
+from serve_apps.remover.replicas import replica_lost
+from serve_apps.remover.schemas import CutReply, CutRequest, Limits, Preparation, Probs, Refusal
+
+
+class Cutter:
+    """Does everything with a photo but run the network, with the functions that the command line uses."""
+
+    def __init__(self, segmenter: Any, limits: Limits, threads: int = 1) -> None:
+        """Keep the way to the Segmenters.
+
+        Args:
+            segmenter: Handle of the Segmenter deployment.
+            limits: What a photo may cost.
+            threads: Threads of OpenCV in this replica.
+        """
+        cv2.setNumThreads(threads)
+        self._segmenter = segmenter
+        self._limits = {"max_bytes": limits.max_image_bytes, "max_megapixels": limits.max_megapixels}
+        self._spec: ModelSpec | None = None
+
+    async def cut(self, request: CutRequest) -> CutReply | Refusal:
+        """Cut the subject out of one photo.
+
+        Args:
+            request: The photo and what is wanted.
+
+        Returns:
+            The result, or why there is none.
+        """
+        try:
+            async with asyncio.timeout(request.seconds_left):
+                return await self._cut(request)
+        except TimeoutError:
+            return Refusal("deadline_exceeded", "The photo was not done in time.")
+        except MissingExtraError as error:
+            return Refusal("unsupported_format", str(error))
+        except InputError as error:
+            return Refusal(error.code, str(error))
+        except MemoryError:
+            return Refusal("too_large", "The photo needs more memory than there is.")
+
+    async def _cut(self, request: CutRequest) -> CutReply:
+        """Go through the stages; those that compute run in threads, so that others can be taken meanwhile."""
+        settings = parse_settings(RemoverSettings, {**request.options, **self._limits})
+        format_name = output_format(settings, None)
+        timings: dict[str, float] = {}
+        started = time.perf_counter()
+        image = await asyncio.to_thread(decode_source, request.data, settings)
+        backdrop = await asyncio.to_thread(_decode_backdrop, request.backdrop, settings)
+        timings["decode"] = _since(started)
+        started = time.perf_counter()
+        found = await self._segment(image, compat=settings.compat)
+        timings["segment"] = round(found.forward_ms, 1)
+        timings["queue"] = round(max(0.0, _since(started) - found.forward_ms), 1)
+        names = (found.model, found.engine)
+        _, data, report = await asyncio.to_thread(
+            finish, image, found.probs, settings, format_name, names, timings, backdrop=backdrop
+        )
+        return CutReply(
+            data=data,
+            format=format_name,
+            subject_found=report.subject_found,
+            confidence=report.confidence,
+            area_fraction=report.area_fraction,
+            width_px=report.width_px,
+            height_px=report.height_px,
+            box=report.box,
+            model=report.model,
+            engine=report.engine,
+            notes=report.notes,
+            timings_ms=report.timings_ms,
+        )
+
+    async def _segment(self, image: DecodedImage, *, compat: bool) -> Probs:
+        """Ask a Segmenter; prepare again if the model was swapped, ask another one if the first was lost."""
+        pixels = await asyncio.to_thread(opaque, image)
+        for attempt in range(4):
+            try:
+                spec = self._spec = self._spec or await self._segmenter.spec.remote()
+                tensor = await asyncio.to_thread(prepare, pixels, spec, compat=compat)
+                answer = await self._segmenter.segment.remote(tensor, Preparation.of(spec))
+            except Exception as error:
+                if attempt == 3 or not replica_lost(error):
+                    raise
+                continue
+            if isinstance(answer, Probs):
+                return answer
+            self._spec = answer
+        raise CutrayError(got="the model is being swapped again and again", fix="try again later")
+
+
+def _decode_backdrop(data: bytes | None, limits: InputLimits) -> np.ndarray | None:
+    """Decode the picture that the subject is laid on."""
+    return None if data is None else decode_image(data, limits).pixels
+
+
+def _since(started: float) -> float:
+    """Return the milliseconds since a moment."""
+    return round((time.perf_counter() - started) * 1000, 1)

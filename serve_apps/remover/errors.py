@@ -1,0 +1,103 @@
+"""Every error that leaves the endpoint: stable codes, their HTTP status, one JSON shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+# Code → (status, what it means). The table in docs/serving.md is checked against this one.
+CODES: Mapping[str, tuple[int, str]] = MappingProxyType(
+    {
+        "bad_input": (400, "The photo or an option cannot be used."),
+        "bad_option": (400, "An option is unknown or has a value that is not allowed."),
+        "bad_request": (400, "The request is not what this address takes."),
+        "missing_image": (400, "No photo came with the request."),
+        "too_many_images": (400, "More photos than a batch may have, or several where one is taken."),
+        "url_not_fetched": (400, "Photos are never fetched from addresses; send the bytes."),
+        "unauthorized": (401, "An API key is needed, and none or an unknown one came."),
+        "not_found": (404, "There is nothing at this address."),
+        "method_not_allowed": (405, "This address takes another method."),
+        "upload_too_slow": (408, "The body did not arrive in time."),
+        "body_too_large": (413, "The body has too many bytes."),
+        "too_large": (413, "The photo has too many bytes, pixels or scans."),
+        "unsupported_encoding": (415, "Compressed bodies are not taken."),
+        "unsupported_format": (415, "The file is of a type that is never opened."),
+        "not_decodable": (422, "The bytes are not a picture, or a damaged one."),
+        "shape_mismatch": (422, "Two pictures that belong together differ in size."),
+        "rate_limited": (429, "The API key has used up its requests of this minute."),
+        "overloaded": (429, "Too many photos are under way."),
+        "internal": (500, "A fault on this side; the request id finds it in the logs."),
+        "not_ready": (503, "The model is not loaded yet, or the endpoint is shutting down."),
+        "unavailable": (503, "A process was lost and the second try failed too."),
+        "deadline_exceeded": (503, "The work was not done in time."),
+    }
+)
+_RETRYABLE = frozenset({"rate_limited", "overloaded", "not_ready", "unavailable", "deadline_exceeded"})
+_BY_STATUS = {404: "not_found", 405: "method_not_allowed", 408: "deadline_exceeded", 413: "body_too_large"}
+
+
+class ApiError(Exception):
+    """An answer that is an error.
+
+    Args:
+        code: One of ``CODES``.
+        message: What went wrong, for people; the code's own sentence by default.
+        retry_after_s: When to come back; only for codes that pass.
+    """
+
+    def __init__(self, code: str, message: str = "", retry_after_s: int | None = None) -> None:
+        """Look up the status."""
+        known = code if code in CODES else "internal"
+        self.code = known
+        self.status, meaning = CODES[known]
+        self.message = message if message and known == code else meaning
+        self.retry_after_s = retry_after_s if known in _RETRYABLE else None
+        super().__init__(self.message)
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers that belong to it."""
+        return {"Retry-After": str(self.retry_after_s)} if self.retry_after_s else {}
+
+
+def error_body(code: str, message: str, request_id: str) -> dict[str, str]:
+    """Return the one JSON shape of all errors."""
+    return {"code": code, "message": message, "request_id": request_id}
+
+
+def code_for_status(status: int) -> str:
+    """Name the code for an answer that Serve itself gave."""
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    if status == 429:
+        return "overloaded"
+    if status == 503:
+        return "unavailable"
+    return "bad_request" if 400 <= status < 500 else "internal"
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Give every error of an application the one shape; nothing but the message ever leaves."""
+
+    def answer(request: Request, error: ApiError) -> JSONResponse:
+        request.state.error_code = error.code
+        body = error_body(error.code, error.message, request.headers.get("x-request-id", ""))
+        return JSONResponse(body, error.status, headers=error.headers())
+
+    async def on_api_error(request: Request, error: Exception) -> JSONResponse:
+        return answer(request, error if isinstance(error, ApiError) else ApiError("internal"))
+
+    async def on_http_error(request: Request, error: Exception) -> JSONResponse:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        return answer(request, ApiError(code_for_status(status)))
+
+    async def on_invalid(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 (the signature is given)
+        return answer(request, ApiError("bad_option"))
+
+    app.add_exception_handler(ApiError, on_api_error)
+    app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(RequestValidationError, on_invalid)

@@ -1,0 +1,78 @@
+"""API keys: only their hashes are known, compared in constant time, with a limit per key and minute."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Mapping
+
+from cutray.errors import ConfigError
+from serve_apps.remover.errors import ApiError
+
+
+class Keys:
+    """The doorkeeper of one Ingress. Without keys, everybody may come in."""
+
+    def __init__(self, hashes: Mapping[str, str], requests_per_minute: int = 0) -> None:
+        """Keep names and hashes.
+
+        Args:
+            hashes: SHA-256 of each key, 64 hexadecimal digits, by the key's name.
+            requests_per_minute: Most requests per key in this process; 0 means any number.
+
+        Raises:
+            ConfigError: A hash is not one; whoever put a key itself there learns it before it is of any use.
+        """
+        for name, digest in hashes.items():
+            if len(digest) != 64 or set(digest.lower()) - set("0123456789abcdef"):
+                raise ConfigError(
+                    got=f"the API key {name!r} is not given as a hash",
+                    allowed="64 hexadecimal digits",
+                    fix="take the SHA-256 of the key: printf %s KEY | sha256sum",
+                )
+        self._hashes = {name: digest.lower() for name, digest in hashes.items()}
+        self._per_minute = requests_per_minute
+        self._used: dict[str, tuple[int, int]] = {}
+
+    @property
+    def needed(self) -> bool:
+        """Whether a key is needed at all."""
+        return bool(self._hashes)
+
+    def check(self, key: str | None, authorization: str | None = None) -> str:
+        """Find out who is calling, and count it.
+
+        Args:
+            key: The header ``X-API-Key``.
+            authorization: The header ``Authorization``, for ``Bearer KEY``.
+
+        Returns:
+            The key's name, or ``-`` where none is needed.
+
+        Raises:
+            ApiError: The key is missing or unknown, or has been used too often.
+        """
+        if not self._hashes:
+            return "-"
+        if not key and authorization and authorization[:7].lower() == "bearer ":
+            key = authorization[7:].strip()
+        digest = hashlib.sha256((key or "").encode()).hexdigest()
+        # All of them are compared, so that time tells nothing about which one comes first.
+        matches = [name for name, known in self._hashes.items() if hmac.compare_digest(known, digest)]
+        if not key or not matches:
+            raise ApiError("unauthorized")
+        self._count(matches[0])
+        return matches[0]
+
+    def _count(self, name: str) -> None:
+        """Note one request in this minute."""
+        if not self._per_minute:
+            return
+        now = time.monotonic()
+        minute = int(now // 60)
+        since, used = self._used.get(name, (minute, 0))
+        used = used + 1 if since == minute else 1
+        if used > self._per_minute:
+            raise ApiError("rate_limited", retry_after_s=60 - int(now % 60))
+        self._used[name] = (minute, used)

@@ -1,0 +1,41 @@
+"""What is counted. Prometheus sees each name with ``ray_`` in front."""
+
+from __future__ import annotations
+
+from ray.util.metrics import Counter, Gauge, Histogram
+
+_MS: list[float] = [5, 10, 25, 50, 100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600]
+_SIZES: list[float] = [1, 2, 4, 8, 16, 32, 64]
+
+
+class IngressMetrics:
+    """Requests, refusals and stages, as the Ingress sees them."""
+
+    def __init__(self) -> None:
+        """Register the names."""
+        self.requests = Counter("cutray_requests_total", "Answered requests.", ("route", "status"))
+        self.rejected = Counter("cutray_rejected_total", "Refused requests and photos, by stable code.", ("reason",))
+        self.request_ms = Histogram("cutray_request_ms", "Milliseconds per request.", _MS, ("route",))
+        self.stage_ms = Histogram("cutray_stage_ms", "Milliseconds per photo and stage.", _MS, ("stage",))
+        self.in_flight = Gauge("cutray_in_flight", "Photos under way in this Ingress.")
+        self.retries = Counter("cutray_retries_total", "Photos that were sent again because a replica was lost.")
+        self.no_subject = Counter("cutray_no_subject_total", "Photos without a subject.")
+
+
+class SegmenterMetrics:
+    """Batches and the model, as a Segmenter sees them."""
+
+    def __init__(self) -> None:
+        """Register the names."""
+        self.batch_size = Histogram("cutray_batch_size", "Photos per forward pass.", _SIZES)
+        self.forward_ms = Histogram("cutray_forward_ms", "Milliseconds per forward pass.", _MS)
+        self.swap_failed = Gauge("cutray_model_swap_failed", "1 while a configured model could not be loaded.")
+        self._model = Gauge("cutray_model_info", "1 for the model in use.", ("name", "sha256"))
+        self._current: dict[str, str] | None = None
+
+    def model(self, name: str, sha256: str) -> None:
+        """Show which model is in use."""
+        if self._current is not None:
+            self._model.set(0, self._current)
+        self._current = {"name": name, "sha256": sha256}
+        self._model.set(1, self._current)

@@ -1,0 +1,206 @@
+import { zip } from "./zip.js";
+
+const MOST = 10;
+const AT_ONCE = 2;
+const TRIES = 5;
+const $ = (id) => document.getElementById(id);
+const photos = [];
+const waiting = [];
+let working = 0;
+let backdrop = null;
+
+function say(text) { $("status").textContent = text; }
+
+function stemOf(name) { return (name.replace(/\.[^.]*$/, "") || "photo").slice(0, 80); }
+
+function add(files) {
+  const images = [...files].filter((file) => file.type.startsWith("image/") || /\.(heic|heif|avif|tiff?)$/i.test(file.name));
+  if (!images.length) return say("These files are no photos.");
+  const room = MOST - photos.length;
+  for (const file of images.slice(0, room)) addOne(file);
+  say(images.length > room ? `Only ${MOST} photos at a time: ${images.length - room} left out.` : "");
+  $("tools").hidden = photos.length === 0;
+  work();
+}
+
+function addOne(file) {
+  const card = $("card").content.firstElementChild.cloneNode(true);
+  const photo = { file, card, name: stemOf(file.name), cutout: null };
+  const before = card.querySelector(".before img");
+  before.src = URL.createObjectURL(file);
+  before.alt = `${photo.name}, before`;
+  before.addEventListener("error", () => { before.hidden = true; });
+  card.querySelector(".name").textContent = photo.name;
+  const slider = card.querySelector(".slider");
+  const view = card.querySelector(".view");
+  const move = () => view.style.setProperty("--cut", `${slider.value}%`);
+  slider.addEventListener("input", move);
+  move();
+  card.querySelector(".save").addEventListener("click", () => saveOne(photo));
+  $("photos").append(card);
+  photos.push(photo);
+  waiting.push(photo);
+}
+
+function work() {
+  while (working < AT_ONCE && waiting.length) {
+    working += 1;
+    cut(waiting.shift()).finally(() => { working -= 1; count(); work(); });
+  }
+  count();
+}
+
+function count() {
+  const done = photos.filter((photo) => photo.cutout).length;
+  const failed = photos.filter((photo) => photo.card.classList.contains("failed")).length;
+  $("all").disabled = done === 0;
+  if (photos.length) say(`${done} of ${photos.length} done${failed ? `, ${failed} not possible` : ""}`);
+}
+
+async function cut(photo) {
+  const label = photo.card.querySelector(".busy span");
+  const bar = photo.card.querySelector("progress");
+  const note = photo.card.querySelector(".note");
+  try {
+    const reply = await send(photo.file, (share) => {
+      if (share < 1) { bar.value = share; label.textContent = "sending"; return; }
+      bar.removeAttribute("value");
+      label.textContent = "cutting out";
+    }, () => { label.textContent = "the server is busy, trying again"; });
+    photo.cutout = await createImageBitmap(reply.blob);
+    photo.card.classList.add("done");
+    photo.card.querySelector(".save").disabled = false;
+    if (reply.found === "false") note.textContent = "No subject was found in this photo.";
+    paint(photo);
+  } catch (error) {
+    photo.card.classList.add("failed");
+    note.textContent = error.message;
+  }
+}
+
+async function send(file, progress, busy) {
+  for (let attempt = 1; ; attempt += 1) {
+    const answer = await post(file, progress);
+    if (answer.status === 200) return { blob: answer.response, found: answer.getResponseHeader("X-Subject-Found") };
+    const passes = answer.status === 429 || answer.status === 503;
+    if (!passes || attempt === TRIES) throw new Error(await reason(answer));
+    busy();
+    const pause = Number(answer.getResponseHeader("Retry-After")) || 2;
+    await new Promise((resolve) => { setTimeout(resolve, pause * 1000 * (1 + Math.random())); });
+  }
+}
+
+function post(file, progress) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest(); // fetch cannot tell how much has been sent
+    request.open("POST", "remove-background");
+    request.responseType = "blob";
+    request.upload.addEventListener("progress", (event) => { if (event.lengthComputable) progress(event.loaded / event.total); });
+    request.upload.addEventListener("load", () => progress(1));
+    request.addEventListener("load", () => resolve(request));
+    request.addEventListener("error", () => reject(new Error("The server cannot be reached.")));
+    const form = new FormData();
+    form.append("image", file, "photo"); // its real name stays here
+    request.send(form);
+  });
+}
+
+async function reason(answer) {
+  try {
+    const { message } = JSON.parse(await answer.response.text());
+    return message;
+  } catch {
+    return `The server answered ${answer.status}.`;
+  }
+}
+
+function chosen() { return document.querySelector("input[name=background]:checked").value; }
+
+function colour() { return chosen() === "colour" ? $("colour").value : chosen(); }
+
+function paint(photo) {
+  const canvas = photo.card.querySelector(".after");
+  const { width, height } = photo.cutout;
+  canvas.width = width;
+  canvas.height = height;
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", `${photo.name}, cut out`);
+  const brush = canvas.getContext("2d");
+  brush.clearRect(0, 0, width, height);
+  if (chosen() === "picture" && backdrop) {
+    const scale = Math.max(width / backdrop.width, height / backdrop.height);
+    const [w, h] = [backdrop.width * scale, backdrop.height * scale];
+    brush.drawImage(backdrop, (width - w) / 2, (height - h) / 2, w, h);
+  } else if (colour().startsWith("#")) {
+    brush.fillStyle = colour();
+    brush.fillRect(0, 0, width, height);
+  }
+  brush.drawImage(photo.cutout, 0, 0);
+}
+
+function repaint() { photos.filter((photo) => photo.cutout).forEach(paint); }
+
+function blobOf(photo) {
+  return new Promise((resolve) => { photo.card.querySelector(".after").toBlob(resolve, "image/png"); });
+}
+
+function save(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+async function saveOne(photo) { save(await blobOf(photo), `${photo.name}-cutout.png`); }
+
+async function saveAll() {
+  const entries = [];
+  for (const [index, photo] of photos.entries()) {
+    if (!photo.cutout) continue;
+    const bytes = new Uint8Array(await (await blobOf(photo)).arrayBuffer());
+    entries.push({ name: `${String(index + 1).padStart(2, "0")}-${photo.name}-cutout.png`, bytes });
+  }
+  save(zip(entries), "cutouts.zip");
+}
+
+async function pickBackdrop(file) {
+  try {
+    backdrop = await createImageBitmap(file);
+    $("picture-name").textContent = stemOf(file.name);
+    repaint();
+  } catch {
+    say("This background picture cannot be read.");
+  }
+}
+
+function clear() {
+  photos.forEach((photo) => { URL.revokeObjectURL(photo.card.querySelector(".before img").src); photo.card.remove(); });
+  photos.length = 0;
+  waiting.length = 0;
+  $("tools").hidden = true;
+  say("");
+  $("pick").focus();
+}
+
+$("pick").addEventListener("change", (event) => { add(event.target.files); event.target.value = ""; });
+$("all").addEventListener("click", saveAll);
+$("clear").addEventListener("click", clear);
+$("colour").addEventListener("input", () => { document.querySelector("input[value=colour]").checked = true; repaint(); });
+$("picture").addEventListener("change", (event) => { if (event.target.files[0]) pickBackdrop(event.target.files[0]); });
+document.querySelectorAll("input[name=background]").forEach((radio) => radio.addEventListener("change", () => {
+  if (radio.value === "picture" && !backdrop) $("picture").click();
+  repaint();
+}));
+document.querySelector("input[value=picture]").addEventListener("click", () => { if (backdrop) $("picture").click(); });
+document.addEventListener("paste", (event) => { if (event.clipboardData.files.length) add(event.clipboardData.files); });
+for (const kind of ["dragover", "dragleave", "drop"]) {
+  document.addEventListener(kind, (event) => {
+    event.preventDefault();
+    $("drop").classList.toggle("over", kind === "dragover");
+    if (kind === "drop") add(event.dataTransfer.files);
+  });
+}
+fetch("ready").then((answer) => answer.json()).then(({ model }) => {
+  if (model) $("model").textContent = `Model ${model}. Photos are kept in memory while they are worked on, and never stored.`;
+}).catch(() => say("The server is not ready yet."));

@@ -1,0 +1,168 @@
+"""What the endpoint is configured with, and what its processes tell each other."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from cutray.config import MIB, EngineSettings, MattingSettings, OutputSettings, Settings
+from cutray.models.catalog import ModelSpec
+
+BODY_VARIABLE = "CUTRAY_MAX_BODY_BYTES"
+BATCH_VARIABLE = "CUTRAY_MAX_BATCH_BODY_BYTES"
+
+
+class CutOptions(MattingSettings, OutputSettings):
+    """What a client may choose for one photo: the same names as on the command line."""
+
+
+class Limits(Settings):
+    """What one request, one key and the whole endpoint may cost."""
+
+    max_body_bytes: int = Field(32 * MIB, ge=1024, description="Largest body of one request, in bytes.")
+    max_batch_body_bytes: int = Field(80 * MIB, ge=1024, description="Largest body of a batch, in bytes.")
+    max_image_bytes: int = Field(32 * MIB, ge=1, description="Largest photo, in bytes.")
+    max_megapixels: float = Field(50.0, gt=0, description="Largest photo, in millions of pixels.")
+    max_images: int = Field(10, ge=1, le=100, description="Most photos of a batch.")
+    max_in_flight: int = Field(16, ge=1, description="Most photos that one Ingress has under way; more get 429.")
+    upload_timeout_s: float = Field(20.0, gt=0, description="Longest time for the body to arrive.")
+    deadline_s: float = Field(30.0, gt=0, description="Longest time for the work on a request.")
+    retry_after_s: int = Field(2, ge=1, description="What a client that was refused is told to wait.")
+    requests_per_minute: int = Field(0, ge=0, description="Most requests per API key and minute; 0 means any number.")
+
+
+class AppArgs(Settings):
+    """The builder's arguments: all that is not a matter of replicas or timeouts of Serve itself."""
+
+    limits: Limits = Field(default_factory=Limits, description="What requests may cost.")
+    engine: EngineSettings = Field(default_factory=EngineSettings, description="Engine, device, precision, threads.")
+    api_keys: dict[str, str] = Field(
+        default_factory=dict, description="Name and SHA-256 (hex) of each API key; without any, none is needed."
+    )
+    cors_origins: list[str] = Field(default_factory=list, description="Web origins that may call; none by default.")
+    metrics_port: int = Field(0, ge=0, le=65535, description="Ray's metrics port on each node; 0 hides /metrics.")
+    page: bool = Field(True, description="Serve the page at /.")
+
+
+class ModelConfig(Settings):
+    """The Segmenter's user_config: changes of these are made in place, without a restart."""
+
+    model: str = Field("u2net", description="Model name or path of the weights.")
+    max_batch_size: int = Field(1, ge=1, le=256, description="Most photos in one forward pass.")
+    batch_wait_s: float = Field(0.0, ge=0, le=1, description="How long a batch waits for more photos.")
+
+
+def body_limits() -> tuple[int, int]:
+    """Return the largest body of a request and of a batch, from the environment of the cluster or the defaults."""
+    fields = Limits.model_fields
+    single = os.environ.get(BODY_VARIABLE, fields["max_body_bytes"].default)
+    batch = os.environ.get(BATCH_VARIABLE, fields["max_batch_body_bytes"].default)
+    return int(single), int(batch)
+
+
+@dataclass(frozen=True, slots=True)
+class CutRequest:
+    """One photo on its way to a Cutter.
+
+    Attributes:
+        data: The encoded photo.
+        options: Fields of ``CutOptions``, already checked.
+        backdrop: An encoded picture to lay the subject on, or None.
+        seconds_left: Time until the caller stops waiting.
+    """
+
+    data: bytes
+    options: dict[str, object]
+    backdrop: bytes | None = None
+    seconds_left: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class CutReply:
+    """One result on its way back.
+
+    Attributes:
+        data: The encoded result.
+        format: PNG, WEBP, AVIF, JPEG or TIFF.
+        subject_found: False when the scene is empty.
+        confidence: In [0, 1].
+        area_fraction: Share of the photo that the subject covers, in [0, 1].
+        width_px: Width of the photo.
+        height_px: Height of the photo.
+        box: Left, top, right, bottom of the result within the photo, in pixels.
+        model: Name of the model.
+        engine: Engine, device and precision.
+        notes: What was left out or changed on the way in.
+        timings_ms: Milliseconds of each stage.
+    """
+
+    data: bytes
+    format: str
+    subject_found: bool
+    confidence: float
+    area_fraction: float
+    width_px: int
+    height_px: int
+    box: tuple[int, int, int, int]
+    model: str
+    engine: str
+    notes: tuple[str, ...] = ()
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a photo has no result, as a value: an exception would fill the replicas' logs with stack traces."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Probs:
+    """The network's answer: (S, S) float32 in [0, 1], who gave it, and how long the network took."""
+
+    probs: np.ndarray
+    model: str
+    engine: str
+    forward_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """How a photo was prepared; a Segmenter answers only if its model was trained for exactly this."""
+
+    input_size_px: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    scale: str
+
+    @classmethod
+    def of(cls, spec: ModelSpec) -> Preparation:
+        """Take it from a model's description."""
+        return cls(spec.input_size_px, spec.mean, spec.std, spec.scale)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a Segmenter says about itself."""
+
+    state: Literal["ready", "loading"]
+    name: str = ""
+    sha256: str = ""
+    license: str = ""
+    architecture: str = ""
+    origin: str = ""
+    input_size_px: int = 0
+    size_bytes: int = 0
+    engine: str = ""
+    device: str = ""
+    precision: str = ""
+    threads: int = 0
+    engine_reason: str = ""
+    warm_up_ms: float = 0.0
+    swap_error: str | None = None

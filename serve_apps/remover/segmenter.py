@@ -1,0 +1,141 @@
+"""The Segmenter replica: one network, several photos per forward pass, swapped in place."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ray import serve
+
+from cutray.config import EngineSettings, parse_settings
+from cutray.errors import EngineError
+from cutray.models.catalog import ModelSpec
+from cutray.segmenter import Segmenter as Network
+from serve_apps.remover.metrics import SegmenterMetrics
+from serve_apps.remover.schemas import ModelConfig, ModelInfo, Preparation, Probs
+
+# Size and wait come from the YAML, see ``reconfigure``. Ray's types know only methods with a single argument.
+_batched: Any = serve.batch(max_batch_size=1, batch_wait_timeout_s=0.0, max_concurrent_batches=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A network that has proven that it runs."""
+
+    network: Network
+    preparation: Preparation
+    warm_up_ms: float
+
+    @classmethod
+    def load(cls, engine: EngineSettings, model: str) -> _Loaded:
+        """Load a network and run it once."""
+        network = Network.load(parse_settings(EngineSettings, {**engine.model_dump(), "model": model}))
+        side = network.weights.spec.input_size_px
+        started = time.perf_counter()
+        network.engine.infer(np.zeros((1, 3, side, side), np.float32))
+        return cls(network, Preparation.of(network.weights.spec), (time.perf_counter() - started) * 1000)
+
+
+class Segmenter:
+    """Runs the network on prepared photos. Full-size pixels never come here."""
+
+    def __init__(self, engine: EngineSettings) -> None:
+        """Remember how to run networks; ``reconfigure`` loads one before the replica counts as running."""
+        self._engine = engine
+        self._loaded: _Loaded | None = None
+        self._swap_error: str | None = None
+        self._metrics = SegmenterMetrics()
+
+    async def reconfigure(self, config: dict[str, object]) -> None:
+        """Load the model that the YAML names; a broken one leaves the old one at work.
+
+        Serve takes the application down when this raises, so only the very first load may do so.
+        """
+        try:
+            wanted = parse_settings(ModelConfig, config)
+            loaded = await asyncio.to_thread(_Loaded.load, self._engine, wanted.model)
+        except Exception as error:
+            if self._loaded is None:
+                raise
+            self._swap_error = getattr(error, "code", type(error).__name__)
+            self._metrics.swap_failed.set(1)
+            return
+        self._loaded, self._swap_error = loaded, None
+        self._batch.set_max_batch_size(wanted.max_batch_size)
+        self._batch.set_batch_wait_timeout_s(wanted.batch_wait_s)
+        self._metrics.swap_failed.set(0)
+        self._metrics.model(loaded.network.weights.spec.name, loaded.network.weights.sha256)
+
+    def check_health(self) -> None:
+        """Raise while there is no model; Serve then replaces the replica."""
+        if self._loaded is None:
+            raise EngineError(got="no model is loaded")
+
+    async def describe(self) -> ModelInfo:
+        """Say which model runs, on what and why."""
+        if self._loaded is None:
+            return ModelInfo("loading", swap_error=self._swap_error)
+        network = self._loaded.network
+        spec, engine = network.weights.spec, network.engine
+        return ModelInfo(
+            state="ready",
+            name=spec.name,
+            sha256=network.weights.sha256,
+            license=spec.license,
+            architecture=spec.architecture,
+            origin=spec.origin if spec.sha256 else "own file",
+            input_size_px=spec.input_size_px,
+            size_bytes=network.weights.path.stat().st_size,
+            engine=engine.name,
+            device=engine.device,
+            precision=engine.precision,
+            threads=engine.threads,
+            engine_reason=network.choice.reason,
+            warm_up_ms=round(self._loaded.warm_up_ms, 1),
+            swap_error=self._swap_error,
+        )
+
+    async def spec(self) -> ModelSpec:
+        """Return the description that photos are prepared by."""
+        if self._loaded is None:
+            raise EngineError(got="no model is loaded")
+        return self._loaded.network.weights.spec
+
+    async def segment(self, tensor: np.ndarray, preparation: Preparation) -> Probs | ModelSpec:
+        """Run the network on one prepared photo, together with others that are waiting.
+
+        Args:
+            tensor: (3, S, S) float32, from ``cutray.segmenter.prepare``.
+            preparation: What it was prepared for.
+
+        Returns:
+            The probabilities, or, if the model was swapped for one that wants another preparation, its description.
+        """
+        answer: Probs | ModelSpec = await self._batch(tensor, preparation)
+        return answer
+
+    @_batched  # type: ignore[untyped-decorator]
+    async def _batch(self, tensors: list[np.ndarray], preparations: list[Preparation]) -> list[Probs | ModelSpec]:
+        """Run one forward pass for all photos that are prepared rightly."""
+        loaded = self._loaded
+        if loaded is None:
+            raise EngineError(got="no model is loaded")
+        network = loaded.network
+        right = [tensor for tensor, asked in zip(tensors, preparations, strict=True) if asked == loaded.preparation]
+        self._metrics.batch_size.observe(len(tensors))
+        if not right:
+            return [network.weights.spec] * len(tensors)
+        started = time.perf_counter()
+        maps = iter(await asyncio.to_thread(network.engine.infer, np.stack(right)))
+        forward_ms = (time.perf_counter() - started) * 1000
+        self._metrics.forward_ms.observe(forward_ms)
+        engine = f"{network.engine.name} {network.engine.device} {network.engine.precision}"
+        return [
+            Probs(next(maps), network.weights.spec.name, engine, forward_ms)
+            if asked == loaded.preparation
+            else network.weights.spec
+            for asked in preparations
+        ]

@@ -1,0 +1,142 @@
+"""What the Ingress does with photos: admission, deadline, one retry, and a count of it all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from serve_apps.remover.errors import ApiError
+from serve_apps.remover.keys import Keys
+from serve_apps.remover.metrics import IngressMetrics
+from serve_apps.remover.replicas import queue_full, replica_lost
+from serve_apps.remover.schemas import AppArgs, CutReply, CutRequest, ModelInfo, Refusal
+
+_LOG = logging.getLogger("ray.serve")
+_TRIES = 2
+_INFO_TIMEOUT_S = 2.0
+_INFO_FRESH_S = 1.0
+
+
+class Service:
+    """The state of one Ingress replica. It owns the bytes of a photo until its result is there."""
+
+    def __init__(self, cutter: Any, segmenter: Any, args: AppArgs) -> None:
+        """Keep the ways to the other deployments.
+
+        Args:
+            cutter: Handle of the Cutter deployment.
+            segmenter: Handle of the Segmenter deployment.
+            args: Limits, keys and the like.
+        """
+        self.args = args
+        self.limits = args.limits
+        self.keys = Keys(args.api_keys, args.limits.requests_per_minute)
+        self.metrics = IngressMetrics()
+        self.draining = False
+        self.in_flight = 0
+        self._cutter, self._segmenter = cutter, segmenter
+        self._info: tuple[float, ModelInfo] | None = None
+
+    @contextmanager
+    def admitted(self, photos: int = 1) -> Iterator[None]:
+        """Count photos as under way, or refuse them at once; waiting would only make everybody late.
+
+        Raises:
+            ApiError: Too many are under way, or the endpoint is shutting down.
+        """
+        self.check_room(photos)
+        self.in_flight += photos
+        self.metrics.in_flight.set(self.in_flight)
+        try:
+            yield
+        finally:
+            self.in_flight -= photos
+            self.metrics.in_flight.set(self.in_flight)
+
+    def check_room(self, photos: int = 1) -> None:
+        """Refuse what could not be admitted, before its body is read.
+
+        Raises:
+            ApiError: Too many are under way, or the endpoint is shutting down.
+        """
+        if self.draining:
+            raise ApiError("not_ready", retry_after_s=self.limits.retry_after_s)
+        if self.in_flight and self.in_flight + photos > self.limits.max_in_flight:
+            raise ApiError("overloaded", retry_after_s=self.limits.retry_after_s)
+
+    async def cut(self, data: bytes, options: dict[str, Any], backdrop: bytes | None = None) -> CutReply:
+        """Cut out one photo that was admitted.
+
+        Raises:
+            ApiError: There is no result; the code says why.
+        """
+        until = time.monotonic() + self.limits.deadline_s
+        try:
+            async with asyncio.timeout_at(asyncio.get_running_loop().time() + self.limits.deadline_s):
+                reply = await self._try_twice(data, options, backdrop, until)
+        except TimeoutError as error:
+            raise ApiError("deadline_exceeded", retry_after_s=self.limits.retry_after_s) from error
+        if isinstance(reply, Refusal):
+            self.metrics.rejected.inc(tags={"reason": reply.code})
+            raise ApiError(reply.code, reply.message, self.limits.retry_after_s)
+        for stage, spent_ms in reply.timings_ms.items():
+            self.metrics.stage_ms.observe(spent_ms, {"stage": stage})
+        if not reply.subject_found:
+            self.metrics.no_subject.inc()
+        return reply
+
+    async def _try_twice(
+        self, data: bytes, options: dict[str, Any], backdrop: bytes | None, until: float
+    ) -> CutReply | Refusal:
+        """Ask a Cutter, and another one if the first was lost: the work changes nothing, so a retry is safe."""
+        for attempt in range(1, _TRIES + 1):
+            request = CutRequest(data, options, backdrop, max(0.1, until - time.monotonic()))
+            try:
+                reply: CutReply | Refusal = await self._cutter.cut.remote(request)
+                return reply
+            except Exception as error:
+                if queue_full(error):
+                    raise ApiError("overloaded", retry_after_s=self.limits.retry_after_s) from error
+                if not replica_lost(error):
+                    _LOG.error("cutting failed: %s", type(error).__name__, exc_info=True)
+                    raise ApiError("internal") from error
+                if attempt == _TRIES:
+                    raise ApiError("unavailable", retry_after_s=self.limits.retry_after_s) from error
+                self.metrics.retries.inc()
+        raise ApiError("internal")
+
+    async def model_info(self) -> ModelInfo:
+        """Ask a Segmenter what it runs; the answer is kept for a second.
+
+        Raises:
+            ApiError: None answers in time.
+        """
+        now = time.monotonic()
+        if self._info and now - self._info[0] < _INFO_FRESH_S:
+            return self._info[1]
+        try:
+            async with asyncio.timeout(_INFO_TIMEOUT_S):
+                info: ModelInfo = await self._segmenter.describe.remote()
+        except Exception as error:
+            raise ApiError("not_ready", retry_after_s=self.limits.retry_after_s) from error
+        self._info = (now, info)
+        return info
+
+    async def drain(self, timeout_s: float) -> int:
+        """Take no more photos and wait for those under way.
+
+        Args:
+            timeout_s: Longest wait.
+
+        Returns:
+            How many are still under way.
+        """
+        self.draining = True
+        until = time.monotonic() + timeout_s
+        while self.in_flight and time.monotonic() < until:
+            await asyncio.sleep(0.05)
+        return self.in_flight

@@ -1,0 +1,117 @@
+"""The page in a real browser: photos in, cutouts out, nothing from outside."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import require_weights
+
+pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
+playwright = pytest.importorskip("playwright.sync_api", reason="the browser is driven by playwright")
+CHROMIUM = Path("/usr/bin/chromium")
+pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="no Chromium on this machine")
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run the endpoint with the small model."""
+    from tests.endpoint import running, write_config
+
+    require_weights("u2netp")
+    config = write_config(tmp_path_factory.mktemp("page") / "serve.yaml")
+    with running(config, "--model", "u2netp", "--offline") as (url, _):
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Start Chromium without a window."""
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    """Open the page as a phone would, and demand that it has no errors and calls nobody else."""
+    context = browser.new_context(viewport={"width": 390, "height": 844}, accept_downloads=True)
+    tab = context.new_page()
+    complaints: list[str] = []
+    tab.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    foreign: list[str] = []
+    tab.on("request", lambda r: None if r.url.startswith((address, "blob:", "data:")) else foreign.append(r.url))
+    tab.goto(address)
+    yield tab
+    assert not foreign
+    assert not [text for text in complaints if "422" not in text and "415" not in text]
+    context.close()
+
+
+def test_photos_become_cutouts(page: Any, photo_files: Path, tmp_path: Path) -> None:
+    """Two photos are cut out; one is downloaded on its own, both together as a zip with whole pictures."""
+    page.set_input_files("#pick", [photo_files / "astronaut.jpg", photo_files / "chelsea.jpg"])
+    page.locator(".card.done").nth(1).wait_for(timeout=60_000)
+    with page.expect_download() as one:
+        page.locator(".save").first.click()
+    assert one.value.suggested_filename == "astronaut-cutout.png"
+    with page.expect_download() as all_:
+        page.click("#all")
+    target = tmp_path / "all.zip"
+    all_.value.save_as(target)
+    archive = zipfile.ZipFile(target)
+    assert archive.testzip() is None
+    assert archive.namelist() == ["01-astronaut-cutout.png", "02-chelsea-cutout.png"]
+    page.screenshot(path=str(tmp_path / "page.png"), full_page=True)
+
+
+def test_background_is_painted(page: Any, photo_files: Path) -> None:
+    """A corner of the result is transparent at first, and takes the colour that is chosen."""
+    page.set_input_files("#pick", photo_files / "astronaut.jpg")
+    page.wait_for_selector(".card.done", timeout=60_000)
+    corner = "[...document.querySelector('.after').getContext('2d').getImageData(2, 2, 1, 1).data]"
+    assert page.evaluate(corner)[3] == 0
+    page.check("input[value='#ffffff']")
+    assert page.evaluate(corner) == [255, 255, 255, 255]
+    page.fill("#colour", "#ff8800")
+    assert page.evaluate(corner) == [255, 136, 0, 255]
+
+
+def test_keyboard_moves_the_slider(page: Any, photo_files: Path) -> None:
+    """The line between before and after follows the arrow keys."""
+    page.set_input_files("#pick", photo_files / "chelsea.jpg")
+    page.wait_for_selector(".card.done", timeout=60_000)
+    page.focus(".slider")
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.querySelector('.view').style.getPropertyValue('--cut')") == "60%"
+
+
+def test_bad_file_says_why(page: Any, tmp_path: Path) -> None:
+    """A file that is no photo gets a sentence, not a blank card."""
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    page.set_input_files("#pick", bad)
+    page.wait_for_selector(".card.failed", timeout=60_000)
+    assert page.inner_text(".note")
+
+
+def test_eleventh_photo_is_left_out(page: Any, photo_files: Path) -> None:
+    """No more than ten photos are taken, and the page says so before anything else happens."""
+    page.set_input_files("#pick", [photo_files / "coffee.jpg"] * 11)
+    assert page.locator(".card").count() == 10
+
+
+def test_description_needs_no_outside_resource(page: Any, address: str) -> None:
+    """The page about the HTTP interface lists every address, from this server alone."""
+    page.goto(f"{address}/docs")
+    page.wait_for_selector("#routes section")
+    text = page.inner_text("#routes")
+    assert "/remove-background" in text
+    assert "/v1.0/removebg" in text

@@ -1,0 +1,145 @@
+"""Options, uploads, keys and errors of the endpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
+
+from cutray.config import RemoverSettings
+from cutray.errors import ConfigError, InputError
+from serve_apps.plan import CONFIG, load_plan
+from serve_apps.remover.errors import CODES, ApiError
+from serve_apps.remover.keys import Keys
+from serve_apps.remover.schemas import CutOptions
+from serve_apps.remover.uploads import Upload, parse_options, pick_images
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def refused(code: str, **values: str) -> str:
+    """Demand that options are refused; returns the message."""
+    with pytest.raises(ApiError) as caught:
+        parse_options({name.replace("__", "-"): value for name, value in values.items()})
+    assert caught.value.code == code
+    return caught.value.message
+
+
+def test_options_have_the_names_of_the_command_line() -> None:
+    """Dashes and underscores both work, and text becomes what the settings hold."""
+    assert parse_options({"only-mask": "true", "bit_depth": "16", "threshold": "0.5", "crop-margin": "5%"}) == {
+        "only_mask": True,
+        "bit_depth": 16,
+        "threshold": 0.5,
+        "crop_margin": "5%",
+    }
+    assert set(CutOptions.model_fields) <= set(RemoverSettings.model_fields)
+
+
+def test_unset_options_stay_unset() -> None:
+    """An empty or transparent background is none."""
+    assert parse_options({"background": "transparent", "threshold": ""}) == {"background": None, "threshold": None}
+
+
+def test_unknown_option_gets_a_suggestion() -> None:
+    """A misspelt name is refused, and the right one named."""
+    assert "'format'" in refused("bad_option", formt="png")
+
+
+@pytest.mark.parametrize("name", ["model", "engine", "device", "max_bytes", "max_megapixels", "threads", "offline"])
+def test_clients_choose_no_model_and_no_limits(name: str) -> None:
+    """What concerns the server cannot be set from outside."""
+    refused("bad_option", **{name: "1"})
+
+
+def test_background_is_never_a_path() -> None:
+    """A file of the server is refused as a background even though it exists; colours are spelt out."""
+    assert str(CONFIG) not in refused("bad_option", background=str(CONFIG))[:20]
+    refused("bad_option", background="../../etc/passwd")
+    assert parse_options({"background": "white"})["background"] == "255,255,255"
+    assert parse_options({"background": "blur"})["background"] == "blur"
+
+
+def test_long_values_are_not_echoed_whole() -> None:
+    """A message stays short whatever came in."""
+    assert len(refused("bad_option", format="x" * 100_000)) < 400
+
+
+def test_photos_are_found_and_counted() -> None:
+    """A raw body, the usual names and the form with brackets all count; one too many is refused."""
+    upload = Upload(files=[("", b"a"), ("images[]", b"b"), ("other", b"c")])
+    assert pick_images(upload, ("images",), most=2) == [b"a", b"b"]
+    with pytest.raises(ApiError, match="2 photos"):
+        pick_images(upload, ("images",), most=1)
+    with pytest.raises(ApiError, match="No photo"):
+        pick_images(Upload(files=[("other", b"c")]), ("image",), most=1)
+
+
+def test_every_input_error_has_a_status() -> None:
+    """Each error that a photo can be to blame for leaves as a 4xx of its own code."""
+    kinds = [InputError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+        assert 400 <= ApiError(kind.code).status < 500, kind
+        assert ApiError(kind.code).code == kind.code
+
+
+def test_unknown_code_says_nothing() -> None:
+    """An error that was not foreseen leaves without its message."""
+    error = ApiError("weights_unavailable", "/secret/path is missing")
+    assert (error.code, error.status) == ("internal", 500)
+    assert "secret" not in error.message
+
+
+def test_table_of_errors_is_the_real_one() -> None:
+    """The documentation lists every code with its status, and no other."""
+    text = (ROOT / "docs" / "serving.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\d{3}) \|", text, flags=re.MULTILINE))
+    assert rows == {code: str(status) for code, (status, _) in CODES.items()}
+
+
+def test_keys_are_known_by_their_hash_alone() -> None:
+    """The right key is named, a wrong or missing one is refused without detail, the limit is per key."""
+    keys = Keys({"shop": hashlib.sha256(b"s3cret").hexdigest()}, requests_per_minute=2)
+    assert keys.check("s3cret") == "shop"
+    assert keys.check(None, "Bearer s3cret") == "shop"
+    with pytest.raises(ApiError) as caught:
+        keys.check("s3cret")
+    assert caught.value.code == "rate_limited"
+    for wrong in (None, "", "S3CRET", "ü"):
+        with pytest.raises(ApiError) as caught:
+            keys.check(wrong)
+        assert caught.value.code == "unauthorized"
+    assert Keys({}).check(None) == "-"
+
+
+def test_key_in_the_clear_is_refused() -> None:
+    """A configuration that holds the key itself instead of its hash is an error."""
+    with pytest.raises(ConfigError, match="hash"):
+        Keys({"shop": "s3cret"})
+
+
+@pytest.mark.parametrize("name", ["remover.local.yaml", "remover.prod.yaml"])
+def test_shipped_configurations_are_valid(name: str) -> None:
+    """Both YAML files pass Serve's own check, and nothing in them is left to an unsafe default."""
+    plan = load_plan(CONFIG.with_name(name), host=None, port=None, engine={})
+    assert plan["http_options"]["request_timeout_s"] > 0
+    for deployment in plan["applications"][0]["deployments"]:
+        wanted = {"max_ongoing_requests", "max_queued_requests", "health_check_period_s", "graceful_shutdown_timeout_s"}
+        assert wanted <= set(deployment)
+    assert load_plan(CONFIG, host=None, port=None, engine={})["http_options"]["host"] == "127.0.0.1"
+
+
+def test_misspelt_configuration_is_refused(tmp_path: Path) -> None:
+    """Serve would overlook an unknown key of a deployment; we do not."""
+    plan = yaml.safe_load(CONFIG.read_text())
+    plan["applications"][0]["deployments"][0]["num_replica"] = 2
+    path = tmp_path / "typo.yaml"
+    path.write_text(yaml.safe_dump(plan))
+    with pytest.raises(ConfigError, match="num_replica"):
+        load_plan(path, host=None, port=None, engine={})
