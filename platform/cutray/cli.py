@@ -15,6 +15,7 @@ from cutray.errors import MissingExtraError
 # Verb → module:attribute, and its one line in the list. Loading only the one that is called keeps --help fast.
 _VERBS = {
     "remove": ("cutray.commands.remove:remove", "Cut the subject out of photos."),
+    "batch": ("pipelines.batch_remove:batch", "Cut out whole collections, on one machine or on a Ray cluster."),
     "models": ("cutray.commands.models:models", "List, fetch, show and verify model weights."),
     "doctor": ("cutray.commands.doctor:doctor", "Show what this machine offers and what Cutray makes of it."),
     "serve": ("serve_apps.serve:serve", "Serve the HTTP endpoint and its page."),

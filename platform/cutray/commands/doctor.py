@@ -46,7 +46,7 @@ def _examine(settings: RemoverSettings) -> tuple[dict[str, str], list[str]]:
     from cutray.models.weights import cache_dir, locate
 
     hardware = inspect_hardware()
-    flags = ("amx_bf16", "avx512_bf16", "avx512_vnni", "arm_bf16")
+    flags = ("amx_bf16", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_int8", "arm_bf16")
     facts = {
         "cutray": f"{__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}",
         "python": sys.executable,

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from cutray.config import RemoverSettings
+from cutray.config import RemoverSettings, Settings
 
 # Short spellings; where a user of rembg would expect one, it is the same.
 _SHORT = {
@@ -22,15 +22,17 @@ _SHORT = {
 }
 
 
-def settings_options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator that adds an option for each named field of ``RemoverSettings``.
+def settings_options(
+    *names: str, of: type[Settings] = RemoverSettings
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds an option for each named field of the settings ``of``.
 
     Unset options are left out of the call's keyword arguments by ``given``; the settings' own defaults apply.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         for name in reversed(names):
-            command = _option(name)(command)
+            command = _option(name, of)(command)
         return command
 
     return decorate
@@ -41,9 +43,9 @@ def given(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _option(name: str, of: type[Settings]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Translate one field into an option."""
-    field = RemoverSettings.model_fields[name]
+    field = of.model_fields[name]
     flag = "--" + name.replace("_", "-")
     default = "none" if field.default is None else str(field.default)
     kind = _plain_type(field.annotation)

@@ -1,0 +1,180 @@
+"""Ray: starts or joins a cluster, sizes the pool of actors to it, and streams tasks through them."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from cutray.config import BatchSettings
+from cutray.errors import ConfigError, CutrayError, EngineError, MissingExtraError
+from pipelines.batch.plan import Task
+
+_LOCAL_STORE_BYTES = 256 << 20  # only names and rows travel between processes, never pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """How many actors there may be, what each takes, and how many photos each has in work."""
+
+    actors: int
+    cpus: float
+    gpus: float
+    photos: int
+
+
+@contextmanager
+def ray_cluster(settings: BatchSettings) -> Iterator[Pool]:
+    """Have a Ray cluster for the length of a job; yields the pool that fits it.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        ConfigError: The cluster cannot be reached, or has no node that an actor fits on.
+    """
+    # All have to be set before Ray is imported. The last one keeps Ray's own lines out of ours.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise MissingExtraError(got="Ray is not installed", fix="run `pip install 'cutray[batch]'`") from error
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    here = _pool_here(settings, cores)
+    if settings.address is None:
+        # Bookkeeping, not pinning: room for the actors and two more, so that nothing can wait for itself.
+        options |= {
+            "address": "local",
+            "num_cpus": math.ceil(here.actors * here.cpus) + 2,
+            "include_dashboard": False,
+            "object_store_memory": _LOCAL_STORE_BYTES,
+        }
+    else:
+        options["address"] = settings.address
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            got=f"no Ray cluster at {settings.address!r}: {error}", fix="check --address, or leave it out"
+        ) from error
+    try:
+        _quiet(settings)
+        alive: Callable[[], list[dict[str, Any]]] = ray.nodes
+        nodes = [node["Resources"] for node in alive() if node["Alive"]]
+        yield here if settings.address is None else fit_pool(settings, nodes)
+    finally:
+        ray.shutdown()
+
+
+def fit_pool(settings: BatchSettings, nodes: Sequence[Mapping[str, float]]) -> Pool:
+    """Count how many actors a cluster has room for.
+
+    Args:
+        settings: What one actor takes, and how many there may be.
+        nodes: CPU and GPU of each node.
+
+    Raises:
+        ConfigError: No node has room for one actor.
+    """
+    largest = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
+    cpus, gpus = min(settings.cpus_per_actor, max(largest, 0.01)), settings.gpus_per_actor
+    room = sum(
+        int(min(node.get("CPU", 0.0) / cpus, node.get("GPU", 0.0) / gpus if gpus else float("inf"))) for node in nodes
+    )
+    if not room:
+        raise ConfigError(
+            got=f"no node has {cpus:g} processors" + (f" and {gpus:g} GPUs" if gpus else ""),
+            allowed=f"nodes offer {', '.join(str(node.get('CPU', 0)) for node in nodes)} processors",
+            fix="lower --cpus-per-actor or --gpus-per-actor",
+        )
+    return Pool(min(settings.actors or room, room), cpus, gpus, _photos(settings, cpus))
+
+
+def _pool_here(settings: BatchSettings, cores: int) -> Pool:
+    """Size the pool to this machine."""
+    cpus = min(settings.cpus_per_actor, cores)
+    actors = settings.actors or max(1, int(cores // cpus))
+    return Pool(actors, cpus, settings.gpus_per_actor, _photos(settings, cpus))
+
+
+def _photos(settings: BatchSettings, cpus: float) -> int:
+    """Photos in work at a time: one more than processors, so that reading and writing never leave one idle."""
+    return settings.photos_per_actor or math.ceil(cpus) + 1
+
+
+def _quiet(settings: BatchSettings) -> None:
+    """Leave the terminal to the job's own progress, and never wait for ever."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = int(settings.no_progress_timeout_s)
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def run_tasks(tasks: Sequence[Task], pool: Pool, orders: Any, per_task: int) -> Iterator[list[dict[str, Any]]]:
+    """Stream tasks through the pool and yield rows as they come, in no particular order.
+
+    Args:
+        tasks: What to do.
+        pool: Who does it.
+        orders: For the actors.
+        per_task: Photos handed out at a time.
+
+    Raises:
+        EngineError: The actors cannot be kept alive, or nothing moves any more.
+    """
+    import ray
+    from ray.exceptions import RayError
+
+    from pipelines.batch.cutter import Cutter
+    from pipelines.batch.ledger import Ledger
+
+    ledger = ray.remote(Ledger).options(num_cpus=0).remote()
+    blocks = [_block(tasks[start : start + per_task]) for start in range(0, len(tasks), per_task)]
+    rows = ray.data.from_arrow(blocks).map_batches(
+        Cutter,
+        fn_constructor_args=(orders, ledger, math.ceil(pool.cpus), pool.photos),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=pool.actors, max_tasks_in_flight_per_actor=2),
+        batch_size=per_task,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        num_cpus=pool.cpus,
+        num_gpus=pool.gpus or None,
+    )
+    try:
+        for table in rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            rows_here: list[dict[str, Any]] = table.to_pylist()  # type: ignore[union-attr]
+            yield rows_here
+    except CutrayError:
+        raise
+    except (RayError, TimeoutError, RuntimeError) as error:
+        lines = str(error).strip().splitlines()
+        raise EngineError(
+            got=f"the job cannot go on: {type(error).__name__}: {lines[-1] if lines else ''}",
+            fix="what is done is kept; run the same command again",
+        ) from error
+
+
+def _block(tasks: Sequence[Task]) -> pa.Table:
+    """Bring tasks into the form in which they travel."""
+    columns = {
+        "key": [task.photo.key for task in tasks],
+        "location": [task.photo.location for task in tasks],
+        "size_bytes": [task.photo.size_bytes for task in tasks],
+        "modified_ns": [task.photo.modified_ns for task in tasks],
+        "output": [task.output for task in tasks],
+        "known_sha256": pa.array([task.known_sha256 for task in tasks], pa.string()),
+        "known_output_sha256": pa.array([task.known_output_sha256 for task in tasks], pa.string()),
+    }
+    return pa.table(columns)

@@ -1,0 +1,46 @@
+"""Keeps two jobs from writing to the same folder at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cutray.errors import OutputError
+from pipelines.batch.manifest import FOLDER
+from pipelines.batch.storage import LocalStorage, Storage
+
+
+@contextmanager
+def sole_writer(storage: Storage) -> Iterator[None]:
+    """Hold a lock on a local folder; it ends with the process, however that ends. Remote storage has no locks.
+
+    Raises:
+        OutputError: Another job holds it, or the folder cannot be written.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on this operating system
+        yield
+        return
+    if not isinstance(storage, LocalStorage):
+        yield
+        return
+    folder = os.path.join(storage.address, FOLDER)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        handle = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise OutputError(
+            got=f"cannot write to {storage.address!r}: {error.strerror}", fix="check the path, its rights and the disk"
+        ) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise OutputError(
+                got=f"another job writes to {storage.address!r}", fix="wait for it, or choose another target"
+            ) from error
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,122 @@
+"""A folder behind a file system of pyarrow: S3, GCS, HDFS and others."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+from cutray.config import InputLimits
+from cutray.errors import InputError, OutputError, OutputExistsError
+from cutray.imaging.bounds import check_bytes
+from pipelines.batch.storage import Found
+
+_ATTEMPTS = 3
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class RemoteStorage:
+    """A folder behind a file system of pyarrow. An object there appears when its upload is complete, so whole."""
+
+    uri: str
+
+    @property
+    def address(self) -> str:
+        """The URI without user and password."""
+        parts = urlsplit(self.uri)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+    @cached_property
+    def _opened(self) -> tuple[Any, str]:
+        from pyarrow import fs
+
+        try:
+            filesystem, path = fs.FileSystem.from_uri(self.uri)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                got=f"{self.address!r} cannot be opened: {error}",
+                allowed="s3://, gs://, hdfs:// and other addresses that pyarrow knows",
+                fix="check the address and the credentials in the environment",
+            ) from error
+        return filesystem, path.rstrip("/")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as an address alone; each process opens its own connection."""
+        return type(self), (self.uri,)
+
+    def walk(self) -> Iterator[Found]:
+        """Yield every object below the prefix."""
+        from pyarrow import fs
+
+        filesystem, root = self._opened
+        selector = fs.FileSelector(root, recursive=True, allow_not_found=True)
+        for info in sorted(_stubborn(lambda: filesystem.get_file_info(selector)), key=lambda info: str(info.path)):
+            name = info.path[len(root) :].lstrip("/")
+            if info.type == fs.FileType.File and not any(part.startswith(".") for part in name.split("/")):
+                yield Found(name, info.size or 0, info.mtime_ns or 0)
+
+    def read(self, name: str, limits: InputLimits) -> bytes:
+        """Read an object, with a second and a third try when the connection fails."""
+        filesystem, root = self._opened
+
+        def content() -> bytes:
+            with filesystem.open_input_file(f"{root}/{name}") as file:
+                check_bytes(file.size(), limits)
+                data: bytes = file.read()
+                return data
+
+        try:
+            return _stubborn(content)
+        except OSError as error:
+            raise InputError(
+                f"cannot read {name!r}: {error}", "a readable picture file", "check the name and the rights"
+            ) from error
+
+    def write(self, name: str, data: bytes, *, overwrite: bool) -> None:
+        """Write an object; it becomes visible when all of it has arrived."""
+        from pyarrow import fs
+
+        filesystem, root = self._opened
+        path = f"{root}/{name}"
+
+        def put() -> None:
+            if filesystem.type_name in ("hdfs", "local"):
+                filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+            with filesystem.open_output_stream(path) as file:
+                file.write(data)
+
+        try:
+            if not overwrite and _stubborn(lambda: filesystem.get_file_info(path)).type != fs.FileType.NotFound:
+                raise OutputExistsError(f"{name!r} exists", "a name that is free", "allow overwriting")
+            _stubborn(put)
+        except OSError as error:
+            raise OutputError(f"cannot write {name!r}: {error}", "", "check the address and the rights") from error
+
+    def delete(self, name: str) -> None:
+        """Remove an object."""
+        filesystem, root = self._opened
+        with contextlib.suppress(FileNotFoundError):
+            filesystem.delete_file(f"{root}/{name}")
+
+    def sweep(self) -> int:
+        """Do nothing: an upload that was cut off never becomes an object."""
+        return 0
+
+
+def _stubborn(work: Callable[[], _Result]) -> _Result:
+    """Try again after a moment when a connection fails; what is missing or forbidden stays so."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            return work()
+        except (FileNotFoundError, PermissionError):
+            raise
+        except OSError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(0.5 * 4**attempt)
+    raise AssertionError  # unreachable: the last attempt returns or raises

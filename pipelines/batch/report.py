@@ -1,0 +1,124 @@
+"""The page of a batch: what happened, and samples, failures and doubtful results to look through, in one file."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from PIL import Image
+
+from cutray.config import RemoverSettings
+from cutray.errors import CutrayError
+from cutray.evaluation.figures import histogram_svg
+from cutray.imaging.decode import decode_image
+from pipelines.batch.storage import Storage
+
+_SIDE_PX = 200
+_SAMPLES, _DOUBTFUL, _FAILURES = 24, 24, 200
+_STYLE = """
+:root{color-scheme:light dark}
+body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem}
+table{border-collapse:collapse;margin:1rem 0}th,td{padding:.25rem .75rem;border-bottom:1px solid #8886;text-align:left}
+svg{width:100%;max-width:40rem}svg text{font-size:12px;fill:currentColor}
+figure{display:inline-block;margin:.5rem;vertical-align:top;max-width:26rem}
+figure img{max-height:200px;max-width:200px;vertical-align:top;
+background:repeating-conic-gradient(#bbb 0 25%,#eee 0 50%) 0 0/16px 16px}
+figcaption{font-size:12px;opacity:.8;overflow-wrap:anywhere}
+"""
+
+
+def report_page(
+    rows: pa.Table, facts: dict[str, Any], source: Storage, target: Storage, settings: RemoverSettings
+) -> str:
+    """Write the page.
+
+    Args:
+        rows: Rows of the manifest that belong to this source.
+        facts: Name and value of what the summary shows.
+        source: Storage of the photos.
+        target: Storage of the results.
+        settings: Limits for reading pictures.
+
+    Returns:
+        HTML that needs no other file.
+    """
+    done = rows.filter(pc.equal(rows.column("status"), "ok"))
+    failed = rows.filter(pc.equal(rows.column("status"), "failed"))
+    empty = rows.filter(pc.equal(rows.column("status"), "no_subject"))
+    doubtful = pa.concat_tables([empty, done]).sort_by("confidence")[:_DOUBTFUL]
+    confidence = {"photos": done.column("confidence").to_numpy().astype(np.float64)}
+
+    def figures(table: pa.Table) -> str:
+        return "".join(_figure(row, source, target, settings) for row in table.to_pylist())
+
+    parts = [
+        "<h1>Batch</h1>",
+        _table([["", ""], *([name, str(value)] for name, value in facts.items())]),
+        f"<h2>Confidence</h2>{histogram_svg(confidence, 'confidence')}",
+        f"<h2>Failures ({failed.num_rows})</h2>{_failures(failed)}",
+        f"<h2>Lowest confidence</h2>{figures(doubtful)}" if doubtful.num_rows else "",
+        f"<h2>Samples</h2>{figures(done.take(_spread(done.num_rows, _SAMPLES)))}" if done.num_rows else "",
+    ]
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>Batch</title><style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+    )
+
+
+def _failures(failed: pa.Table) -> str:
+    """Count the reasons and list the first failures."""
+    if not failed.num_rows:
+        return "<p>None.</p>"
+    counts = Counter(failed.column("code").to_pylist()).most_common()
+    first = [[row["source"], str(row["code"]), str(row["reason"])] for row in failed.slice(0, _FAILURES).to_pylist()]
+    more = failed.num_rows - len(first)
+    return (
+        _table([["reason", "photos"], *([str(code), str(number)] for code, number in counts)])
+        + _table([["photo", "code", "reason"], *first])
+        + (f"<p>{more} more are in the manifest.</p>" if more > 0 else "")
+    )
+
+
+def _figure(row: dict[str, Any], source: Storage, target: Storage, settings: RemoverSettings) -> str:
+    """Show a photo beside its result."""
+    caption = f"{row['source']}: {row['status']}, confidence {row['confidence'] or 0:.2f}"
+    pictures = _thumbnail(source, row["source"], settings)
+    if row["output_sha256"]:
+        pictures += _thumbnail(target, row["output"], settings)
+    return f"<figure>{pictures}<figcaption>{html.escape(caption)}</figcaption></figure>"
+
+
+def _thumbnail(storage: Storage, name: str, settings: RemoverSettings) -> str:
+    """Read a picture and shrink it; one that has gone is left out."""
+    try:
+        picture = decode_image(storage.read(name, settings), settings)
+    except CutrayError:
+        return ""
+    image = Image.fromarray(picture.pixels)
+    if picture.alpha is not None:
+        image.putalpha(Image.fromarray(picture.alpha))
+    image.thumbnail((_SIDE_PX, _SIDE_PX))
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=75)
+    text = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f'<img src="data:image/webp;base64,{text}" alt="">'
+
+
+def _spread(number: int, most: int) -> list[int]:
+    """Take evenly spaced row numbers."""
+    return list(range(number)) if number <= most else [index * number // most for index in range(most)]
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Write rows as a table, the first one as its heading."""
+    heading = "".join(f"<th>{html.escape(cell)}</th>" for cell in rows[0])
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows[1:])
+    return f"<table><tr>{heading}</tr>{body}</table>"

@@ -1,0 +1,65 @@
+"""The batch: a whole collection of photos through Ray, every photo exactly once, whatever happens in between.
+
+python -m pipelines.batch_remove SRC DST    the same as ``cutray batch SRC DST``
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from cutray.commands.options import given, settings_options
+from cutray.commands.run import run
+from cutray.config import BatchSettings, OutputSettings, RemoverSettings, parse_settings
+from cutray.errors import MissingExtraError
+
+_ENGINE = ("model", "engine", "device", "precision", "threads", "batch_size", "offline")
+_LIMITS = ("max_bytes", "max_side_px", "max_megapixels")
+_MATTING = ("clean_edges", "solid_interior", "compat")
+
+_FLAGS = ("masks", "retry_failed", "reprocess", "verify", "overwrite", "allow_empty", "report")
+
+
+@click.command(epilog="Exit code: 0 all done, 1 too many failed or the job was stopped, 2 wrong usage.")
+@click.argument("source", metavar="SRC")
+@click.argument("target", metavar="DST")
+@click.option("--masks", help="Folder or address for the masks (PNG), with the same names.")
+@click.option("--retry-failed", is_flag=True, help="Try photos again that failed before.")
+@click.option("--reprocess", is_flag=True, help="Do photos again whose results were made with other settings.")
+@click.option("--verify", is_flag=True, help="Check what is done by its content instead of by size and time.")
+@click.option("--overwrite", is_flag=True, help="Replace files in DST that no earlier batch has made.")
+@click.option("--allow-empty", is_flag=True, help="Write a fully transparent picture where no subject is found.")
+@click.option("--report/--no-report", default=True, show_default=True, help="Write _cutray/report.html with samples.")
+@settings_options(*BatchSettings.model_fields, of=BatchSettings)
+@settings_options(*OutputSettings.model_fields, *_MATTING, *_ENGINE, *_LIMITS)
+def batch(source: str, target: str, **options: Any) -> int:
+    r"""Cut out a whole collection, on this machine or on a Ray cluster.
+
+    SRC is a folder, a pattern ('photos/**/*.jpg'), a list of paths (.csv, .jsonl, .parquet), or an address such as
+    s3://bucket/photos. DST mirrors its tree. Run the same command again to go on where it stopped.
+
+    \b
+    cutray batch photos/ cutouts/
+    cutray batch photos/ cutouts/ --format webp --masks masks/
+    cutray batch photos/ cutouts/ --retry-failed --max-failures 1%
+    cutray batch s3://bucket/photos s3://bucket/cutouts --address auto
+    """
+    flags = {name: options.pop(name) for name in _FLAGS}
+    spread = parse_settings(BatchSettings, given({name: options.pop(name) for name in BatchSettings.model_fields}))
+    settings = parse_settings(RemoverSettings, given(options))
+    try:
+        from pipelines.batch.job import Wishes, run_batch
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            got=f"{error.name} is not installed", fix="run `pip install 'cutray[batch]'`"
+        ) from error
+    summary = run_batch(Wishes(source, target, **flags), settings, spread)
+    click.echo(json.dumps(summary))
+    return 0 if summary["ok"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(run(batch))

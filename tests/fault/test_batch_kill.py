@@ -1,0 +1,120 @@
+"""A batch that is killed at a random moment and run again loses, repeats and halves nothing."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.batches import batch_command, batch_environment, hashes_of, run_batch_command, write_photos
+
+psutil = pytest.importorskip("psutil")
+pytest.importorskip("ray")
+pq = pytest.importorskip("pyarrow.parquet")
+pytestmark = [pytest.mark.fault, pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")]
+PHOTOS = 60
+FEW_AT_A_TIME = ("--photos-per-task", "4", "--no-report")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    write_photos(folder, PHOTOS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    target = tmp_path_factory.mktemp("undisturbed")
+    code, summary, told = run_batch_command(photos, target, *FEW_AT_A_TIME)
+    assert code == 0, told
+    assert summary["done"] == PHOTOS
+    return hashes_of(target)
+
+
+def _start(photos: Path, target: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        batch_command(photos, target, *FEW_AT_A_TIME),
+        env=batch_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def _wait_for_results(target: Path, number: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while len(list(target.rglob("*.png"))) < number and process.poll() is None:
+        assert time.monotonic() < deadline, "no results"
+        time.sleep(0.02)
+
+
+def _actors(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """Processes of the job's own Ray that cut out."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        try:
+            if "MapWorker" in " ".join(child.cmdline()):
+                found.append(child)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def _check(target: Path, undisturbed: dict[str, str]) -> None:
+    """Outputs equal those of an undisturbed run, and the manifest has one good row for each."""
+    assert hashes_of(target) == undisturbed
+    rows = pq.read_table(target / "_cutray" / "manifest.parquet").to_pylist()
+    assert len(rows) == PHOTOS
+    assert {row["output"]: row["output_sha256"] for row in rows} == undisturbed
+    assert {row["status"] for row in rows} == {"ok"}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_driver(photos: Path, undisturbed: dict[str, str], tmp_path: Path, seed: int) -> None:
+    """After SIGKILL of the job itself, the same command finishes it."""
+    process = _start(photos, tmp_path)
+    _wait_for_results(tmp_path, random.Random(seed).randrange(1, PHOTOS - 10), process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = len(list(tmp_path.rglob("*.png")))
+    code, summary, told = run_batch_command(photos, tmp_path, *FEW_AT_A_TIME)
+    assert code == 0, told
+    assert finished < PHOTOS
+    assert summary["done"] == PHOTOS
+    _check(tmp_path, undisturbed)
+
+
+def test_killed_actor(photos: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
+    """After SIGKILL of a process that cuts out, the job goes on by itself."""
+    process = _start(photos, tmp_path)
+    killed = 0
+    for number in (5, 25):
+        _wait_for_results(tmp_path, number, process)
+        for actor in _actors(process):
+            actor.kill()
+            killed += 1
+    assert process.wait(timeout=200) == 0
+    assert killed >= 1
+    _check(tmp_path, undisturbed)
+
+
+def test_killed_raylet(photos: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
+    """After SIGKILL of Ray's own process the job may end, and the same command finishes it."""
+    process = _start(photos, tmp_path)
+    _wait_for_results(tmp_path, 10, process)
+    for child in psutil.Process(process.pid).children(recursive=True):
+        if child.name() == "raylet":
+            child.kill()
+    try:
+        process.wait(timeout=60)
+    except subprocess.TimeoutExpired:  # Ray waits long for a node to come back; the user would not
+        process.kill()
+        process.wait()
+    code, _, told = run_batch_command(photos, tmp_path, *FEW_AT_A_TIME)
+    assert code == 0, told
+    _check(tmp_path, undisturbed)

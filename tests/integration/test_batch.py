@@ -1,0 +1,153 @@
+"""The batch through a real Ray, on real files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.batches import hashes_of, run_batch_command, write_photos
+
+pytest.importorskip("ray")
+pq = pytest.importorskip("pyarrow.parquet")
+pytestmark = pytest.mark.model
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    write_photos(folder, 12)
+    return folder
+
+
+def _rows(target: Path) -> dict[str, dict]:
+    return {row["source"]: row for row in pq.read_table(target / "_cutray" / "manifest.parquet").to_pylist()}
+
+
+@pytest.fixture(scope="module")
+def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("finished")
+    masks = target.with_name("masks")
+    code, summary, told = run_batch_command(photos, target, "--masks", masks)
+    assert code == 0, told
+    assert summary["done"] == summary["worked"] == 12
+    return target
+
+
+def test_results_equal_those_of_the_library(photos: Path, finished: Path) -> None:
+    """The batch and BackgroundRemover write the same bytes."""
+    from cutray import BackgroundRemover
+
+    remover = BackgroundRemover("u2netp", threads=2)
+    for source, row in _rows(finished).items():
+        removal = remover.remove_background(photos / source)
+        assert (finished / row["output"]).read_bytes() == removal.data
+        assert row["confidence"] == pytest.approx(removal.report.confidence)
+
+
+def test_masks_and_report_are_written(finished: Path) -> None:
+    """Each result has a mask of the same name, and the page shows pictures and needs no other file."""
+    masks = finished.with_name("masks")
+    assert set(hashes_of(masks)) == set(hashes_of(finished))
+    page = (finished / "_cutray" / "report.html").read_text()
+    assert page.count("data:image/webp;base64,") >= 12
+    assert 'src="http' not in page
+
+
+def test_second_run_does_only_what_is_missing(photos: Path, finished: Path, tmp_path: Path) -> None:
+    """Done photos stay; a deleted result, a touched and a changed photo are found, and only they are worked on."""
+    sources, target = tmp_path / "photos", tmp_path / "out"
+    shutil.copytree(photos, sources)
+    assert run_batch_command(sources, target)[0] == 0
+    assert run_batch_command(sources, target)[1]["worked"] == 0
+    before = hashes_of(target)
+    names = sorted(_rows(target))
+    (target / _rows(target)[names[0]]["output"]).unlink()
+    os.utime(sources / names[1])
+    shutil.copy(sources / names[5], sources / names[2])
+    code, summary, told = run_batch_command(sources, target)
+    assert code == 0, told
+    assert (summary["worked"], summary["kept"]) == (3, 10)
+    after = hashes_of(target)
+    changed = {name for name in after if after[name] != before.get(name)}
+    assert changed == {_rows(target)[names[2]]["output"]}
+    assert run_batch_command(sources, target)[1]["worked"] == 0
+
+
+def test_bad_files_are_rows(photos: Path, tmp_path: Path) -> None:
+    """Exactly the planted files fail, each with a reason; how many are too many is the caller's choice."""
+    sources, target = tmp_path / "photos", tmp_path / "out"
+    shutil.copytree(photos, sources)
+    planted = {"a/cut off.jpg", "empty.png", "text.webp", "gone.jpg"}
+    whole = next(sources.rglob("*.jpg")).read_bytes()
+    (sources / "a/cut off.jpg").write_bytes(whole[: len(whole) // 2])
+    (sources / "empty.png").write_bytes(b"")
+    (sources / "text.webp").write_text("no picture")
+    listed = tmp_path / "photos" / "list.csv"
+    paths = [path.relative_to(sources).as_posix() for path in sorted(sources.rglob("*.*")) if path != listed]
+    listed.write_text("path\n" + "\n".join([*paths, "gone.jpg"]) + "\n")
+    code, summary, told = run_batch_command(listed, target)
+    assert code == 1, told
+    failed = {source: row for source, row in _rows(target).items() if row["status"] == "failed"}
+    assert set(failed) == planted
+    assert all(row["code"] and row["reason"] for row in failed.values())
+    assert (summary["done"], summary["failed"]) == (12, 4)
+    assert run_batch_command(listed, target, "--max-failures", "30%", "--retry-failed")[0] == 0
+
+
+def test_foreign_files_are_not_replaced(photos: Path, tmp_path: Path) -> None:
+    """What lies in the target and was made by someone else stays unless --overwrite is given."""
+    target = tmp_path / "out"
+    (target / "a").mkdir(parents=True)
+    mine = target / "a" / "photo 000.png"
+    mine.write_text("mine")
+    code, summary, told = run_batch_command(photos, target)
+    assert code == 1, told
+    assert mine.read_text() == "mine"
+    assert summary["failed"] == 1
+    assert _rows(target)["a/photo 000.jpg"]["code"] == "output_exists"
+    assert run_batch_command(photos, target, "--retry-failed", "--overwrite")[0] == 0
+    assert mine.read_bytes().startswith(b"\x89PNG")
+
+
+def test_other_settings_need_a_word(photos: Path, tmp_path: Path) -> None:
+    """Results of two kinds never mix by accident; --reprocess replaces them all."""
+    assert run_batch_command(photos, tmp_path)[0] == 0
+    before = hashes_of(tmp_path)
+    code, _, told = run_batch_command(photos, tmp_path, "--only-mask")
+    assert code == 2
+    assert "--reprocess" in told
+    assert hashes_of(tmp_path) == before
+    assert run_batch_command(photos, tmp_path, "--only-mask", "--reprocess")[0] == 0
+    assert not set(before.values()) & set(hashes_of(tmp_path).values())
+
+
+def _mount_small(folder: Path, options: str) -> bool:
+    """Mount a file system in memory; False where that is not allowed."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return False
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("trouble", ["full", "read-only"])
+def test_disk_trouble_stops_the_job(photos: Path, finished: Path, tmp_path: Path, trouble: str) -> None:
+    """A full or read-only disk ends the job with a clear message and nothing half written; then it can go on."""
+    if not _mount_small(tmp_path, "size=128k" if trouble == "full" else "ro"):
+        pytest.skip("file systems cannot be mounted here")
+    try:
+        code, _, told = run_batch_command(photos, tmp_path, "--no-report")
+        assert code == 1
+        assert "No space left" in told if trouble == "full" else "Read-only" in told
+        whole = hashes_of(finished)
+        assert all(whole[name] == digest for name, digest in hashes_of(tmp_path).items())
+        again = "remount,size=64m" if trouble == "full" else "remount,rw"
+        subprocess.run(["mount", "-o", again, str(tmp_path)], check=True)
+        assert run_batch_command(photos, tmp_path, "--no-report")[0] == 0
+        assert hashes_of(tmp_path) == whole
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)

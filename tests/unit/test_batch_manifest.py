@@ -1,0 +1,129 @@
+"""The manifest keeps rows through crashes, and the plan follows from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pyarrow")
+
+from cutray.config import RemoverSettings
+from cutray.errors import ConfigError, InputError
+from pipelines.batch.manifest import FOLDER, MANIFEST, Entry, Manifest
+from pipelines.batch.plan import Plan, Rules, hash_settings, make_plan
+from pipelines.batch.sources import Photo
+from pipelines.batch.storage import LocalStorage
+
+PHOTO = Photo("a.jpg", "a.jpg", 10, 1000)
+DONE = Entry("a.png", "ok", 10, 1000, "in", 20, "out", None, "s1")
+
+
+def _row(source: str, status: str, **more: object) -> dict[str, object]:
+    return {"source": source, "output": f"{source}.png", "status": status, **more}
+
+
+def _plan(entry: Entry | None, photo: Photo = PHOTO, present: dict[str, int] | None = None, **rules: bool) -> Plan:
+    entries = {} if entry is None else {"a.jpg": entry}
+    present = {"a.png": 20} if present is None else present
+    return make_plan([photo], {"a.jpg": "a.png"}, entries, present, {}, Rules("s1", **rules))
+
+
+def test_last_row_of_a_photo_counts(tmp_path: Path) -> None:
+    """Rows are appended; what was written later wins, before and after compaction and in a new process."""
+    manifest = Manifest(LocalStorage(str(tmp_path)))
+    manifest.append([_row("a", "pending"), _row("b", "pending")])
+    manifest.append([_row("a", "ok", output_bytes=7)])
+    for reader in (manifest, Manifest(LocalStorage(str(tmp_path)))):
+        assert {key: entry.status for key, entry in reader.entries().items()} == {"a": "ok", "b": "pending"}
+    manifest.compact()
+    assert [path.name for path in (tmp_path / FOLDER).iterdir()] == ["manifest.parquet"]
+    again = Manifest(LocalStorage(str(tmp_path)))
+    again.append([_row("b", "failed", code="x")])
+    assert {key: entry.status for key, entry in again.entries().items()} == {"a": "ok", "b": "failed"}
+
+
+def test_crash_between_compaction_and_clean_up_is_harmless(tmp_path: Path) -> None:
+    """Parts that stay behind beside the compacted file change nothing."""
+    storage = LocalStorage(str(tmp_path))
+    manifest = Manifest(storage)
+    manifest.append([_row("a", "pending")])
+    manifest.append([_row("a", "ok")])
+    last = (tmp_path / FOLDER / "part-00000002.parquet").read_bytes()
+    manifest.compact()
+    (tmp_path / FOLDER / "part-00000002.parquet").write_bytes(last)
+    again = Manifest(storage)
+    assert again.table().num_rows == 1
+    again.append([_row("a", "failed")])
+    assert again.entries()["a"].status == "failed"
+
+
+def test_damaged_manifest_is_named(tmp_path: Path) -> None:
+    """A file that is no Parquet is an error that says which one, and never an empty manifest."""
+    storage = LocalStorage(str(tmp_path))
+    storage.write(MANIFEST, b"PAR1 not really", overwrite=True)
+    with pytest.raises(InputError, match="is damaged"):
+        Manifest(storage).entries()
+
+
+def test_done_photo_is_left_alone() -> None:
+    """Nothing is done twice when source, settings and result are as noted."""
+    plan = _plan(DONE)
+    assert (plan.kept, plan.tasks, plan.blocked) == (1, [], [])
+
+
+@pytest.mark.parametrize(
+    ("entry", "photo", "present", "reason"),
+    [
+        (None, PHOTO, {}, "new"),
+        (DONE._replace(status="pending"), PHOTO, {"a.png": 3}, "unfinished"),
+        (DONE, Photo("a.jpg", "a.jpg", 11, 1000), None, "source changed"),
+        (DONE, Photo("a.jpg", "a.jpg", 10, 1001), None, "source changed"),
+        (DONE, PHOTO, {}, "result missing or altered"),
+        (DONE, PHOTO, {"a.png": 19}, "result missing or altered"),
+        (DONE._replace(status="failed"), Photo("a.jpg", "a.jpg", 11, 1000), {}, "source changed"),
+    ],
+)
+def test_what_is_not_done_is_found(
+    entry: Entry | None, photo: Photo, present: dict[str, int] | None, reason: str
+) -> None:
+    """Every way of not being done leads to work, with its reason."""
+    plan = _plan(entry, photo, present)
+    assert list(plan.reasons) == [reason]
+    assert len(plan.tasks) == 1
+
+
+def test_failed_photo_waits_to_be_retried() -> None:
+    """A failure stays one until asked otherwise."""
+    failed = DONE._replace(status="failed")
+    assert _plan(failed, present={}).still_failed == 1
+    assert len(_plan(failed, present={}, retry_failed=True).tasks) == 1
+
+
+def test_other_settings_are_refused_until_confirmed() -> None:
+    """A changed option never makes a target a mixture by accident."""
+    other = DONE._replace(settings_hash="s0")
+    with pytest.raises(ConfigError, match="--reprocess"):
+        _plan(other)
+    task = _plan(other, reprocess=True).tasks[0]
+    assert task.known_sha256 is None
+
+
+def test_foreign_file_blocks() -> None:
+    """A file that no batch has made is not replaced unasked."""
+    assert len(_plan(None).blocked) == 1
+    assert _plan(None).tasks == []
+    assert len(_plan(None, overwrite=True).tasks) == 1
+
+
+def test_hash_follows_what_changes_pixels(tmp_path: Path) -> None:
+    """Options that change results change the hash; those that change speed do not; backgrounds count by content."""
+    base = hash_settings(RemoverSettings(), "m", {})
+    assert hash_settings(RemoverSettings(threads=3, batch_size=2), "m", {}) == base
+    assert hash_settings(RemoverSettings(crop=True), "m", {}) != base
+    assert hash_settings(RemoverSettings(), "other", {}) != base
+    picture = tmp_path / "b.png"
+    picture.write_bytes(b"1")
+    first = hash_settings(RemoverSettings(background=str(picture)), "m", {})
+    picture.write_bytes(b"2")
+    assert hash_settings(RemoverSettings(background=str(picture)), "m", {}) != first

@@ -1,0 +1,43 @@
+"""How many actors fit, and who is blamed for a crash."""
+
+from __future__ import annotations
+
+import pytest
+
+from cutray.config import BatchSettings
+from cutray.errors import ConfigError
+
+pytest.importorskip("pyarrow")
+
+from pipelines.batch.cluster import Pool, fit_pool
+from pipelines.batch.ledger import Ledger
+
+
+def test_pool_fills_the_nodes() -> None:
+    """Every node takes as many actors as have room on it, and small nodes get smaller actors."""
+    settings = BatchSettings()
+    assert fit_pool(settings, [{"CPU": 16.0}, {"CPU": 6.0}, {"CPU": 2.0}]) == Pool(5, 4.0, 0.0, 5)
+    assert fit_pool(settings, [{"CPU": 2.0}]) == Pool(1, 2.0, 0.0, 3)
+
+
+def test_pool_counts_gpus() -> None:
+    """With shares of a GPU, nodes without one are left out."""
+    settings = BatchSettings(gpus_per_actor=0.5)
+    assert fit_pool(settings, [{"CPU": 32.0, "GPU": 2.0}, {"CPU": 32.0}]).actors == 4
+    with pytest.raises(ConfigError, match="GPU"):
+        fit_pool(settings, [{"CPU": 32.0}])
+
+
+def test_never_more_actors_than_fit() -> None:
+    """A wish for more actors than there is room for cannot stop the job."""
+    assert fit_pool(BatchSettings(actors=9), [{"CPU": 8.0}]).actors == 2
+    assert fit_pool(BatchSettings(actors=1), [{"CPU": 8.0}]).actors == 1
+
+
+def test_only_unfinished_photos_are_suspects() -> None:
+    """What was begun and ended is innocent; what was begun twice and never ended counts twice."""
+    ledger = Ledger()
+    for key in ("good", "bad", "bad"):
+        ledger.begin(key)
+    ledger.end("good")
+    assert ledger.crashes(["good", "bad", "new"]) == {"bad": 2}
