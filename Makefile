@@ -29,8 +29,9 @@ format: $(VENV)/.dev  ## Format the code and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev $(VENV)-rembg/.ready  ## Measure speed side by side with rembg; writes docs/benchmarks.md
+bench: $(VENV)/.dev $(VENV)-rembg/.ready  ## Measure speed side by side with rembg; writes docs/benchmarks*.md
 	$(BIN)/cutray bench --rembg-python $(VENV)-rembg/bin/python --output docs/benchmarks.md
+	$(BIN)/cutray bench --rembg-python $(VENV)-rembg/bin/python --precision int8 --output docs/benchmarks-int8.md
 
 clean:  ## Remove the environments and what the tools left
 	rm -rf $(VENV) $(VENV)-rembg out dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

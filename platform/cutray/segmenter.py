@@ -14,6 +14,7 @@ from cutray.engines.hardware import inspect_hardware
 from cutray.engines.select import EngineChoice, choose_engine, create_engine
 from cutray.imaging.resize import shrink
 from cutray.models.catalog import ModelSpec
+from cutray.models.recipes import find_recipe
 from cutray.models.weights import Weights, cache_dir, resolve
 
 
@@ -82,7 +83,12 @@ class Segmenter:
             return load_u2net(weights.path)
 
         engine = create_engine(
-            choice, weights.path, weights.spec.input_size_px, load_module, cache_dir=cache_dir() / "engines"
+            choice,
+            weights.path,
+            weights.spec.input_size_px,
+            load_module,
+            cache_dir=cache_dir() / "engines",
+            recipe=find_recipe(weights) if choice.precision == "int8" else None,
         )
         return cls(weights, engine, choice)
 

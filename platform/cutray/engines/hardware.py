@@ -30,6 +30,8 @@ class Hardware:
     amx_bf16: bool = False
     avx512_bf16: bool = False
     avx512_vnni: bool = False
+    avx_vnni: bool = False
+    amx_int8: bool = False
     arm_bf16: bool = False
     cuda_gpus: tuple[str, ...] = ()
     packages: Mapping[str, str] = field(default_factory=dict)
@@ -39,6 +41,11 @@ class Hardware:
     def computes_in_bf16(self) -> bool:
         """Whether the processor has instructions for bfloat16."""
         return self.amx_bf16 or self.avx512_bf16 or self.arm_bf16
+
+    @property
+    def computes_in_int8(self) -> bool:
+        """Whether the processor multiplies 8-bit integers without the risk that their sums overflow."""
+        return self.avx512_vnni or self.avx_vnni or self.amx_int8
 
 
 def inspect_hardware() -> Hardware:
@@ -52,6 +59,8 @@ def inspect_hardware() -> Hardware:
         amx_bf16="amx_bf16" in flags and "amx_tile" in flags,
         avx512_bf16="avx512_bf16" in flags,
         avx512_vnni="avx512_vnni" in flags,
+        avx_vnni="avx_vnni" in flags,
+        amx_int8="amx_int8" in flags and "amx_tile" in flags,
         arm_bf16=arm and "bf16" in flags,
         cuda_gpus=cuda_gpus(os.environ.get("CUDA_VISIBLE_DEVICES")),
         packages=packages,

@@ -21,7 +21,7 @@ _INSTALL = {
 _TORCH_ONLY = (".pth", ".safetensors")
 # What each engine can compute in, by device.
 _PRECISIONS = {
-    ("openvino", "cpu"): ("fp32", "bf16"),
+    ("openvino", "cpu"): ("fp32", "bf16", "int8"),
     ("onnxruntime", "cpu"): ("fp32",),
     ("onnxruntime", "cuda"): ("fp32", "fp16"),
     ("pytorch", "cpu"): ("fp32", "bf16"),
@@ -79,6 +79,7 @@ def create_engine(
     load_module: Callable[[], Any] | None = None,
     *,
     cache_dir: Path | None = None,
+    recipe: Path | None = None,
 ) -> Engine:
     """Build the engine that was chosen.
 
@@ -89,6 +90,7 @@ def create_engine(
         load_module: Returns the network as a torch module whose first output are logits (N, 1, S, S); needed by
             engine pytorch alone.
         cache_dir: Folder for what an engine builds slowly (TensorRT); None keeps nothing.
+        recipe: What int8 has to know about these weights; needed by that precision alone.
 
     Raises:
         EngineUnavailableError: The engine cannot be loaded or does not get its device.
@@ -97,7 +99,7 @@ def create_engine(
     if choice.engine == "openvino":
         from cutray.engines.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(path, input_size_px, precision=choice.precision, threads=choice.threads)
+        return OpenVinoEngine(path, input_size_px, precision=choice.precision, threads=choice.threads, recipe=recipe)
     if choice.engine == "onnxruntime":
         from cutray.engines.onnx_runtime import OnnxRuntimeEngine
 
@@ -122,10 +124,6 @@ def create_engine(
 
 def _require_possible(settings: EngineSettings, hardware: Hardware) -> None:
     """Refuse what no choice of engine could provide."""
-    if settings.precision == "int8":
-        raise EngineUnavailableError(
-            got="precision int8 was asked for", allowed="auto, fp32, bf16 and fp16", fix="leave the precision to auto"
-        )
     if settings.device == "cuda" and not hardware.cuda_gpus:
         raise EngineUnavailableError(
             got="device cuda was asked for, but no NVIDIA GPU can be seen",
@@ -154,6 +152,12 @@ def _precision(settings: EngineSettings, hardware: Hardware, engine: str, device
         raise EngineUnavailableError(
             got=f"precision bf16 was asked for, but {hardware.cpu_name} does not compute in it",
             allowed="processors with AMX, AVX512_BF16 or ARM's BF16",
+            fix="leave the precision to auto",
+        )
+    if settings.precision == "int8" and not hardware.computes_in_int8:
+        raise EngineUnavailableError(
+            got=f"precision int8 was asked for, but {hardware.cpu_name} does not compute in it fast and exactly",
+            allowed="processors with AVX512_VNNI, AVX_VNNI or AMX",
             fix="leave the precision to auto",
         )
     return settings.precision
@@ -206,6 +210,9 @@ def _onnxruntime(settings: EngineSettings, hardware: Hardware) -> tuple[str, str
 def _fastest(settings: EngineSettings, hardware: Hardware) -> tuple[str, str, str]:
     """Choose among the engines for ONNX files."""
     packages, idle_gpu = hardware.packages, ""
+    if settings.precision == "int8" and settings.device != "cuda":
+        _require_package("openvino", hardware)
+        return "openvino", "cpu", "the only engine for int8"
     if settings.device != "cpu" and hardware.cuda_gpus:
         gpu = hardware.cuda_gpus[0]
         tensorrt_missing = settings.precision == "fp16" and "tensorrt" not in packages

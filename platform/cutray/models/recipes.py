@@ -1,0 +1,45 @@
+"""Find the recipe by which a model's weights compute in eight bits."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from cutray.errors import EngineUnavailableError
+from cutray.models.catalog import list_models
+from cutray.models.weights import Weights
+
+SUFFIX = ".int8.npz"
+_PACKAGED = Path(__file__).parent
+
+
+def find_recipe(weights: Weights) -> Path:
+    """Return the recipe that was made for a file of weights: the packaged one, or one that lies beside the file.
+
+    Raises:
+        EngineUnavailableError: There is none, or only one for other weights.
+    """
+    packaged, beside = _PACKAGED / f"{weights.spec.name}{SUFFIX}", weights.path.with_suffix(SUFFIX)
+    for path in (packaged, beside):
+        if _made_for(path) == weights.sha256:
+            return path
+    names = [spec.name for spec in list_models() if (_PACKAGED / f"{spec.name}{SUFFIX}").is_file()]
+    raise EngineUnavailableError(
+        got=f"precision int8 was asked for, but {beside} was made for other weights"
+        if beside.is_file()
+        else f"precision int8 was asked for, but {weights.path.name} has no recipe for it",
+        allowed=f"the published weights of {' and '.join(names)} have one",
+        fix=f"make one with `python -m pipelines.calibrate --model {weights.path} --images FOLDER`, "
+        "or leave the precision to auto",
+    )
+
+
+def _made_for(path: Path) -> str:
+    """Return the hash of the weights that a recipe was made for; empty if there is no readable recipe."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return str(stored["sha256"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return ""

@@ -1,0 +1,189 @@
+"""Eight bits: who may have them, which recipe is found, and how close the result is to the original."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cutray.commands.run import run
+from cutray.config import EngineSettings
+from cutray.engines.hardware import Hardware, inspect_hardware
+from cutray.engines.int8 import Recipe, balance, convolutions, encode_recipe, quantise, read_recipe
+from cutray.engines.select import EngineChoice, choose_engine, create_engine
+from cutray.errors import EngineUnavailableError
+from cutray.models.catalog import list_models
+from cutray.models.recipes import find_recipe
+from cutray.models.weights import Weights, resolve
+from cutray.segmenter import Segmenter
+
+SIDE_PX = 320
+PACKAGES = {"openvino": "2026.4.1", "onnxruntime": "1.32.0", "torch": "2.13.0"}
+VNNI = Hardware(2, "EPYC", avx512_vnni=True, avx512_bf16=True, packages=PACKAGES)
+GPU = Hardware(2, "EPYC", avx512_vnni=True, cuda_gpus=("H100",), packages=PACKAGES | {"onnxruntime-gpu": "1.32.0"})
+needs_int8 = pytest.mark.skipif(not inspect_hardware().computes_in_int8, reason="the processor has no VNNI")
+
+
+@pytest.fixture
+def own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write a network of four convolutions, of which the middle two have enough channels for eight bits.
+
+    The channels between them differ in size by a factor of a thousand.
+    """
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("CUTRAY_HOME", str(tmp_path / "home"))
+    rng, helper = np.random.default_rng(0), onnx.helper
+    nodes, stored, last, widths = [], [], "x", (3, 16, 16, 16, 1)
+    for index, (width_in, width) in enumerate(itertools.pairwise(widths)):
+        weights = rng.standard_normal((width, width_in, 3, 3)) / np.sqrt(9 * width_in)
+        if index == 1:
+            weights *= np.geomspace(0.03, 30, width)[:, None, None, None]
+        if index == 2:
+            weights /= np.geomspace(0.03, 30, width_in)[:, None, None]
+        if width == 1:
+            weights *= 5
+        stored.append(onnx.numpy_helper.from_array(weights.astype(np.float32), f"w{index}"))
+        nodes.append(helper.make_node("Conv", [last, f"w{index}"], [f"c{index}"], pads=[1, 1, 1, 1]))
+        last = f"a{index}"
+        nodes.append(helper.make_node("Sigmoid" if width == 1 else "Relu", [f"c{index}"], [last]))
+    values = [helper.make_tensor_value_info(n, 1, [1, c, SIDE_PX, SIDE_PX]) for n, c in (("x", 3), (last, 1))]
+    graph = helper.make_graph(nodes, "small", values[:1], values[1:], stored)
+    path = tmp_path / "own.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Return a folder with three pictures of soft noise."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(1)
+    for index in range(3):
+        pixels = rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((200, 160)).save(folder / f"{index}.png")
+    return folder
+
+
+def _calibrate(model: Path, photos: Path, *more: str) -> int:
+    calibrate = pytest.importorskip("pipelines.calibrate").calibrate
+    return run(calibrate, ["--model", str(model), "--images", str(photos), *more])
+
+
+def _engine(path: Path, precision: str, recipe: Path | None = None) -> object:
+    return create_engine(EngineChoice("openvino", "cpu", precision, 1, "test"), path, SIDE_PX, recipe=recipe)
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+@pytest.mark.parametrize("hardware", [VNNI, GPU, Hardware(1, avx_vnni=True, packages=PACKAGES)])
+def test_int8_is_had_when_asked_for(hardware: Hardware, device: str) -> None:
+    """A processor with VNNI computes in int8, with OpenVINO and even beside a GPU, and never unasked."""
+    asked = EngineSettings(precision="int8", device=device)
+    choice = choose_engine(asked, ".onnx", hardware)
+    assert (choice.engine, choice.device, choice.precision) == ("openvino", "cpu", "int8")
+    assert choose_engine(EngineSettings(), ".onnx", hardware).precision != "int8"
+
+
+@pytest.mark.parametrize(
+    ("asked", "suffix", "hardware", "message"),
+    [
+        ({}, ".onnx", Hardware(1, "Core i7", packages=PACKAGES), "Core i7 does not compute in it"),
+        ({}, ".onnx", Hardware(1, avx512_vnni=True, packages={"onnxruntime": "1"}), "pip install openvino"),
+        ({}, ".pth", VNNI, "pytorch does not compute in int8"),
+        ({"engine": "onnxruntime"}, ".onnx", VNNI, "onnxruntime does not compute in int8"),
+        ({"device": "cuda"}, ".onnx", GPU, "does not compute in int8 on cuda"),
+    ],
+)
+def test_int8_is_refused(asked: dict[str, str], suffix: str, hardware: Hardware, message: str) -> None:
+    """Where int8 is not to be had, the error says why."""
+    with pytest.raises(EngineUnavailableError, match=message):
+        choose_engine(EngineSettings.model_validate({"precision": "int8", **asked}), suffix, hardware)
+
+
+@needs_int8
+def test_result_is_close_to_the_original(own_file: Path, photos: Path) -> None:
+    """After calibration the command's own file runs in int8, close to fp32 although channels differ widely."""
+    assert _calibrate(own_file, photos) == 0
+    segmenter = Segmenter.load(EngineSettings(model=str(own_file), precision="int8", engine="openvino"))
+    assert segmenter.engine.precision == "int8"
+    images = [np.asarray(Image.open(photo)) for photo in sorted(photos.iterdir())]
+    exact = Segmenter.load(EngineSettings(model=str(own_file), precision="fp32", engine="openvino")).segment(images)
+    difference = np.array(segmenter.segment(images)) - np.array(exact)
+    assert np.std(exact) > 0.1
+    assert np.abs(difference).mean() < 0.004
+    assert abs(difference.mean()) < 0.001
+
+
+def test_middle_convolutions_are_quantised(own_file: Path, photos: Path) -> None:
+    """Eight bits are for convolutions with many channels: not for the first and the last one."""
+    import openvino
+
+    assert _calibrate(own_file, photos) == 0
+    recipe = read_recipe(find_recipe(resolve(str(own_file))))
+    assert list(recipe.peaks) == ["w1", "w2"]
+    network = openvino.Core().read_model(own_file)
+    assert list(convolutions(network)) == ["w1", "w2"]
+    quantise(network, recipe)
+    kinds = [node.get_type_name() for node in network.get_ordered_ops()]
+    assert kinds.count("FakeQuantize") == 2
+
+
+def test_calibration_is_repeatable(own_file: Path, photos: Path, tmp_path: Path) -> None:
+    """The same photos give the same recipe, byte by byte, and fewer photos another one."""
+    for name, more in (("one", []), ("two", []), ("three", ["--count", "1"])):
+        assert _calibrate(own_file, photos, "--out", str(tmp_path / name), *more) == 0
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert (tmp_path / "one").read_bytes() != (tmp_path / "three").read_bytes()
+
+
+def test_missing_recipe_says_what_to_do(own_file: Path, photos: Path) -> None:
+    """Weights without a recipe, or with one for other weights, name the models that have one and the command."""
+    weights = resolve(str(own_file))
+    with pytest.raises(EngineUnavailableError, match=r"u2net and u2netp.*pipelines\.calibrate --model .*own\.onnx"):
+        find_recipe(weights)
+    assert _calibrate(own_file, photos) == 0
+    assert find_recipe(weights) == own_file.with_name("own.int8.npz")
+    with pytest.raises(EngineUnavailableError, match="made for other weights"):
+        find_recipe(Weights(weights.spec, weights.path, "0" * 64))
+
+
+@pytest.mark.parametrize("name", ["u2net", "u2netp"])
+def test_packaged_recipes(name: str) -> None:
+    """The published weights have a small recipe in the package, which names their hash and has sound values."""
+    spec = next(spec for spec in list_models() if spec.name == name)
+    path = find_recipe(Weights(spec, Path(spec.file), spec.sha256))
+    recipe = read_recipe(path)
+    assert path.stat().st_size <= 100_000
+    assert recipe.sha256 == spec.sha256
+    assert len(recipe.peaks) == 111
+    for layer, peaks in recipe.peaks.items():
+        assert np.isfinite(peaks).all()
+        assert (recipe.means[layer] >= 0).all()
+        assert (recipe.means[layer] <= peaks).all()
+
+
+def test_unusable_recipes_are_refused(own_file: Path, tmp_path: Path) -> None:
+    """No recipe, a file that is none, and a recipe for another network are errors that name the command."""
+    values = {"w1": np.ones(7, np.float32)}
+    (tmp_path / "other").write_bytes(encode_recipe(Recipe("0" * 64, values, values)))
+    (tmp_path / "damaged").write_bytes(b"PK\x03\x04 no archive")
+    (tmp_path / "text").write_text("no recipe")
+    for recipe in (None, *(tmp_path / name for name in ("other", "damaged", "text", "missing"))):
+        with pytest.raises(EngineUnavailableError, match=r"pipelines\.calibrate"):
+            _engine(own_file, "int8", recipe)
+
+
+def test_balance_keeps_channels_within_range() -> None:
+    """Divided by its scale no channel exceeds 1, the largest reaches it, and dead channels do no harm."""
+    rng = np.random.default_rng(0)
+    peaks = np.r_[rng.uniform(0.01, 50, 15), 0.0].astype(np.float32)
+    weights = rng.standard_normal((8, 16, 3, 3)).astype(np.float32)
+    weights[:, 3] = 0
+    scaled = peaks / balance(peaks, weights)
+    assert scaled.max() == pytest.approx(1)
+    assert np.isfinite(scaled).all()
+    assert (balance(peaks, weights) > 0).all()
