@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PHOTOS ?= photos
-TESTS ?= tests
+TESTS ?= tests/unit tests/repo tests/model tests/integration tests/e2e
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
 
 .DEFAULT_GOAL := help
@@ -15,7 +15,7 @@ help:  ## List the tasks
 demo: $(VENV)/.demo  ## Set up, fetch the weights, cut out real photos (PHOTOS=folder adds yours)
 	@$(BIN)/python -m pipelines.demo $(PHOTOS)
 
-test: $(VENV)/.dev  ## Run all tests (TESTS=tests/unit runs some)
+test: $(VENV)/.dev  ## Run the tests (TESTS=tests/unit runs some; TESTS=tests/fault kills processes, takes long)
 	$(BIN)/cutray models pull u2net u2netp
 	$(BIN)/python -m pytest $(TESTS)
 
