@@ -46,7 +46,8 @@ class EngineSettings(Settings):
         "auto", description="Where the network runs; cuda fails loudly without a GPU."
     )
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
-        "auto", description="Number format of the network; auto uses bf16 where the processor computes in it."
+        "auto",
+        description="Number format of the network; auto takes the fastest that keeps the quality.",
     )
     threads: int = Field(
         0, ge=0, le=1024, description="Processor threads of the network; 0 means all cores this process may use."

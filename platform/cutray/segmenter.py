@@ -75,7 +75,7 @@ class Segmenter:
             EngineError: The engine is not available or cannot use the weights.
         """
         weights = resolve(settings.model, offline=settings.offline, progress=progress)
-        choice = choose_engine(settings, weights.path.suffix, inspect_hardware())
+        choice = choose_engine(settings, weights.path.suffix, inspect_hardware(), weights.spec.cpu_precisions)
 
         def load_module() -> object:
             from cutray.models.u2net import load_u2net

@@ -61,8 +61,9 @@ def _examine(settings: RemoverSettings) -> tuple[dict[str, str], list[str]]:
             "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; "
             "`pip uninstall -y onnxruntime onnxruntime-gpu`, then install the one you want"
         )
+    named = [spec.cpu_precisions for spec in list_models() if spec.name == settings.model]
     try:
-        choice = choose_engine(settings, ".onnx", hardware)
+        choice = choose_engine(settings, ".onnx", hardware, *named)
         facts["engine"] = (
             f"{choice.engine} on {choice.device} in {choice.precision}, {choice.threads} threads: {choice.reason}"
         )

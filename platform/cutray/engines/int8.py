@@ -103,9 +103,10 @@ def quantise(network: Any, recipe: Recipe) -> None:
                 got=f"the recipe for int8 does not fit the network at {name}",
                 fix="make it again with `python -m pipelines.calibrate`",
             )
-        scales = balance(peaks, weights)
+        reach = np.maximum(weights.max((2, 3)), -weights.min((2, 3)))
+        scales = balance(peaks, reach)
+        steps = np.maximum((reach * scales).max(1), 1e-12)[:, None, None, None] / _WEIGHT_STEPS
         scaled = weights * scales[:, None, None]
-        steps = np.maximum(np.abs(scaled).max((1, 2, 3), keepdims=True), 1e-12) / _WEIGHT_STEPS
         rounded = np.rint(scaled / steps)
         # Source: Nagel et al., "Data-Free Quantization" (2019), section 4.2, with measured instead of assumed means.
         surplus = ((rounded * steps - scaled) / scales[:, None, None]).sum((2, 3)) @ recipe.means[name]
@@ -126,12 +127,12 @@ def quantise(network: Any, recipe: Recipe) -> None:
     network.validate_nodes_and_infer_types()
 
 
-def balance(peaks: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+def balance(peaks: NDArray[np.float32], reach: NDArray[np.float32]) -> NDArray[np.float32]:
     """Choose by what each input channel of a convolution is divided before it is rounded.
 
     Args:
         peaks: (C,), at least 0.
-        weights: (K, C, H, W).
+        reach: (K, C), the largest magnitude among the weights from each input to each output channel.
 
     Returns:
         (C,), positive; no channel exceeds 1 after the division, and one of them reaches it.
@@ -139,6 +140,6 @@ def balance(peaks: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray
     Source: Xiao et al., "SmoothQuant" (2023), eq. 4, for convolutions.
     """
     sizes = np.maximum(peaks, max(_FLOOR * float(peaks.max()), 1e-6))
-    loads = np.maximum(np.abs(weights).max((0, 2, 3)), 1e-6)
+    loads = np.maximum(reach.max(0), 1e-6)
     shares = sizes**_SHIFT / loads ** (1 - _SHIFT)
     return np.asarray(shares * (sizes / shares).max(), np.float32)

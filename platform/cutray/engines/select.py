@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,16 @@ class EngineChoice:
     reason: str
 
 
-def choose_engine(settings: EngineSettings, weights_suffix: str, hardware: Hardware) -> EngineChoice:
+def choose_engine(
+    settings: EngineSettings, weights_suffix: str, hardware: Hardware, faithful: Sequence[str] = ("bf16",)
+) -> EngineChoice:
     """Choose an engine. What is left to "auto" is chosen for speed; what is asked for is had, or an error.
 
     Args:
         settings: What is asked for.
         weights_suffix: Ending of the weights' file: .onnx, .pth or .safetensors.
         hardware: What the machine offers.
+        faithful: Number formats besides fp32 in which the model keeps its quality on a processor, fastest first.
 
     Raises:
         EngineUnavailableError: The engine, device or precision asked for, or a combination, is not to be had.
@@ -67,8 +70,8 @@ def choose_engine(settings: EngineSettings, weights_suffix: str, hardware: Hardw
     elif settings.engine == "onnxruntime":
         engine, device, reason = _onnxruntime(settings, hardware)
     else:
-        engine, device, reason = _fastest(settings, hardware)
-    precision = _precision(settings, hardware, engine, device)
+        engine, device, reason = _fastest(settings, hardware, faithful)
+    precision = _precision(settings, hardware, engine, device, faithful)
     return EngineChoice(engine, device, precision, settings.threads or hardware.cores, reason)
 
 
@@ -136,12 +139,18 @@ def _require_possible(settings: EngineSettings, hardware: Hardware) -> None:
         )
 
 
-def _precision(settings: EngineSettings, hardware: Hardware, engine: str, device: str) -> str:
+def _computes_in(hardware: Hardware, precision: str) -> bool:
+    """Whether the processor has instructions for a number format."""
+    return {"int8": hardware.computes_in_int8, "bf16": hardware.computes_in_bf16, "fp32": True}.get(precision, False)
+
+
+def _precision(settings: EngineSettings, hardware: Hardware, engine: str, device: str, faithful: Sequence[str]) -> str:
     """Settle the number format of an engine on a device."""
     allowed = _PRECISIONS[engine, device]
     if settings.precision == "auto":
-        in_bf16 = device == "cuda" or hardware.computes_in_bf16
-        return "bf16" if in_bf16 and "bf16" in allowed else "fp32"
+        wanted = ("bf16",) if device == "cuda" else faithful
+        usable = (name for name in wanted if name in allowed and (device == "cuda" or _computes_in(hardware, name)))
+        return next(usable, "fp32")
     if settings.precision not in allowed:
         raise EngineUnavailableError(
             got=f"{engine} does not compute in {settings.precision} on {device}",
@@ -207,7 +216,7 @@ def _onnxruntime(settings: EngineSettings, hardware: Hardware) -> tuple[str, str
     return "onnxruntime", "cuda" if on_gpu else "cpu", "asked for"
 
 
-def _fastest(settings: EngineSettings, hardware: Hardware) -> tuple[str, str, str]:
+def _fastest(settings: EngineSettings, hardware: Hardware, faithful: Sequence[str]) -> tuple[str, str, str]:
     """Choose among the engines for ONNX files."""
     packages, idle_gpu = hardware.packages, ""
     if settings.precision == "int8" and settings.device != "cuda":
@@ -229,16 +238,18 @@ def _fastest(settings: EngineSettings, hardware: Hardware) -> tuple[str, str, st
                 fix=f"{_INSTALL['torch']}, or leave the precision to auto",
             )
         idle_gpu = f"; {gpu} is idle, {_INSTALL['onnxruntime-gpu']} puts it to use"
-    return _fastest_on_cpu(settings, hardware, idle_gpu)
+    return _fastest_on_cpu(settings, hardware, faithful, idle_gpu)
 
 
-def _fastest_on_cpu(settings: EngineSettings, hardware: Hardware, note: str) -> tuple[str, str, str]:
+def _fastest_on_cpu(
+    settings: EngineSettings, hardware: Hardware, faithful: Sequence[str], note: str
+) -> tuple[str, str, str]:
     """Choose among the engines for a processor; ``note`` is added to the reason."""
     packages = hardware.packages
-    in_bf16 = settings.precision in ("auto", "bf16") and hardware.computes_in_bf16
     if "openvino" in packages:
-        units = "AMX" if hardware.amx_bf16 else "AVX512_BF16" if hardware.avx512_bf16 else "ARM BF16"
-        reason = f"{units} computes in bf16, where openvino is fastest" if in_bf16 else "fastest on this processor"
+        precision = _precision(settings, hardware, "openvino", "cpu", faithful)
+        native = precision != "fp32"
+        reason = f"the processor computes in {precision}, where openvino is fastest" if native else "fastest here"
         return "openvino", "cpu", reason + note
     if "torch" in packages and settings.precision == "bf16":
         return "pytorch", "cpu", "the only installed engine for bf16 on a processor" + note

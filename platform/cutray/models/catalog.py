@@ -37,7 +37,8 @@ class ModelSpec:
 
     ``size_bytes`` 0 and an empty ``sha256`` mean "not pinned"; ``md5`` is checked where only that is known.
     ``mean`` and ``std`` apply after scaling, per channel in RGB order. ``scale`` "max" divides by the picture's
-    own maximum, "255" by 255.
+    own maximum, "255" by 255. ``cpu_precisions`` are the number formats besides fp32 in which the model keeps its
+    quality on a processor, fastest first.
     """
 
     name: str
@@ -54,6 +55,7 @@ class ModelSpec:
     description: str
     sources: tuple[Source, ...] = ()
     md5: str = ""
+    cpu_precisions: tuple[str, ...] = ("bf16",)
 
     @property
     def is_pinned(self) -> bool:
@@ -123,6 +125,10 @@ def _checked(table: Mapping[str, Any]) -> dict[str, Any]:
         values[key] = tuple(float(value) for value in values[key])
         if len(values[key]) != 3 or (key == "std" and min(values[key]) <= 0):
             raise ValueError(f"{key} = {table[key]!r}, three numbers needed, std above 0")
+    if "cpu_precisions" in values:
+        values["cpu_precisions"] = tuple(values["cpu_precisions"])
+        if unfit := set(values["cpu_precisions"]) - {"int8", "bf16"}:
+            raise ValueError(f"cpu_precisions = {table['cpu_precisions']!r}, not {', '.join(map(repr, sorted(unfit)))}")
     choices = {"scale": ("max", "255"), "architecture": ("u2net", "u2netp", "isnet")}
     for key in choices.keys() & values.keys():
         if values[key] not in choices[key]:
