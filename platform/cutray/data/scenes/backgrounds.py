@@ -114,10 +114,8 @@ def _bricks(rng: np.random.Generator, height_px: int, width_px: int) -> F32:
     number = (shifted / length).astype(np.int32)
     tones = rng.uniform(0.6, 1.1, 997).astype(np.float32)
     tone = tones[(course * 57 + number * 131) % 997]
-    edge = np.minimum(
-        np.minimum((rows + wobble) % brick, brick - (rows + wobble) % brick),
-        np.minimum(shifted % length, length - shifted % length),
-    )
+    down, across = rows + wobble - course * brick, shifted - number * length
+    edge = np.minimum(np.minimum(down, brick - down), np.minimum(across, length - across))
     inside = np.clip((edge - joint) / 1.5 + 0.5, 0, 1)[..., None]
     rough = 1 + 0.2 * fractal_noise(rng, height_px, width_px, brick * 0.5, 4)
     hue = np.array(colorsys.hsv_to_rgb(rng.uniform(0.0, 0.07), rng.uniform(0, 0.65), rng.uniform(0.4, 0.9)), np.float32)
@@ -185,12 +183,12 @@ def _pebbles(rng: np.random.Generator, height_px: int, width_px: int) -> F32:
         seeds, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
     )
     tones = rng.uniform(0.35, 1.0, amount + 2).astype(np.float32)[labels]
-    dome = np.clip(1 - (distance / (spacing * 0.75)) ** 2, 0.05, 1)
+    dome = np.clip(1.05 - (distance / (spacing * 0.95)) ** 2, 0.12, 1)
     relief = cv2.Sobel(blur(dome.astype(np.float32), 1.0), cv2.CV_32F, 0, 1, ksize=3) * spacing * 0.04
     rough = 1 + 0.15 * fractal_noise(rng, height_px, width_px, spacing * 0.4, 3)
     return np.asarray(
         (tones * np.sqrt(dome) * (1 + np.clip(relief, -0.4, 0.5)) * rough)[..., None]
-        * _colour(rng, (0.0, 0.25), (0.5, 0.9)),
+        * _colour(rng, (0.0, 0.2), (0.5, 0.9)),
         np.float32,
     )
 

@@ -114,27 +114,43 @@ def _hair(stage: Stage, canvas: FineCanvas, centre: tuple[float, float], size: f
     ring = np.linspace(0, 2 * np.pi, 90, dtype=np.float32)
     head = np.array([centre[0], centre[1] - 0.35 * size], np.float32)
     shirt, skin = stage.colour(), np.float32(rng.uniform(0.15, 0.6)) * np.array([1.0, 0.7, 0.52], np.float32)
-    for part, half in enumerate(np.linspace(1.0, 0.12, 8)):  # shoulders, lighter towards their middle
-        lit = np.stack([np.cos(ring) * (0.55 + 0.35 * half), np.sin(ring) * (0.25 + 0.4 * half)], -1) * size
-        canvas.fill(lit + head + np.array([0, 1.25 * size], np.float32), shirt * np.float32(0.65 + 0.05 * part))
-    neck = np.array([(-0.17, 0.2), (0.17, 0.2), (0.22, 0.8), (-0.22, 0.8)], np.float32) * np.float32(size) + head
+    below = (stage.height_px - head[1]) / size + 0.1  # a portrait goes on below the picture
+    for part, half in enumerate(np.linspace(1.0, 0.3, 7)):  # shoulders, lighter towards their middle
+        slope = np.linspace(-1, 1, 40)
+        top = np.stack(
+            [slope * (0.5 + 0.5 * half), 1.25 - 0.55 * half * np.sqrt(1 - slope**4) * (1 - 0.2 * slope**2)], -1
+        )
+        corners = np.array([(0.5 + 0.5 * half, max(below, 1.6)), (-0.5 - 0.5 * half, max(below, 1.6))])
+        torso = np.concatenate([top, corners]) * size + head
+        canvas.fill(torso, shirt * np.float32(0.7 + 0.05 * part))
+    neck = np.array([(-0.17, 0.2), (0.17, 0.2), (0.22, 0.75), (-0.22, 0.75)], np.float32) * np.float32(size) + head
     canvas.fill(neck, skin)
     scalp = np.array([0.4, 0.5], np.float32) * np.float32(size)
     canvas.fill((np.stack([np.cos(ring), np.sin(ring)], -1) * scalp + head).astype(np.float32), middle)
-    amount = int(1300 + 1200 * rng.random())
-    around = np.sort(rng.normal(-np.pi / 2, 1.3, amount))
-    shift = rng.uniform(0.02, 1.0, (amount, 1)) ** 0.5
-    roots = head + np.stack([np.cos(around), np.sin(around)], -1) * scalp * shift
-    length = size * rng.uniform(0.5, 1.5) * rng.uniform(0.7, 1.1, amount)
-    out = np.cos(around) * rng.uniform(0.15, 0.7)
-    wind = rng.normal(0, 0.25)
-    heading = np.stack([out + wind + _tufted(stage, amount, 60, 0.12), np.sin(around) * 0.35], -1).astype(np.float32)
-    fall, bend = rng.uniform(0.8, 1.2), rng.uniform(0.05, 0.3)
-    paths = _grow(stage, roots.astype(np.float32), heading, length.astype(np.float32), fall=fall, bend=bend, points=12)
+    amount = int(1600 + 1200 * rng.random())
+    # From behind, hair covers all of the head: roots everywhere, the upper over the lower.
+    around = rng.uniform(0, 2 * np.pi, amount)
+    shift = np.sqrt(rng.random(amount))
+    around = around[np.argsort(-np.sin(around) * shift)]
+    roots = head + np.stack([np.cos(around), np.sin(around)], -1) * scalp * shift[:, None]
+    side = np.cos(around) * shift
+    length = size * rng.uniform(0.6, 1.4) * rng.uniform(0.8, 1.1, amount)
+    lock = _tufted(stage, amount, 60, 0.08)[np.argsort(np.argsort(side))]
+    heading = np.stack([side * rng.uniform(0.15, 0.6) + rng.normal(0, 0.1) + lock, np.full(amount, 0.15)], -1)
+    heading[:, 1] -= 0.35 * (np.sin(around) < 0) * shift
+    fall, bend = rng.uniform(0.7, 1.0), rng.uniform(0.04, 0.2)
+    paths = _grow(
+        stage,
+        roots.astype(np.float32),
+        heading.astype(np.float32),
+        length.astype(np.float32),
+        fall=fall,
+        bend=bend,
+        points=12,
+    )
     width = float(np.clip(size / 320 * rng.uniform(0.6, 1.4), 0.5, 1.4))
-    order = rng.permutation(amount)
-    tone = np.clip(0.45 + 0.3 * np.sin(7 * np.cos(around)) + rng.normal(0, 0.18, amount), 0, 1).astype(np.float32)
-    canvas.strands(paths[order], tone[order], dark, bright, width)
+    tone = np.clip(0.45 + 0.3 * np.sin(9 * side) + rng.normal(0, 0.18, amount), 0, 1).astype(np.float32)
+    canvas.strands(paths, tone, dark, bright, width)
     flying = int(rng.integers(60, 320))
     start = rng.normal(-np.pi / 2, 1.2, flying)
     roots = head + np.stack([np.cos(start), np.sin(start)], -1) * scalp * 0.95

@@ -7,7 +7,7 @@ import numpy as np
 
 from cutray.data.scenes.canvas import FineCanvas
 from cutray.data.scenes.fields import F32, blur, grid, sample_at, smooth_noise
-from cutray.data.scenes.solids import Solid, draw_solid
+from cutray.data.scenes.solids import Solid, draw_solid, unit_directions
 from cutray.data.scenes.stage import Layer, Stage, cast_shadow
 
 _METALS = ((0.92, 0.93, 0.95), (0.95, 0.78, 0.45), (0.93, 0.66, 0.52), (0.75, 0.77, 0.8), (0.35, 0.36, 0.38))
@@ -81,9 +81,7 @@ def _wire_solid(stage: Stage, coverage: F32, wire_px: float) -> Solid:
         for slope in slopes
     )
     towards = np.sqrt(np.clip(1 - across**2 - down**2, 0.05, 1))
-    normals = np.dstack([across, down, towards])
-    normals /= np.linalg.norm(normals, axis=2, keepdims=True)
-    return Solid(coverage, normals.astype(np.float32), coverage, coverage)
+    return Solid(coverage, unit_directions(across, down, towards), coverage, coverage)
 
 
 def _ring(stage: Stage) -> tuple[F32, F32]:

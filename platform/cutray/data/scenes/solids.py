@@ -64,10 +64,13 @@ def draw_solid(stage: Stage, names: tuple[str, ...] = tuple(_PROFILES)) -> Solid
     return _inflate(stage)
 
 
-def _unit(across: NDArray[Any], down: NDArray[Any], towards: NDArray[Any]) -> F32:
+def unit_directions(across: NDArray[Any], down: NDArray[Any], towards: NDArray[Any]) -> F32:
     """Stack the parts of a direction and scale it to length one."""
-    stacked = np.dstack([np.broadcast_to(part, towards.shape) for part in (across, down)] + [towards])
-    return np.asarray(stacked / np.maximum(np.linalg.norm(stacked, axis=2, keepdims=True), 1e-6), np.float32)
+    scale = 1 / np.maximum(np.sqrt(across * across + down * down + towards * towards), 1e-6)
+    unit = np.empty((*towards.shape, 3), np.float32)
+    for place, part in enumerate((across, down, towards)):
+        np.multiply(part, scale, out=unit[..., place], casting="unsafe")
+    return unit
 
 
 def _turn(stage: Stage, name: str) -> Solid:
@@ -96,7 +99,7 @@ def _turn(stage: Stage, name: str) -> Solid:
     lip = profile[0]
     rim = (1 - np.sqrt((x / lip) ** 2 + ((y + half) / (lip * look)) ** 2)) * np.float32(lip * look)
     towards = np.sqrt(np.clip(1 - (x / np.maximum(radius, 1)) ** 2, 0, 1))
-    normals = _unit(x / np.maximum(radius, 1), -slope * towards - 0.15, towards + 0.02)
+    normals = unit_directions(x / np.maximum(radius, 1), -slope * towards - 0.15, towards + 0.02)
     open_top = (rim > body) & (rim > -1)
     normals[open_top] *= np.array([-1, 1, 1], np.float32)
     coverage = np.maximum(ramp(body), ramp(rim))
@@ -121,7 +124,7 @@ def _inflate(stage: Stage) -> Solid:
     height = cv2.GaussianBlur(height, (0, 0), max(1.0, size * 0.02))
     across = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3, scale=0.125)
     down = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3, scale=0.125)
-    normals = _unit(-across, -down, np.ones_like(height))
+    normals = unit_directions(-across, -down, np.ones_like(height))
     coverage = ramp((1 - share) * radius * np.float32(0.95))
     along = np.clip(y / (2 * size) + 0.5, 0, 1) * np.ones_like(share)
     return Solid(coverage, normals, np.clip(height / size, 0, 1), along.astype(np.float32))
@@ -144,7 +147,7 @@ def _cut_volume(stage: Stage) -> Solid:
     spacing = flat[1] - flat[0]
     gradient = np.gradient(distance, step, spacing, spacing)
     picked_gradient = [np.take_along_axis(part_, first[None], 0)[0] for part_ in gradient]
-    normals_small = _unit(picked_gradient[2], picked_gradient[1], -picked_gradient[0])
+    normals_small = unit_directions(picked_gradient[2], picked_gradient[1], -picked_gradient[0])
     through = inside.mean(axis=0).astype(np.float32)
     stack = np.dstack([lowest, normals_small]).astype(np.float32)
     rows, columns = grid(stage.height_px, stage.width_px)
@@ -154,7 +157,7 @@ def _cut_volume(stage: Stage) -> Solid:
     where = (where_columns.astype(np.float32), where_rows.astype(np.float32))
     full = cv2.remap(stack, *where, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     thickness = cv2.remap(through, *where, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    normals = _unit(full[..., 1], full[..., 2], np.maximum(full[..., 3], 0.02))
+    normals = unit_directions(full[..., 1], full[..., 2], np.maximum(full[..., 3], 0.02))
     along = np.clip((rows - centre_row) / (2 * size) + 0.5, 0, 1) + np.zeros_like(columns)
     return Solid(
         ramp(-full[..., 0] * np.float32(size)), normals, np.clip(thickness * 1.6, 0, 1), along.astype(np.float32)

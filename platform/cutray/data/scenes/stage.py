@@ -41,6 +41,7 @@ class Stage:
         size_px: Half the subject's size.
         row_px: Row of the subject's middle.
         column_px: Column of the subject's middle.
+        surroundings: (3,) float32, linear light: the background's mean colour near its middle.
     """
 
     rng: np.random.Generator
@@ -50,6 +51,7 @@ class Stage:
     size_px: float
     row_px: float
     column_px: float
+    surroundings: F32
 
     @classmethod
     def set_up(cls, rng: np.random.Generator, behind: F32, family: Family, difficulty: float) -> Stage:
@@ -59,7 +61,8 @@ class Stage:
         room_down, room_across = (max(0.0, side / 2 - size) * 0.8 for side in (height, width))
         row = height / 2 + rng.uniform(-room_down, room_down)
         column = width / 2 + rng.uniform(-room_across, room_across)
-        return cls(rng, behind, family, difficulty, size, float(row), float(column))
+        middle = behind[height // 4 : -(height // 4) : 2, width // 4 : -(width // 4) : 2].mean(axis=(0, 1))
+        return cls(rng, behind, family, difficulty, size, float(row), float(column), middle)
 
     @property
     def height_px(self) -> int:
@@ -75,10 +78,8 @@ class Stage:
         """Draw a colour, (3,) float32 in linear light; the harder the scene, the nearer to the background's."""
         rng = self.rng
         drawn = np.square(np.array(colorsys.hsv_to_rgb(rng.random(), rng.uniform(*saturation), rng.uniform(*value))))
-        height, width = self.height_px, self.width_px
-        middle = self.behind[height // 4 : -(height // 4), width // 4 : -(width // 4)].mean(axis=(0, 1))
         pull = max(0.0, self.difficulty - 0.3) * 0.9
-        return np.asarray(drawn * (1 - pull) + middle * pull, np.float32)
+        return np.asarray(drawn * (1 - pull) + self.surroundings * pull, np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from cutray.data.scenes.fields import F32, blur, displace, grid, ramp, smooth_noise
-from cutray.data.scenes.solids import VESSELS, Solid, draw_solid
+from cutray.data.scenes.solids import VESSELS, Solid, draw_solid, unit_directions
 from cutray.data.scenes.stage import Layer, Stage, cast_shadow
 
 _NORMAL_REFLECTANCE = 0.04
@@ -98,11 +98,11 @@ def _film(stage: Stage) -> Solid:
     wobble = smooth_noise(rng, *shape, size * 0.3) * size * 0.06
     y, x = rows - row, columns - column
     distance = np.minimum(size * rng.uniform(0.5, 0.8) - np.abs(x), size * 0.9 - np.abs(y)) + wobble
-    relief = np.abs(smooth_noise(rng, *shape, size * 0.25)) + 0.4 * np.abs(smooth_noise(rng, *shape, size * 0.1))
+    # Ridges where a field changes its sign: film folds sharply and is smooth in between.
+    relief = np.abs(smooth_noise(rng, *shape, size * 0.5)) + 0.25 * np.abs(smooth_noise(rng, *shape, size * 0.22))
     across = cv2.Sobel(relief, cv2.CV_32F, 1, 0, ksize=3, scale=0.125) * size * 0.25
     down = cv2.Sobel(relief, cv2.CV_32F, 0, 1, ksize=3, scale=0.125) * size * 0.25
-    normals = np.dstack([across, down, np.ones_like(across)])
-    normals /= np.linalg.norm(normals, axis=2, keepdims=True)
+    normals = unit_directions(across, down, np.ones_like(across))
     along = np.clip(y / (2 * size) + 0.5, 0, 1) + np.zeros_like(x)
     thin = np.full(shape, 0.12, np.float32)
-    return Solid(ramp(distance.astype(np.float32)), normals.astype(np.float32), thin, along.astype(np.float32))
+    return Solid(ramp(distance.astype(np.float32)), normals, thin, along.astype(np.float32))
