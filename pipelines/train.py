@@ -21,9 +21,9 @@ import click
 from cutray.commands.options import given
 from cutray.commands.run import run
 from cutray.config import TrainSettings, parse_settings
+from cutray.data.stream import LOADER_CPUS
 from cutray.errors import ConfigError, MissingExtraError
 from cutray.imaging.files import write_atomically
-from cutray.data.stream import LOADER_CPUS
 from pipelines.ray_session import ray_session
 from pipelines.run_settings import PRESETS, assign, load_settings
 
@@ -67,7 +67,9 @@ def train(
     try:
         from cutray.training.fit import fit, prepare_run
     except ModuleNotFoundError as error:
-        raise MissingExtraError(got=f"{error.name} is not installed", fix="run `pip install 'cutray[train]'`") from error
+        raise MissingExtraError(
+            got=f"{error.name} is not installed", fix="run `pip install 'cutray[train]'`"
+        ) from error
     catalog, rows, _ = prepare_run(settings)
     if catalog.copies:
         click.echo(f"{len(catalog.copies)} photos occur more than once, e.g. {', '.join(catalog.copies[0])}", err=True)

@@ -172,7 +172,10 @@ class AugmentSettings(Settings):
     noise: float = Field(0.15, ge=0, le=1, description="Probability of sensor noise.")
     jpeg: float = Field(0.2, ge=0, le=1, description="Probability of JPEG artefacts.")
     new_background: float = Field(
-        0.1, ge=0, le=1, description="Probability that the subject is laid on a part of another photo that is free of subjects."
+        0.1,
+        ge=0,
+        le=1,
+        description="Probability that the subject is laid on a part of another photo that is free of subjects.",
     )
 
 
@@ -222,7 +225,9 @@ class TrainSettings(Settings):
     patience_epochs: int = Field(0, ge=0, description="Stop after so many epochs without a better score; 0 never.")
     max_minutes: float = Field(0.0, ge=0, description="Stop, with a proper end, after that many minutes; 0 never.")
     max_failures: int = Field(3, ge=0, description="Times that workers may die before the run is given up.")
-    tracking_uri: str = Field("", description="MLflow server or store; empty reads MLFLOW_TRACKING_URI, 'none' is none.")
+    tracking_uri: str = Field(
+        "", description="MLflow server or store; empty reads MLFLOW_TRACKING_URI, 'none' is none."
+    )
     experiment: str = Field("cutray", description="MLflow experiment.")
     data: DataSettings = DataSettings()
     augment: AugmentSettings = AugmentSettings()

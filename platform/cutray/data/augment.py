@@ -103,11 +103,11 @@ def _warp(
     shifts = rng.uniform(-settings.perspective, settings.perspective, (4, 2)).astype(np.float32) * side
     matrix = cv2.getPerspectiveTransform(corners, corners + shifts) @ turn
     # The mirrored part must not show a second subject that the truth calls background: both are mirrored.
-    options = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REFLECT_101}
-    return (
-        np.asarray(cv2.warpPerspective(image, matrix, (side, side), **options)),
-        np.clip(cv2.warpPerspective(alpha, matrix, (side, side), **options), 0, 1),
-    )
+    turned = [
+        np.asarray(cv2.warpPerspective(values, matrix, (side, side), borderMode=cv2.BORDER_REFLECT_101))
+        for values in (image, alpha)
+    ]
+    return turned[0], np.clip(turned[1], 0, 1)
 
 
 def _compose(image: np.ndarray, alpha: np.ndarray, background: np.ndarray) -> np.ndarray:
@@ -146,7 +146,7 @@ def _colors(image: np.ndarray, rng: Generator, strength: float) -> np.ndarray:
     table = np.clip(curve[:, None] * warmth * 255, 0, 255).astype(np.uint8)[None]
     toned = np.asarray(cv2.LUT(image, table), np.float32)
     grey = toned.mean(2, keepdims=True)
-    return np.clip(grey + (toned - grey) * saturation, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(grey + (toned - grey) * saturation, 0, 255), np.uint8)
 
 
 def _soften(image: np.ndarray, rng: Generator) -> np.ndarray:

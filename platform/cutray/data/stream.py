@@ -34,7 +34,9 @@ def training_rows(catalog: Catalog, settings: DataSettings) -> list[Row]:
 
 def validation_rows(catalog: Catalog, settings: DataSettings) -> list[Row]:
     """Return one row per sample of the validation."""
-    return _photo_rows(catalog.validation) + _scene_rows(settings.cases, settings.validation_scenes, _FIRST_VALIDATION_SCENE)
+    return _photo_rows(catalog.validation) + _scene_rows(
+        settings.cases, settings.validation_scenes, _FIRST_VALIDATION_SCENE
+    )
 
 
 def shuffled(rows: Sequence[Row], seed: int, epoch: int) -> list[Row]:
@@ -162,9 +164,7 @@ def _photo_rows(pairs: Sequence[Pair]) -> list[Row]:
 def _scene_rows(cases: Sequence[str], amount: int, first: int) -> list[Row]:
     """Name drawn scenes; the cases take turns. Those of the validation are drawn by other means."""
     family = "train" if first == _FIRST_SCENE else "test"
-    return [
-        {"number": first + index, "case": cases[index % len(cases)], "family": family} for index in range(amount)
-    ]
+    return [{"number": first + index, "case": cases[index % len(cases)], "family": family} for index in range(amount)]
 
 
 def _read(path: str) -> np.ndarray:

@@ -96,7 +96,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         CheckpointError: A file is missing, cut off or altered.
     """
     try:
-        sums = dict(reversed(line.split("  ", 1)) for line in (folder / _SUMS).read_text().splitlines())
+        lines = [line.split("  ", 1) for line in (folder / _SUMS).read_text().splitlines()]
+        sums = {name: digest for digest, name in lines}
         files = {name: (folder / name).read_bytes() for name in sums}
     except (OSError, ValueError) as error:
         raise CheckpointError(got=f"checkpoint {folder.name} is incomplete: {error}") from error
@@ -117,7 +118,7 @@ def newest_whole(folders: list[Path]) -> tuple[Checkpoint | None, list[str]]:
     Args:
         folders: Candidates, newest first.
     """
-    problems = []
+    problems: list[str] = []
     for folder in folders:
         try:
             return read_checkpoint(folder), problems

@@ -114,10 +114,10 @@ def fit(
         opened(tracking[1])
     job = Job(settings, train, validation, str(run_dir), _fingerprint(settings, catalog), board, tracking)
     trainer = TorchTrainer(
-        train_worker,
+        train_worker,  # type: ignore[arg-type]  # Ray's type wants no return value
         train_loop_config={"job": job},
         scaling_config=ScalingConfig(
-            num_workers=(settings.min_workers, settings.workers) if settings.min_workers else settings.workers,
+            num_workers=_workers(settings),
             use_gpu=settings.gpus_per_worker > 0,
             resources_per_worker={"CPU": settings.cpus_per_worker, "GPU": settings.gpus_per_worker},
         ),
@@ -144,6 +144,11 @@ def fit(
         if tracking:
             kept = [run_dir / name for name in (SETTINGS_FILE, HISTORY_FILE) if (run_dir / name).is_file()]
             close_run(*tracking, status, kept)
+
+
+def _workers(settings: TrainSettings) -> Any:
+    """Return the number of workers, or the least and most of it."""
+    return (settings.min_workers, settings.workers) if settings.min_workers else settings.workers
 
 
 def _open_tracking(settings: TrainSettings, catalog: Catalog, tags: Mapping[str, str]) -> tuple[str, str] | None:

@@ -29,7 +29,7 @@ def deep_loss(logits: Sequence[Tensor], truth: Tensor, settings: LossSettings) -
     total = torch.zeros((), device=truth.device)
     for index, (one, weight) in enumerate(zip(logits, (1.0, *settings.sides), strict=True)):
         if weight:
-            target = functional.adaptive_avg_pool2d(truth, one.shape[2:])
+            target = functional.adaptive_avg_pool2d(truth, (one.shape[2], one.shape[3]))
             total = total + weight * map_loss(one.float(), target, settings, with_ssim=index < 2)
     return total
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from cutray.config import TrainSettings
@@ -56,7 +57,11 @@ def build_network(settings: TrainSettings, rows: Sequence[Row], device: torch.de
         chosen = rows[: _NORM_SAMPLES * max(1, len(rows) // _NORM_SAMPLES) : max(1, len(rows) // _NORM_SAMPLES)]
         groups = [chosen[start : start + _NORM_BATCH] for start in range(0, len(chosen), _NORM_BATCH)]
         restore_norms(
-            network, (as_tensors(loader({"row": group}), spec, torch.device("cpu"))["image"] for group in groups)
+            network,
+            (
+                as_tensors(loader({"row": np.array(group, object)}), spec, torch.device("cpu"))["image"]
+                for group in groups
+            ),
         )
     return _placed(network, device), spec
 

@@ -43,7 +43,7 @@ def restore_norms(network: nn.Module, batches: Iterable[Tensor]) -> None:
             hook.remove()
     for name, norm in norms.items():
         total, squares, count = sums[name]
-        if not count.any():
+        if not count.any() or norm.running_mean is None or norm.running_var is None:
             continue
         mean = total / count
         variance = (squares / count - mean**2).clamp_min(0)

@@ -80,7 +80,7 @@ class Worker:
         self.progress = Progress(settings_hash=job.settings_hash)
         self._resume()
         wrapped: nn.Module = ray.train.torch.prepare_model(self.core) if self.world_size > 1 else self.core
-        self.network = torch.compile(wrapped) if self.settings.compile else wrapped
+        self.network: Any = torch.compile(wrapped) if self.settings.compile else wrapped
         self.tracker = Tracker(job.tracking if self.rank == 0 else None)
         self.steps_per_epoch = len(job.train) // self.settings.optim.batch_size
         self.bf16 = _computes_in_bf16(self.settings, self.device)
@@ -135,7 +135,7 @@ class Worker:
         parts = zip(batch["image"].chunk(optim.accumulate), batch["alpha"].chunk(optim.accumulate), strict=True)
         for image, alpha in parts:
             loss = deep_loss(self._forward(self.network, image), alpha, self.settings.loss)
-            (loss / optim.accumulate).backward()
+            torch.autograd.backward(loss / optim.accumulate)
             total += float(loss.detach()) / optim.accumulate
         norm = nn.utils.clip_grad_norm_(self.core.parameters(), optim.clip_norm)
         # Workers share their gradients, so that all of them see the same norm and decide the same.
@@ -179,7 +179,10 @@ class Worker:
         side = self.settings.data.side_px
         size = max(1, self.settings.optim.batch_size // self.world_size)
         loader = Loader(side, self.settings.seed, 0, None)
-        batches = (as_tensors(batch, self.spec, self.device) for batch in stream(rows, loader, size, self.settings.data.loaders))
+        batches = (
+            as_tensors(batch, self.spec, self.device)
+            for batch in stream(rows, loader, size, self.settings.data.loaders)
+        )
         sums = validate(self.average.network, batches, self._forward).to(self.device)
         if self.world_size > 1:
             torch.distributed.all_reduce(sums)
@@ -297,4 +300,3 @@ def _computes_in_bf16(settings: TrainSettings, device: torch.device) -> bool:
     if settings.precision == "auto":
         return device.type == "cuda" or inspect_hardware().computes_in_bf16
     return settings.precision == "bf16"
-
