@@ -24,11 +24,12 @@ def ray_session(address: str | None, num_cpus: int, store_bytes: int, extra: str
         MissingExtraError: Ray is not installed.
         ConfigError: The cluster cannot be reached.
     """
-    # All have to be set before Ray is imported. The last one keeps Ray's own lines out of ours.
+    # All have to be set before Ray is imported. The third keeps Ray's own lines out of ours.
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray makes its workers give way; here they are the point
     try:
         import ray
     except ImportError as error:

@@ -37,7 +37,7 @@ class EngineSettings(Settings):
     """Which network runs, and on what."""
 
     model: str = Field(
-        "u2net", description="Model name (see `cutray models list`) or path to .onnx, .pth or .safetensors."
+        "u2net", description="Name (see `cutray models list`), .onnx, .pth or .safetensors file, or models:/NAME@ALIAS."
     )
     engine: Literal["auto", "openvino", "onnxruntime", "pytorch"] = Field(
         "auto", description="Inference engine; auto picks the fastest one on this machine (see `cutray doctor`)."

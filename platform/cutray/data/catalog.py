@@ -18,7 +18,7 @@ from cutray.evaluation.datasets import Sample, find_samples, pair_folders
 
 _HASH_SIDE = 16
 # Bits, of 256, in which the hashes of two copies may differ; of two photos about half differ.
-_COPY_BITS = 16
+_COPY_BITS = 32
 _CHUNK = 1024
 _SHOWN_PROBLEMS = 10
 

@@ -23,6 +23,7 @@ _LIMITS = InputLimits()
 # Numbers of drawn scenes begin here, so that they never change when photos are added.
 _FIRST_SCENE, _FIRST_VALIDATION_SCENE = 1 << 40, 1 << 41
 _BATCHES_PER_BLOCK = 2
+_SMALLEST_SCENE_PX = 64
 # Processors that Ray sets aside for a loading task.
 LOADER_CPUS = 0.5
 
@@ -79,7 +80,8 @@ def load_sample(
     """
     rng = np.random.default_rng([seed, epoch, row["number"]])
     if "case" in row:
-        scene = draw_scene(row["case"], rng, side_px, side_px, family=row["family"])
+        side = max(side_px, _SMALLEST_SCENE_PX)
+        scene = draw_scene(row["case"], rng, side, side, family=row["family"])
         image, alpha, other = scene.image, scene.alpha, None
     else:
         image, alpha = _read(row["image"]), load_truth(row["mask"])
@@ -103,8 +105,7 @@ class Loader:
         import cv2
 
         cv2.setNumThreads(1)
-        rows = [row for row in block["row"]]
-        loaded = [load_sample(row, *self._options) for row in rows]
+        loaded = [load_sample(row, *self._options) for row in block["row"]]
         return {
             "image": np.stack([image for image, _ in loaded]),
             "alpha": np.stack([np.rint(alpha * 255).astype(np.uint8) for _, alpha in loaded]),

@@ -14,9 +14,12 @@ from cutray.data.catalog import Catalog, build_catalog
 from cutray.data.stream import Row, training_rows, validation_rows
 from cutray.errors import CutrayError, TrainingError
 from cutray.imaging.files import write_atomically
+from cutray.models.export import describe_model
+from cutray.models.registry import store_address
 from cutray.training import checkpoints
 from cutray.training.checkpoints import Progress
-from cutray.training.tracking import close_run, open_run, store_address
+from cutray.training.network import trained_spec
+from cutray.training.tracking import close_run, open_run
 from cutray.training.worker import Job, train_worker
 
 SETTINGS_FILE, BEST_FILE, HISTORY_FILE = "settings.json", "best.safetensors", "history.json"
@@ -169,10 +172,10 @@ def _gather(settings: TrainSettings, run_dir: Path, run_id: str | None) -> FitRe
         raise TrainingError(got=f"the run left no whole checkpoint in {run_dir}: {'; '.join(problems) or 'none'}")
     from safetensors.torch import save
 
-    from cutray.training.network import describe_trained
-
     write_atomically(run_dir / BEST_FILE, save(found.tensors["best"]), overwrite=True)
-    write_atomically((run_dir / BEST_FILE).with_suffix(".toml"), describe_trained(settings).encode(), overwrite=True)
+    write_atomically(
+        (run_dir / BEST_FILE).with_suffix(".toml"), describe_model(trained_spec(settings)).encode(), overwrite=True
+    )
     history = json.dumps(found.progress.history, indent=1)
     write_atomically(run_dir / HISTORY_FILE, history.encode(), overwrite=True)
     return FitResult(run_dir, run_dir / BEST_FILE, found.progress, run_id)

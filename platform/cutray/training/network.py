@@ -41,8 +41,7 @@ def build_network(settings: TrainSettings, rows: Sequence[Row], device: torch.de
     side = settings.data.side_px
     if not settings.init:
         network = U2Net(settings.architecture)
-        official = next(spec for spec in list_models() if spec.architecture == settings.architecture)
-        return _placed(network, device), replace(official, input_size_px=side)
+        return _placed(network, device), replace(_official(settings.architecture), input_size_px=side)
     weights = resolve(settings.init)
     network = load_u2net(weights.path)
     if network.architecture != settings.architecture:
@@ -66,21 +65,17 @@ def build_network(settings: TrainSettings, rows: Sequence[Row], device: torch.de
     return _placed(network, device), spec
 
 
-def describe_trained(settings: TrainSettings) -> str:
-    """Return the text that says, beside trained weights, how their input is prepared; the words of weights.toml."""
-    if settings.init:
-        spec = resolve(settings.init).spec
-    else:
-        spec = next(spec for spec in list_models() if spec.architecture == settings.architecture)
-    lines = {
-        "architecture": f'"{settings.architecture}"',
-        "input_size_px": settings.data.side_px,
-        "mean": list(spec.mean),
-        "std": list(spec.std),
-        "scale": f'"{spec.scale}"',
-        "description": f'"trained as {settings.name}"',
-    }
-    return "".join(f"{name} = {value}\n" for name, value in lines.items())
+def trained_spec(settings: TrainSettings) -> ModelSpec:
+    """Describe the weights that a run leads to: prepared like those it started from, at its own size."""
+    start = resolve(settings.init).spec if settings.init else _official(settings.architecture)
+    return replace(
+        start, input_size_px=settings.data.side_px, cpu_precisions=(), description=f"trained as {settings.name}"
+    )
+
+
+def _official(architecture: str) -> ModelSpec:
+    """Return the description of the published weights of an architecture."""
+    return next(spec for spec in list_models() if spec.architecture == architecture)
 
 
 def _placed(network: U2Net, device: torch.device) -> U2Net:

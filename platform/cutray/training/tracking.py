@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 import warnings
 from collections.abc import Mapping
@@ -12,10 +11,8 @@ from queue import Queue
 from threading import Thread
 from typing import Any
 
-from cutray.errors import MissingExtraError
+from cutray.models.registry import client, open_experiment
 
-# A server that is down must not hold up a run for minutes.
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 _CLOSE_AFTER_S = 30.0
 
 
@@ -50,10 +47,10 @@ class Tracker:
         if self._target is None:
             return
         uri, run_id = self._target
-        client = _client(uri)
+        store = client(uri)
         while (item := self._queue.get()) is not None:
             try:
-                client.log_batch(run_id, metrics=[_metric(name, value, item[1]) for name, value in item[0].items()])
+                store.log_batch(run_id, metrics=[_metric(name, value, item[1]) for name, value in item[0].items()])
             except Exception as error:  # the outer edge of tracking: a run goes on without it
                 warnings.warn(f"MLflow at {uri} does not answer, the rest is not tracked: {error}", stacklevel=1)
                 return
@@ -75,12 +72,10 @@ def open_run(uri: str, experiment: str, name: str, params: Mapping[str, Any], ta
     Raises:
         MissingExtraError: MLflow is not installed.
     """
-    client = _client(uri)
+    store = client(uri)
     try:
-        found = client.get_experiment_by_name(experiment)
-        experiment_id = found.experiment_id if found else client.create_experiment(experiment, **_artifacts(uri))
-        run = client.create_run(experiment_id, run_name=name, tags=dict(tags))
-        client.log_batch(run.info.run_id, params=[_param(key, value) for key, value in params.items()])
+        run = store.create_run(open_experiment(store, uri, experiment), run_name=name, tags=dict(tags))
+        store.log_batch(run.info.run_id, params=[_param(key, value) for key, value in params.items()])
     except Exception as error:  # the outer edge of tracking: a run goes on without it
         warnings.warn(f"MLflow at {uri} does not answer, the run is not tracked: {error}", stacklevel=2)
         return None
@@ -89,22 +84,14 @@ def open_run(uri: str, experiment: str, name: str, params: Mapping[str, Any], ta
 
 def close_run(uri: str, run_id: str, status: str, files: list[Path]) -> None:
     """End a run and keep some files with it; a store that does not answer is a warning."""
-    client = _client(uri)
+    store = client(uri)
     try:
         for path in files:
-            client.log_artifact(run_id, str(path))
+            store.log_artifact(run_id, str(path))
     except Exception as error:  # the outer edge of tracking
         warnings.warn(f"MLflow at {uri} has not kept the files: {error}", stacklevel=2)
     with contextlib.suppress(Exception):
-        client.set_terminated(run_id, status)
-
-
-def store_address(setting: str, save_dir: str) -> str | None:
-    """Settle where runs are tracked: the setting, the environment, or a file beside the runs; None for nowhere."""
-    if setting == "none":
-        return None
-    address = setting or os.environ.get("MLFLOW_TRACKING_URI", "")
-    return address or f"sqlite:///{Path(save_dir).resolve() / 'mlflow.db'}"
+        store.set_terminated(run_id, status)
 
 
 def _param(key: str, value: Any) -> Any:
@@ -119,21 +106,3 @@ def _metric(name: str, value: float, step: int) -> Any:
     from mlflow.entities import Metric
 
     return Metric(name, value, int(time.time() * 1000), step)
-
-
-def _artifacts(uri: str) -> dict[str, str]:
-    """Keep a local store's files beside it, wherever a process was started."""
-    if not uri.startswith("sqlite:///"):
-        return {}
-    return {"artifact_location": (Path(uri.removeprefix("sqlite:///")).parent / "artifacts").as_uri()}
-
-
-def _client(uri: str) -> Any:
-    """Make a client that gives up soon."""
-    for name, value in _PATIENCE.items():
-        os.environ.setdefault(name, value)
-    try:
-        from mlflow import MlflowClient
-    except ImportError as error:
-        raise MissingExtraError(got="mlflow is not installed", fix="`pip install 'cutray[train]'`") from error
-    return MlflowClient(tracking_uri=uri)
