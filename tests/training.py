@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 # Small enough to take seconds: a tiny input, few photos, and a checkpoint after every step.
 TINY = (
     "--preset=u2netp",
@@ -46,3 +48,13 @@ def run_training(arguments: Sequence[object], **extra: str) -> tuple[int, dict[s
     )
     lines = done.stdout.strip().splitlines()
     return done.returncode, json.loads(lines[-1]) if done.returncode == 0 else {}, done.stderr
+
+
+def last_difference(first: Path, second: Path) -> float:
+    """Return the largest difference between the weights at the end of two runs."""
+    from safetensors.numpy import load_file
+
+    ends = [sorted(run_dir.glob("checkpoint_[0-9]*"))[-1] for run_dir in (first, second)]
+    assert ends[0].name == ends[1].name
+    one, two = (load_file(end / "weights.safetensors") for end in ends)
+    return float(max(np.abs(one[name] - two[name]).max() for name in one))

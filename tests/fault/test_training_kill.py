@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -13,7 +12,7 @@ import psutil
 import pytest
 
 from tests.scenes import write_pairs
-from tests.training import TINY, environment, run_training, train_command
+from tests.training import TINY, environment, last_difference, run_training, train_command
 
 pytest.importorskip("ray.train")
 pytest.importorskip("mlflow")
@@ -44,11 +43,9 @@ def test_a_killed_worker_costs_one_checkpoint_interval(tmp_path: Path) -> None:
     while len(list(run_dir.glob("checkpoint_*/sha256sums"))) < 6:
         assert time.monotonic() < until and process.poll() is None
         time.sleep(0.02)
-    steps_before = max(int(path.name.split("_")[1]) for path in run_dir.glob("checkpoint_*"))
+    steps_before = max(int(path.name.split("_")[1]) for path in run_dir.glob("checkpoint_[0-9]*"))
     os.kill(_workers(process)[0], signal.SIGKILL)
     assert process.wait(300) == 0, process.stderr.read() if process.stderr else ""
 
-    histories = [json.loads((tmp_path / "runs" / name / "history.json").read_text()) for name in ("whole", "hurt")]
-    scores = [[entry["iou"] for entry in history] for history in histories]
-    assert scores[1] == pytest.approx(scores[0], abs=1e-4)
     assert steps_before >= 4
+    assert last_difference(tmp_path / "runs" / "whole", run_dir) < 1e-5

@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 
 from tests.scenes import write_pairs
-from tests.training import TINY, environment, run_training, train_command
+from tests.training import TINY, environment, last_difference, run_training, train_command
 
 pytest.importorskip("ray.train")
 pytest.importorskip("mlflow")
-safetensors = pytest.importorskip("safetensors.numpy")
 # MLflow uses what its own database layer calls deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -89,10 +88,10 @@ def test_a_killed_run_with_a_damaged_checkpoint_goes_on(
     assert f"checkpoint {kept[-1].name}" in told
     history = json.loads((run_dir / "history.json").read_text())
     wanted = json.loads((undisturbed[1] / "history.json").read_text())
-    assert [entry["iou"] for entry in history] == pytest.approx([entry["iou"] for entry in wanted], abs=1e-4)
-    first, second = (safetensors.load_file(folder / "best.safetensors") for folder in (undisturbed[1], run_dir))
-    assert max(np.abs(first[name] - second[name]).max() for name in first) < 1e-3
-    assert summary["loss"] == pytest.approx(undisturbed[0]["loss"], rel=0.5)
+    # Barely trained, the network is in doubt everywhere: single pixels tip over with the last digit.
+    assert [entry["iou"] for entry in history] == pytest.approx([entry["iou"] for entry in wanted], abs=0.02)
+    assert last_difference(undisturbed[1], run_dir) < 1e-5
+    assert summary["best"] == str(run_dir / "best.safetensors")
 
 
 def test_other_settings_are_refused(undisturbed: tuple[dict[str, Any], Path], data: Path) -> None:

@@ -112,14 +112,15 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(progress, tensors)
 
 
-def newest_whole(folders: list[Path]) -> tuple[Checkpoint | None, list[str]]:
-    """Return the newest checkpoint that is whole, and what was wrong with newer ones.
+def name_checkpoint(progress: Progress) -> str:
+    """Return the name of a checkpoint's folder; names sort by age."""
+    return f"checkpoint_{progress.total_steps:09d}_{progress.epoch:04d}"
 
-    Args:
-        folders: Candidates, newest first.
-    """
+
+def newest_whole(run_dir: Path) -> tuple[Checkpoint | None, list[str]]:
+    """Return the newest checkpoint of a run that is whole, and what was wrong with newer ones."""
     problems: list[str] = []
-    for folder in folders:
+    for folder in sorted(run_dir.glob("checkpoint_[0-9]*"), reverse=True):
         try:
             return read_checkpoint(folder), problems
         except CutrayError as error:

@@ -166,8 +166,7 @@ def _open_tracking(settings: TrainSettings, catalog: Catalog, tags: Mapping[str,
 
 def _gather(settings: TrainSettings, run_dir: Path, run_id: str | None) -> FitResult:
     """Take the best weights out of the newest whole checkpoint."""
-    folders = sorted(run_dir.glob("checkpoint_*"), reverse=True)
-    found, problems = checkpoints.newest_whole(folders)
+    found, problems = checkpoints.newest_whole(run_dir)
     if found is None or not found.tensors.get("best"):
         raise TrainingError(got=f"the run left no whole checkpoint in {run_dir}: {'; '.join(problems) or 'none'}")
     from safetensors.torch import save

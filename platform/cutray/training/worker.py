@@ -239,7 +239,7 @@ class Worker:
             ray.train.report(
                 metrics,
                 checkpoint=ray.train.Checkpoint.from_directory(folder),
-                checkpoint_dir_name=f"checkpoint_{self.progress.total_steps:09d}_{self.progress.epoch:04d}",
+                checkpoint_dir_name=checkpoints.name_checkpoint(self.progress),
             )
 
     def _checkpoint(self) -> Checkpoint:
@@ -257,8 +257,7 @@ class Worker:
 
     def _resume(self) -> None:
         """Take up the newest whole checkpoint of the run."""
-        folders = sorted(Path(self.job.run_dir).glob("checkpoint_*"), reverse=True)
-        found, problems = checkpoints.newest_whole(folders)
+        found, problems = checkpoints.newest_whole(Path(self.job.run_dir))
         if problems and self.rank == 0 and self.job.board is not None:
             self.job.board.warn.remote(problems)
         if found is None:
