@@ -140,10 +140,14 @@ def run_tasks(blocks: Sequence[Sequence[Task]], pool: Pool, orders: Any) -> Iter
     from pipelines.batch.ledger import Ledger
 
     ledger = ray.remote(Ledger).options(num_cpus=0).remote()
+    actors = min(pool.actors, len(blocks))
     rows = ray.data.from_arrow([_block(tasks) for tasks in blocks]).map_batches(
         Cutter,
         fn_constructor_args=(orders, ledger, math.ceil(pool.cpus), pool.photos),
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=pool.actors, max_tasks_in_flight_per_actor=2),
+        # One is enough to go on with, wherever room was counted that is not there.
+        compute=ray.data.ActorPoolStrategy(
+            min_size=1, max_size=actors, initial_size=actors, max_tasks_in_flight_per_actor=2
+        ),
         batch_size=None,
         batch_format="pyarrow",
         zero_copy_batch=True,

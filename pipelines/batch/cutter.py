@@ -51,8 +51,11 @@ class Cutter:
             cpus: Threads of the network, unless the settings say otherwise.
             photos: Photos in work at a time.
         """
+        import ray
+
         self._orders = orders
         self._ledger = ledger
+        self._node = ray.get_runtime_context().get_node_id()[:12]
         self._remover: BackgroundRemover | None = None
         self._halt: CutrayError | None = None
         self._faults = 0
@@ -226,6 +229,7 @@ class Cutter:
             "reason": str(error) if error else None,
             "source_bytes": task["size_bytes"] if task["size_bytes"] >= 0 else None,
             "source_modified_ns": task["modified_ns"] if task["modified_ns"] >= 0 else None,
+            "node": self._node,
             "model_sha256": self._orders.model_sha256,
             "settings_hash": self._orders.settings_hash,
             "finished_at": datetime.now(UTC),

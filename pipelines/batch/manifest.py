@@ -41,6 +41,7 @@ SCHEMA = pa.schema(
         ("area_fraction", pa.float32()),
         ("notes", pa.list_(pa.string())),
         ("engine", pa.string()),
+        ("node", pa.string()),  # of Ray, that did it
         ("model_sha256", pa.string()),
         ("settings_hash", pa.string()),
         ("seconds", pa.float32()),
