@@ -37,7 +37,7 @@ def run_batch_command(*arguments: str | Path, **more: Any) -> tuple[int, dict[st
     """Run a batch; returns exit code, the JSON line and what it told a person."""
     environment = {**batch_environment(), **more.pop("env", {})}
     done = subprocess.run(
-        batch_command(*arguments), capture_output=True, text=True, timeout=240, check=False, env=environment, **more
+        batch_command(*arguments), capture_output=True, text=True, timeout=480, check=False, env=environment, **more
     )
     lines = done.stdout.strip().splitlines()
     return done.returncode, json.loads(lines[-1]) if lines else {}, done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from threading import Thread
 from typing import Any
 
 import pyarrow as pa
@@ -28,6 +30,7 @@ from pipelines.batch.sources import read_photo
 HALTED, KEPT = "halted", "kept"  # told to the driver, never written down
 _JOB_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 _FAULTS_IN_A_ROW = 3
+_LOOK_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class Cutter:
         self._orders = orders
         self._ledger = ledger
         self._node = ray.get_runtime_context().get_node_id()[:12]
+        Thread(target=_end_with, args=(os.getppid(),), name="parent", daemon=True).start()
         self._remover: BackgroundRemover | None = None
         self._halt: CutrayError | None = None
         self._faults = 0
@@ -234,6 +238,13 @@ class Cutter:
             "settings_hash": self._orders.settings_hash,
             "finished_at": datetime.now(UTC),
         }
+
+
+def _end_with(parent: int) -> None:
+    """End this process when Ray's has gone, whatever it is doing; nobody would ask for its results any more."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_EVERY_S)
+    os._exit(1)
 
 
 def _in_order(pool: ThreadPoolExecutor, jobs: Iterable[Callable[[], Done]], ahead: int) -> Iterator[Done]:
