@@ -22,7 +22,7 @@ from pipelines.batch.storage import Found, Storage
 _IMAGE_COLUMNS = ("image", "img", "photo", "picture", "bytes", "image_bytes", "jpg", "jpeg", "png", "webp")
 _KEY_COLUMNS = ("path", "key", "__key__", "id", "name", "file_name", "filename", "source", "url")
 _ROWS_AT_A_TIME = 8
-_BUFFER_BYTES = 1 << 20
+_BUFFER_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -175,9 +175,10 @@ class _Window:
 
 
 def _opened(file: Any, name: str) -> pq.ParquetFile:
-    """Open a Parquet file for reading in small pieces."""
+    """Open a Parquet file for reading in small pieces, past Python's buffers, which would hold each page once more."""
     try:
-        return pq.ParquetFile(file, buffer_size=_BUFFER_BYTES)
+        native = file.raw if isinstance(file.raw, pa.NativeFile) else pa.OSFile(file.name)
+        return pq.ParquetFile(native, buffer_size=_BUFFER_BYTES, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
         raise InputError(
             got=f"{name!r} cannot be read: {error}", allowed="whole Parquet files", fix="restore the file"

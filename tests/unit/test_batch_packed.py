@@ -147,3 +147,19 @@ def test_tar_readers_travel(tmp_path: Path) -> None:
     reader = list_photos(str(_tar(tmp_path / "b.tar", {"0.jpg": b"0"}))).reader
     assert isinstance(reader, TarPhotos)
     assert pickle.loads(pickle.dumps(reader)) == reader
+
+
+def test_large_groups_are_read_in_pieces(tmp_path: Path) -> None:
+    """Reading a row group of 96 MB takes the memory of a few photos."""
+    rows = [bytes([row]) * (1 << 20) for row in range(96)]
+    table = pa.table({"image": rows})
+    del rows
+    file = tmp_path / "a.parquet"
+    pq.write_table(table, file, write_batch_size=4, data_page_size=1 << 20, use_dictionary=False, compression="none")
+    del table
+    listing = list_photos(str(file))
+    before, most = pa.total_allocated_bytes(), 0
+    for row, photo in enumerate(listing.photos):
+        assert listing.reader.read(photo.location, InputLimits())[:1] == bytes([row])
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert most < 64 << 20
