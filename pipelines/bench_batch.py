@@ -64,7 +64,7 @@ def batch_speed(
     output: Path | None,
     options: tuple[str, ...],
 ) -> None:
-    r"""Measure a whole folder of mixed photos, side by side with rembg.
+    """Measure a whole folder of mixed photos, side by side with rembg.
 
     Both sides are programs that are started, work through the same folder one after the other, and end. OPTIONS go to
     `cutray batch`.
