@@ -20,13 +20,14 @@ _ENGINE = ("model", "engine", "device", "precision", "threads", "batch_size", "o
 _LIMITS = ("max_bytes", "max_side_px", "max_megapixels")
 _MATTING = ("clean_edges", "solid_interior", "compat")
 
-_FLAGS = ("masks", "retry_failed", "reprocess", "verify", "overwrite", "allow_empty", "report")
+_FLAGS = ("masks", "shard_masks", "retry_failed", "reprocess", "verify", "overwrite", "allow_empty", "report")
 
 
 @click.command(epilog="Exit code: 0 all done, 1 too many failed or the job was stopped, 2 wrong usage.")
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
 @click.option("--masks", help="Folder or address for the masks (PNG), with the same names.")
+@click.option("--shard-masks", is_flag=True, help="Put masks into the shards (sinks parquet and webdataset).")
 @click.option("--retry-failed", is_flag=True, help="Try photos again that failed before.")
 @click.option("--reprocess", is_flag=True, help="Do photos again whose results were made with other settings.")
 @click.option("--verify", is_flag=True, help="Check what is done by its content instead of by size and time.")
@@ -38,14 +39,17 @@ _FLAGS = ("masks", "retry_failed", "reprocess", "verify", "overwrite", "allow_em
 def batch(source: str, target: str, **options: Any) -> int:
     """Cut out a whole collection, on this machine or on a Ray cluster.
 
-    SRC is a folder, a pattern ('photos/**/*.jpg'), a list of paths (.csv, .jsonl, .parquet), or an address such as
-    s3://bucket/photos. DST mirrors its tree. Run the same command again to go on where it stopped.
+    SRC is a folder, a pattern ('photos/**/*.jpg'), a list of paths (.csv, .jsonl, .parquet), Parquet files or
+    WebDataset tars that hold photos, or an address of these such as s3://bucket/photos. DST mirrors its tree, or holds
+    Parquet or WebDataset shards. Run the same command again to go on where it stopped.
 
     \b
     cutray batch photos/ cutouts/
     cutray batch photos/ cutouts/ --format webp --masks masks/
     cutray batch photos/ cutouts/ --retry-failed --max-failures 1%
     cutray batch s3://bucket/photos s3://bucket/cutouts --address auto
+    cutray batch data/train.parquet cutouts.parquet/ --image-column image --shard-masks
+    cutray batch 'tars/*.tar' cutouts/ --sink webdataset
     """
     flags = {name: options.pop(name) for name in _FLAGS}
     spread = parse_settings(BatchSettings, given({name: options.pop(name) for name in BatchSettings.model_fields}))

@@ -1,4 +1,4 @@
-"""The demo: cut out real photos and show them on one sheet.
+"""The demo: cut out real photos by the batch job and show them on one sheet.
 
 python -m pipelines.demo            the photos that come with scikit-image
 python -m pipelines.demo photos/    and your own
@@ -6,23 +6,34 @@ python -m pipelines.demo photos/    and your own
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
-import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 
-from cutray.commands.progress import download_progress
+from cutray.commands.plan import PHOTO_SUFFIXES
 from cutray.commands.run import run
-from cutray.errors import CutrayError, MissingExtraError
+from cutray.config import BatchSettings, RemoverSettings
+from cutray.errors import MissingExtraError
 from cutray.imaging.contact_sheet import contact_sheet
 from cutray.imaging.decode import decode_image
 from cutray.imaging.encode import encode_image
 from cutray.imaging.files import write_atomically
-from cutray.remover import BackgroundRemover
 
 _SAMPLES = ("astronaut", "chelsea", "coffee", "camera", "rocket")
+_NEXT = (
+    ("remove", "cutray remove YOUR_PHOTO.jpg -b white -o a.jpg", "your own photo, on white"),
+    ("batch", "cutray batch YOUR_FOLDER/ cutouts/", "a whole folder or bucket, by the job that has just run"),
+    ("serve", "cutray serve", "the HTTP endpoint and a page to try it"),
+    ("train", "cutray train --help", "train a network of your own"),
+    ("tune", "cutray tune --help", "look for better settings of the training"),
+    ("doctor", "cutray doctor", "what this machine can do"),
+)
 
 
 def sample_photos() -> dict[str, np.ndarray]:
@@ -54,36 +65,59 @@ def sample_photos() -> dict[str, np.ndarray]:
 @click.option("-m", "--model", default="u2net", show_default=True, help="Model name or path.")
 def demo(photos: Path | None, output: Path, model: str) -> None:
     """Cut out sample photos, and those in the folder PHOTOS if there is one."""
-    with download_progress() as report:
-        remover = BackgroundRemover(model, progress=report)
-    sources: dict[str, np.ndarray | Path] = {**sample_photos()}
-    if photos is not None and photos.is_dir():
-        sources |= {
-            path.stem: path for path in sorted(photos.iterdir()) if path.is_file() and not path.name.startswith(".")
-        }
-    rows = []
-    for name, source in sources.items():
-        started = time.perf_counter()
-        try:
-            removal = remover.remove_background(source, output / f"{name}.png")
-        except CutrayError as error:
-            click.echo(f"  {name}: {error}", err=True)
-            continue
-        seconds, report_ = time.perf_counter() - started, removal.report
-        verdict = f"confidence {report_.confidence:.2f}" if report_.subject_found else "no subject found"
-        caption = f"{name}: {report_.width_px} x {report_.height_px}, {seconds:.2f} s, {verdict}"
-        click.echo(f"  {caption}  →  {output / name}.png")
-        photo = source if isinstance(source, np.ndarray) else decode_image(source.read_bytes()).pixels
-        rows.append((caption, photo, removal.cutout))
+    try:
+        from pipelines.batch.job import Wishes, run_batch
+        from pipelines.batch.manifest import Manifest
+        from pipelines.batch.storage import LocalStorage
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(got=f"{error.name} is not installed", fix="run `pip install 'cutray[demo]'`") from error
+    sources, cutouts = output / "photos", output / "cutouts"
+    _gather(photos, sources)
+    # The same photos and settings again are found done and skipped; another model does them again.
+    wishes = Wishes(str(sources), str(cutouts), reprocess=True, retry_failed=True)
+    run_batch(wishes, RemoverSettings(model=model), BatchSettings())
+    here = [
+        row for row in Manifest(LocalStorage(str(cutouts))).table().to_pylist() if (sources / row["source"]).exists()
+    ]
     sheet = output / "contact_sheet.png"
-    write_atomically(sheet, encode_image(np.asarray(contact_sheet(rows)), "PNG"), overwrite=True)
-    engine = remover.segmenter.choice
-    click.echo(f"\nAll on one sheet: {sheet}\nEngine: {engine.engine} in {engine.precision} ({engine.reason})\n")
-    click.echo("Try next, after `. .venv/bin/activate`:")
-    click.echo("  cutray remove YOUR_PHOTO.jpg                     your own photo")
-    click.echo("  cutray remove FOLDER/ -o cutouts/                a whole folder")
-    click.echo("  cutray remove YOUR_PHOTO.jpg -b white -o a.jpg   on white")
-    click.echo("  cutray doctor                                    what this machine can do")
+    picture = contact_sheet(list(_rows(here, sources, cutouts)))
+    write_atomically(sheet, encode_image(np.asarray(picture), "PNG"), overwrite=True)
+    click.echo(f"\nAll on one sheet: {sheet}\nCutouts: {cutouts}\n\nTry next, after `. .venv/bin/activate`:")
+    shown = subprocess.run([sys.executable, "-m", "cutray.cli", "--help"], check=True, capture_output=True, text=True)
+    verbs = {line.split()[0] for line in shown.stdout.splitlines() if line.strip()}
+    for verb, command, what in _NEXT:
+        if verb in verbs:
+            click.echo(f"  {command:<48} {what}")
+
+
+def _gather(photos: Path | None, folder: Path) -> None:
+    """Lay the samples, and copies of the caller's photos, into one folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, picture in sample_photos().items():
+        write_atomically(folder / f"{name}.png", encode_image(picture, "PNG"), overwrite=True)
+    if photos is not None and photos.is_dir():
+        for path in sorted(photos.iterdir()):
+            if path.is_file() and path.suffix.lower() in PHOTO_SUFFIXES:
+                write_atomically(folder / "yours" / path.name, path.read_bytes(), overwrite=True)
+
+
+def _rows(manifest: list[Mapping[str, Any]], sources: Path, cutouts: Path) -> Iterator[tuple[str, np.ndarray, Any]]:
+    """Yield caption, photo and cutout of each result, and tell what became of each photo."""
+    for row in manifest:
+        name, found = Path(row["source"]).stem, row["status"] == "ok"
+        if row["status"] == "failed":
+            click.echo(f"  {name}: {row['reason']}", err=True)
+            continue
+        verdict = f"confidence {row['confidence']:.2f}" if found else "no subject found"
+        caption = f"{name}: {row['width_px']} x {row['height_px']}, {row['seconds']:.2f} s, {verdict}"
+        click.echo(f"  {caption}" + (f"  →  {cutouts / row['output']}" if found else ""))
+        photo = decode_image((sources / row["source"]).read_bytes()).pixels
+        if not found:
+            yield caption, photo, np.zeros((*photo.shape[:2], 4), np.uint8)
+            continue
+        cutout = decode_image((cutouts / row["output"]).read_bytes())
+        opacity = np.full(cutout.pixels.shape[:2], 255, np.uint8) if cutout.alpha is None else cutout.alpha
+        yield caption, photo, np.dstack([cutout.pixels, opacity])
 
 
 if __name__ == "__main__":

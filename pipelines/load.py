@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import click
 import numpy as np
 
-from cutray.errors import InputError
+from pipelines.bench_memory import memory_of_tree
 
 _REFUSED = (429, 503)
 
@@ -135,23 +135,8 @@ def _pace(due: queue.SimpleQueue[float | None], rate: float, until: float, pid: 
             moment += 1 / rate
         if pid and now - looked > 1:
             looked = now
-            tally.peak_bytes = max(tally.peak_bytes, _memory(pid))
+            tally.peak_bytes = max(tally.peak_bytes, memory_of_tree(pid))
         time.sleep(min(0.5, max(0.001, moment - now)) if rate else 0.2)
-
-
-def _memory(pid: int) -> int:
-    """Return the bytes that a process and its children hold, shared pages counted once per process."""
-    try:
-        import psutil
-    except ImportError as error:
-        raise InputError(got="--pid without the package psutil", fix="run `pip install psutil`") from error
-    total = 0
-    for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
-        try:
-            total += process.memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
-    return total
 
 
 def _form(data: bytes, name: str) -> tuple[str, bytes]:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import subprocess
 import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 
+_S3_KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -31,7 +37,7 @@ def run_batch_command(*arguments: str | Path, **more: Any) -> tuple[int, dict[st
     """Run a batch; returns exit code, the JSON line and what it told a person."""
     environment = {**batch_environment(), **more.pop("env", {})}
     done = subprocess.run(
-        batch_command(*arguments), capture_output=True, text=True, timeout=240, check=False, env=environment, **more
+        batch_command(*arguments), capture_output=True, text=True, timeout=480, check=False, env=environment, **more
     )
     lines = done.stdout.strip().splitlines()
     return done.returncode, json.loads(lines[-1]) if lines else {}, done.stderr
@@ -59,3 +65,54 @@ def hashes_of(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and "_cutray" not in path.parts
     }
+
+
+def batch_rows(target: Path) -> dict[str, dict[str, Any]]:
+    """Rows of the manifest by their source."""
+    import pyarrow.parquet as pq
+
+    return {row["source"]: row for row in pq.read_table(target / "_cutray" / "manifest.parquet").to_pylist()}
+
+
+@contextmanager
+def served_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Callable[[str], str]]]:
+    """Serve a bucket ``shop`` by S3; yields its file system and what makes addresses in it."""
+    server_module = pytest.importorskip("moto.server")
+    fs = pytest.importorskip("pyarrow.fs")
+    for name, value in _S3_KEYS.items():
+        monkeypatch.setenv(name, value)
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        query = f"?scheme=http&endpoint_override={host}:{port}&region=us-east-1&allow_bucket_creation=true"
+        store = fs.S3FileSystem(
+            endpoint_override=f"{host}:{port}", scheme="http", region="us-east-1", allow_bucket_creation=True
+        )
+        store.create_dir("shop")
+        yield store, lambda path: f"s3://shop/{path}{query}"
+    finally:
+        server.stop()
+
+
+def write_table(photos: Path, names: list[str], file: Path, rows_per_group: int = 5) -> None:
+    """Write photos as rows of a Parquet file, in the form of Hugging Face datasets."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    images = [{"bytes": (photos / name).read_bytes(), "path": name} for name in names]
+    table = pa.table({"label": list(range(len(names))), "image": images})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, file, row_group_size=rows_per_group)
+
+
+def write_tar(photos: Path, names: list[str], file: Path) -> None:
+    """Write photos as the samples of a WebDataset, each with a label and a mask beside it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(file, "w") as archive:
+        for index, name in enumerate(names):
+            parts = {"json": b"{}", name.rpartition(".")[2]: (photos / name).read_bytes(), "seg.png": b"no photo"}
+            for ending, data in parts.items():
+                member = tarfile.TarInfo(f"{index:04d}.{ending}")
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))

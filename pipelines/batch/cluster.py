@@ -122,14 +122,13 @@ def _quiet(settings: BatchSettings) -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def run_tasks(tasks: Sequence[Task], pool: Pool, orders: Any, per_task: int) -> Iterator[list[dict[str, Any]]]:
+def run_tasks(blocks: Sequence[Sequence[Task]], pool: Pool, orders: Any) -> Iterator[list[dict[str, Any]]]:
     """Stream tasks through the pool and yield rows as they come, in no particular order.
 
     Args:
-        tasks: What to do.
+        blocks: What to do; each block is handed out, and reported back, as one.
         pool: Who does it.
         orders: For the actors.
-        per_task: Photos handed out at a time.
 
     Raises:
         EngineError: The actors cannot be kept alive, or nothing moves any more.
@@ -141,12 +140,15 @@ def run_tasks(tasks: Sequence[Task], pool: Pool, orders: Any, per_task: int) -> 
     from pipelines.batch.ledger import Ledger
 
     ledger = ray.remote(Ledger).options(num_cpus=0).remote()
-    blocks = [_block(tasks[start : start + per_task]) for start in range(0, len(tasks), per_task)]
-    rows = ray.data.from_arrow(blocks).map_batches(
+    actors = min(pool.actors, len(blocks))
+    rows = ray.data.from_arrow([_block(tasks) for tasks in blocks]).map_batches(
         Cutter,
         fn_constructor_args=(orders, ledger, math.ceil(pool.cpus), pool.photos),
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=pool.actors, max_tasks_in_flight_per_actor=2),
-        batch_size=per_task,
+        # One is enough to go on with, wherever room was counted that is not there.
+        compute=ray.data.ActorPoolStrategy(
+            min_size=1, max_size=actors, initial_size=actors, max_tasks_in_flight_per_actor=2
+        ),
+        batch_size=None,
         batch_format="pyarrow",
         zero_copy_batch=True,
         num_cpus=pool.cpus,
@@ -172,6 +174,7 @@ def _block(tasks: Sequence[Task]) -> pa.Table:
         "key": [task.photo.key for task in tasks],
         "location": [task.photo.location for task in tasks],
         "size_bytes": [task.photo.size_bytes for task in tasks],
+        "name": [task.photo.name for task in tasks],
         "modified_ns": [task.photo.modified_ns for task in tasks],
         "output": [task.output for task in tasks],
         "known_sha256": pa.array([task.known_sha256 for task in tasks], pa.string()),

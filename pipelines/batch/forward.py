@@ -1,45 +1,47 @@
-"""One thread that runs the network for all threads of a process, several photos per pass on a GPU."""
+"""One thread that runs the network of a GPU for all threads of a process, several photos per pass."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from threading import Thread
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cutray.remover import BackgroundRemover
-from cutray.segmenter import Segmenter, prepare
+from cutray.engines.base import Engine
 
-_Waiting = tuple[np.ndarray, "Future[np.ndarray]"]
+_Waiting = tuple[NDArray[np.float32], "Future[NDArray[np.float32]]"]
 
 
-class SharedForward(Segmenter):
-    """A segmenter whose callers share forward passes; each prepares its own photo and waits for its own map."""
+class SharedEngine:
+    """An engine whose callers share forward passes. On a processor, where photos run one by one, it gains nothing."""
 
-    _most: int
-    _waiting: SimpleQueue[_Waiting]
-
-    def __init__(self, segmenter: Segmenter, most: int) -> None:
-        """Take over a segmenter's network.
+    def __init__(self, engine: Engine, most: int) -> None:
+        """Take over an engine.
 
         Args:
-            segmenter: A segmenter that is loaded.
-            most: Most photos in one pass.
+            engine: The engine that runs the passes.
+            most: Most pictures in one pass.
         """
-        super().__init__(segmenter.weights, segmenter.engine, segmenter.choice)
-        object.__setattr__(self, "_most", most)  # the base is frozen
-        object.__setattr__(self, "_waiting", SimpleQueue())
+        self.name, self.device, self.precision, self.threads = (
+            engine.name,
+            engine.device,
+            engine.precision,
+            engine.threads,
+        )
+        self._engine = engine
+        self._most = most
+        self._waiting: SimpleQueue[_Waiting] = SimpleQueue()
         Thread(target=self._serve, name="forward", daemon=True).start()
 
-    def segment(self, images: Sequence[np.ndarray], *, compat: bool = False) -> list[np.ndarray]:
-        """Find the subject in each picture; see ``Segmenter.segment``."""
-        futures: list[Future[np.ndarray]] = []
-        for image in images:
+    def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the network on (N, 3, S, S), together with what other threads have waiting."""
+        futures: list[Future[NDArray[np.float32]]] = []
+        for picture in batch:
             futures.append(Future())
-            self._waiting.put((prepare(image, self.weights.spec, compat=compat), futures[-1]))
-        return [future.result() for future in futures]
+            self._waiting.put((picture, futures[-1]))
+        return np.stack([future.result() for future in futures])
 
     def _serve(self) -> None:
         """Run what is waiting, as much at once as there is: nobody waits for a batch to fill."""
@@ -51,24 +53,10 @@ class SharedForward(Segmenter):
                 except Empty:
                     break
             try:
-                maps = self.engine.infer(np.stack([inputs for inputs, _ in batch]))
+                maps = self._engine.infer(np.stack([picture for picture, _ in batch]))
             except Exception as error:  # the callers get it; this thread must live on
                 for _, future in batch:
                     future.set_exception(error)
                 continue
             for (_, future), found in zip(batch, maps, strict=True):
                 future.set_result(found)
-
-
-def share_forward(remover: BackgroundRemover, most: int) -> None:
-    """Let the threads that use a remover share one that runs the network.
-
-    On a processor each pass takes one photo, because engines run them one by one there; what is gained is that
-    the network is never entered by two threads at once, which OpenVINO has been seen to answer with a standstill.
-
-    Args:
-        remover: A remover; its segmenter is replaced.
-        most: Most photos in one pass on a GPU.
-    """
-    on_processor = remover.segmenter.engine.device == "cpu"
-    remover.segmenter = SharedForward(remover.segmenter, 1 if on_processor else most)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from itertools import groupby
 from typing import Any
 
 import click
@@ -22,8 +24,10 @@ from pipelines.batch.cluster import ray_cluster, run_tasks
 from pipelines.batch.lock import sole_writer
 from pipelines.batch.manifest import FOLDER, Manifest, write_job
 from pipelines.batch.orders import Orders
+from pipelines.batch.photo import Photo
 from pipelines.batch.plan import Plan, Rules, Task, hash_settings, make_plan
-from pipelines.batch.report import report_page
+from pipelines.batch.report import Pictures, report_page
+from pipelines.batch.shards import SHARD_SUFFIXES, name_shards
 from pipelines.batch.sources import Listing, list_photos, name_outputs
 from pipelines.batch.storage import Storage, open_storage
 from pipelines.batch.tally import Tally, count_row, progress_line, summarise_batch
@@ -41,6 +45,7 @@ class Wishes:
     source: str
     target: str
     masks: str | None = None
+    shard_masks: bool = False
     retry_failed: bool = False
     reprocess: bool = False
     verify: bool = False
@@ -69,18 +74,24 @@ def run_batch(wishes: Wishes, settings: RemoverSettings, spread: BatchSettings) 
     """
     started = time.monotonic()
     format_name = output_format(settings, None)
+    sink = _sink(wishes, spread)
     places = _Places.open(wishes)
-    listing = list_photos(wishes.source, exclude=[wishes.target, *([wishes.masks] if wishes.masks else [])])
+    listing = list_photos(
+        wishes.source,
+        exclude=[wishes.target, *([wishes.masks] if wishes.masks else [])],
+        image_column=spread.image_column,
+        key_column=spread.key_column,
+    )
     with download_progress() as progress:
         weights = resolve(settings.model, offline=settings.offline, progress=progress)
     extras = {"format": format_name, "masks": places.masks is not None, "allow_empty": wishes.allow_empty}
+    extras |= {} if sink == "files" else {"sink": sink, "shard_masks": wishes.shard_masks}
     fingerprint = hash_settings(settings, weights.sha256, extras)
     with sole_writer(places.target):
         places.sweep()
         manifest = Manifest(places.target)
-        suffix = {"PNG": ".png", "JPEG": ".jpg"}.get(format_name, f".{format_name.lower()}")
-        plan = _plan(wishes, listing, manifest, places, fingerprint, suffix)
-        write_job(places.target, {"source": listing.storage.address, **settings.model_dump(), **extras})
+        plan = _plan(wishes, listing, manifest, places, fingerprint, _naming(sink, format_name, spread))
+        write_job(places.target, {"source": listing.reader.address, **settings.model_dump(), **extras})
         _claim(plan, manifest, fingerprint)
         tally = Tally(kept=plan.kept, failed=plan.still_failed + len(plan.blocked))
         worked_s = 0.0
@@ -88,9 +99,11 @@ def run_batch(wishes: Wishes, settings: RemoverSettings, spread: BatchSettings) 
             orders = Orders(
                 settings,
                 format_name.lower(),
-                listing.storage,
+                listing.reader,
                 places.target,
                 places.masks,
+                sink,
+                wishes.shard_masks,
                 wishes.allow_empty,
                 fingerprint,
                 weights.sha256,
@@ -102,7 +115,7 @@ def run_batch(wishes: Wishes, settings: RemoverSettings, spread: BatchSettings) 
         rows = rows.filter(pc.is_in(rows.column("source"), pa.array([photo.key for photo in listing.photos])))
         summary = summarise_batch(spread, len(listing.photos), rows, tally, worked_s, time.monotonic() - started)
         if wishes.report:
-            page = report_page(rows, summary, listing.storage, places.target, settings)
+            page = report_page(rows, summary, Pictures(listing, places.target, settings))
             places.target.write(REPORT, page.encode(), overwrite=True)
     _tell(summary, tally, places.target)
     return summary
@@ -134,11 +147,43 @@ class _Places:
                 storage.sweep()
 
 
-def _plan(wishes: Wishes, listing: Listing, manifest: Manifest, places: _Places, fingerprint: str, suffix: str) -> Plan:
+_Naming = Callable[[Sequence[Photo], Mapping[str, str]], dict[str, str]]
+
+
+def _sink(wishes: Wishes, spread: BatchSettings) -> str:
+    """Settle where results go, and refuse masks where there is no place for them."""
+    ends = wishes.target.partition("?")[0].rstrip("/").lower().endswith(".parquet")
+    sink = spread.sink if spread.sink != "auto" else "parquet" if ends else "files"
+    if (wishes.shard_masks and sink == "files") or (wishes.masks and sink != "files"):
+        raise OptionError(
+            got=f"{'--shard-masks' if wishes.shard_masks else '--masks'} with the sink {sink}",
+            allowed="--masks FOLDER with files, --shard-masks with parquet and webdataset",
+            fix="use the other one",
+        )
+    return sink
+
+
+def _naming(sink: str, format_name: str, spread: BatchSettings) -> tuple[str, _Naming]:
+    """Return the ending of the target's files and what names them."""
+    if sink != "files":
+        suffix = SHARD_SUFFIXES[sink]
+        return suffix, partial(name_shards, suffix=suffix, most=spread.photos_per_shard)
+    suffix = {"PNG": ".png", "JPEG": ".jpg"}.get(format_name, f".{format_name.lower()}")
+    return suffix, lambda photos, claimed: name_outputs((photo.key for photo in photos), claimed, suffix)
+
+
+def _plan(
+    wishes: Wishes,
+    listing: Listing,
+    manifest: Manifest,
+    places: _Places,
+    fingerprint: str,
+    naming: tuple[str, _Naming],
+) -> Plan:
     """Compare source, manifest and target, and say what will be done and why."""
     entries = manifest.entries()
-    claimed = {key: entry.output for key, entry in entries.items() if entry.output.endswith(suffix)}
-    names = name_outputs((photo.key for photo in listing.photos), claimed, suffix)
+    suffix, name_all = naming
+    names = name_all(listing.photos, {key: one.output for key, one in entries.items() if one.output.endswith(suffix)})
     present = {found.name: found.size_bytes for found in places.target.walk()}
     masks = {found.name: found.size_bytes for found in places.masks.walk()} if places.masks else {}
     rules = Rules(
@@ -192,7 +237,7 @@ def _work(plan: Plan, manifest: Manifest, orders: Orders, spread: BatchSettings,
         started = time.monotonic()
         said = started
         try:
-            for rows in run_tasks(plan.tasks, pool, orders, spread.photos_per_task):
+            for rows in run_tasks(_blocks(plan.tasks, orders.sink, spread), pool, orders):
                 for row in rows:
                     count_row(row, earlier, tally)
                     advance(tally.failed)
@@ -212,6 +257,14 @@ def _work(plan: Plan, manifest: Manifest, orders: Orders, spread: BatchSettings,
             fix="mend that and run the same command again; what is done is kept",
         )
     return worked_s
+
+
+def _blocks(tasks: Sequence[Task], sink: str, spread: BatchSettings) -> list[list[Task]]:
+    """Divide the work into what one process does at a time: a few photos, or all of one shard."""
+    if sink != "files":
+        return [list(group) for _, group in groupby(tasks, key=lambda task: task.output)]
+    step = spread.photos_per_task
+    return [list(tasks[start : start + step]) for start in range(0, len(tasks), step)]
 
 
 def _keep(manifest: Manifest, tally: Tally) -> None:

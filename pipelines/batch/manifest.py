@@ -22,7 +22,7 @@ JOB = f"{FOLDER}/job.json"
 SCHEMA = pa.schema(
     [
         ("source", pa.string()),  # the photo's path below SRC
-        ("output", pa.string()),  # the result's path below DST
+        ("output", pa.string()),  # path below DST of the result, or of the file that holds it with others
         ("status", pa.string()),  # pending, ok, no_subject or failed
         ("code", pa.string()),  # a stable word for the reason
         ("reason", pa.string()),
@@ -33,12 +33,15 @@ SCHEMA = pa.schema(
         ("output_sha256", pa.string()),
         ("mask_bytes", pa.int64()),
         ("mask_sha256", pa.string()),
+        ("shard_bytes", pa.int64()),  # of a file that holds several results; null where each has its own
+        ("shard_sha256", pa.string()),
         ("width_px", pa.int32()),
         ("height_px", pa.int32()),
         ("confidence", pa.float32()),
         ("area_fraction", pa.float32()),
         ("notes", pa.list_(pa.string())),
         ("engine", pa.string()),
+        ("node", pa.string()),  # of Ray, that did it
         ("model_sha256", pa.string()),
         ("settings_hash", pa.string()),
         ("seconds", pa.float32()),
@@ -60,6 +63,8 @@ class Entry(NamedTuple):
     output_bytes: int | None
     output_sha256: str | None
     mask_bytes: int | None
+    shard_bytes: int | None
+    shard_sha256: str | None
     settings_hash: str | None
 
 

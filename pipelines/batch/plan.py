@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,7 @@ from cutray.config import RemoverSettings
 from cutray.errors import ConfigError
 from cutray.imaging.files import read_bytes
 from pipelines.batch.manifest import Entry
-from pipelines.batch.sources import Photo
+from pipelines.batch.photo import Photo
 
 # How fast a result comes, and where from, does not change it.
 _WITHOUT_EFFECT = ("threads", "batch_size", "offline", "device", "model")
@@ -28,7 +28,7 @@ class Task:
         photo: The photo.
         output: Name of its result.
         known_sha256: Hash of the content that the present result was made from; equal content is not done again.
-        known_output_sha256: Hash that the present result should have.
+        known_output_sha256: Hash that the present result should have, or the file that holds it with others.
     """
 
     photo: Photo
@@ -110,6 +110,8 @@ def make_plan(
 ) -> Plan:
     """Compare the photos with what earlier runs noted and with the files that are there.
 
+    Photos that share a file for their results are done together or not at all.
+
     Args:
         photos: The source's photos.
         names: Key and name of each result.
@@ -123,26 +125,25 @@ def make_plan(
     """
     plan = Plan()
     stale = 0
+    groups: defaultdict[str, list[Photo]] = defaultdict(list)
     for photo in photos:
-        entry, output = entries.get(photo.key), names[photo.key]
-        reason = _reason(photo, entry, present, masks, rules)
-        if reason is None:
-            plan.still_failed += entry is not None and entry.status == "failed"
-            plan.kept += entry is None or entry.status != "failed"
+        groups[names[photo.key]].append(photo)
+    for output, group in groups.items():
+        reasons = [_reason(photo, entries.get(photo.key), present, masks, rules) for photo in group]
+        known = [entries.get(photo.key) for photo in group]
+        if not any(reasons):
+            failed = sum(entry is not None and entry.status == "failed" for entry in known)
+            plan.still_failed += failed
+            plan.kept += len(group) - failed
             continue
-        stale += reason == "other settings"
-        plan.reasons[reason] += 1
-        done = entry is not None and entry.status in ("ok", "no_subject")
-        same = done and entry is not None and entry.settings_hash == rules.settings_hash
-        known = entry if same and not reason.startswith("mask") else None
-        task = Task(photo, output, known.source_sha256 if known else None, known.output_sha256 if known else None)
-        claimed = entry is not None and (done or entry.status == "pending")
-        if not claimed and output in present and not rules.overwrite:
-            plan.blocked.append(task)
+        stale += reasons.count("other settings")
+        plan.reasons.update(reason or "in one file with these" for reason in reasons)
+        tasks = [_task(*facts, output, rules) for facts in zip(group, known, reasons, strict=True)]
+        if output in present and not rules.overwrite and not any(map(_is_ours, known)):
+            plan.blocked += tasks
             continue
-        plan.tasks.append(task)
-        if not claimed:
-            plan.claims.append(task)
+        plan.tasks += tasks
+        plan.claims += [task for task, entry in zip(tasks, known, strict=True) if not _is_ours(entry)]
     if stale and not rules.reprocess:
         raise ConfigError(
             got=f"{stale} results in the target were made with other settings or another model",
@@ -150,6 +151,19 @@ def make_plan(
             fix="add --reprocess to do them again, or choose another target",
         )
     return plan
+
+
+def _is_ours(entry: Entry | None) -> bool:
+    """Whether an earlier run has claimed the name of a photo's result."""
+    return entry is not None and (entry.status in ("ok", "no_subject", "pending") or entry.shard_bytes is not None)
+
+
+def _task(photo: Photo, entry: Entry | None, reason: str | None, output: str, rules: Rules) -> Task:
+    """Note what the present result was made from, unless it has to be made again whatever the photo holds."""
+    done = entry is not None and entry.status in ("ok", "no_subject") and entry.settings_hash == rules.settings_hash
+    if entry is None or not done or (reason or "").startswith("mask"):
+        return Task(photo, output)
+    return Task(photo, output, entry.source_sha256, entry.shard_sha256 or entry.output_sha256)
 
 
 def _reason(
@@ -160,21 +174,23 @@ def _reason(
         return "new"
     if entry.status == "pending":
         return "unfinished"
-    changed = photo.size_bytes >= 0 and (photo.size_bytes, photo.modified_ns) != (
-        entry.source_bytes,
-        entry.source_modified_ns,
+    changed = (photo.size_bytes >= 0 and photo.size_bytes != entry.source_bytes) or (
+        photo.modified_ns >= 0 and photo.modified_ns != entry.source_modified_ns
     )
-    if entry.status == "failed":
+    if entry.status == "failed" and (changed or entry.shard_bytes is None or rules.retry_failed):
         return "source changed" if changed else "failed before" if rules.retry_failed else None
     if entry.settings_hash != rules.settings_hash:
         return "other settings"
-    if entry.status == "ok" and present.get(entry.output) != entry.output_bytes:
+    size_bytes = entry.output_bytes if entry.shard_bytes is None else entry.shard_bytes
+    if size_bytes is not None and present.get(entry.output) != size_bytes:
         return "result missing or altered"
+    if entry.status == "failed":
+        return None
     if entry.status == "ok" and rules.with_masks and masks.get(mask_name(entry.output)) != entry.mask_bytes:
         return "mask missing or altered"
     if changed:
         return "source changed"
-    return "to verify" if rules.verify or photo.size_bytes < 0 else None
+    return "to verify" if rules.verify or photo.modified_ns < 0 else None
 
 
 def mask_name(output: str) -> str:

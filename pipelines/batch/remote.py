@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar, cast
 from urllib.parse import urlsplit, urlunsplit
 
 from cutray.config import InputLimits
@@ -16,6 +18,8 @@ from cutray.imaging.bounds import check_bytes
 from pipelines.batch.storage import Found
 
 _ATTEMPTS = 3
+_AHEAD_BYTES = 1 << 18  # one request for the small files of an archive instead of one for each
+_PART_BYTES = 8 << 20
 _Result = TypeVar("_Result")
 
 
@@ -60,6 +64,14 @@ class RemoteStorage:
             if info.type == fs.FileType.File and not any(part.startswith(".") for part in name.split("/")):
                 yield Found(name, info.size or 0, info.mtime_ns or 0)
 
+    def find(self, name: str) -> Found | None:
+        """Look one object up."""
+        from pyarrow import fs
+
+        filesystem, root = self._opened
+        info = _stubborn(lambda: filesystem.get_file_info(f"{root}/{name}"))
+        return Found(name, info.size or 0, info.mtime_ns or 0) if info.type == fs.FileType.File else None
+
     def read(self, name: str, limits: InputLimits) -> bytes:
         """Read an object, with a second and a third try when the connection fails."""
         filesystem, root = self._opened
@@ -77,25 +89,53 @@ class RemoteStorage:
                 f"cannot read {name!r}: {error}", "a readable picture file", "check the name and the rights"
             ) from error
 
+    @contextlib.contextmanager
+    def open(self, name: str) -> Iterator[BinaryIO]:
+        """Open an object, whose parts are fetched as they are read."""
+        filesystem, root = self._opened
+        try:
+            file = _stubborn(lambda: filesystem.open_input_file(f"{root}/{name}"))
+        except OSError as error:
+            raise InputError(f"cannot read {name!r}: {error}", "an object", "check the name and the rights") from error
+        with file:
+            yield cast(BinaryIO, io.BufferedReader(file, _AHEAD_BYTES))
+
     def write(self, name: str, data: bytes, *, overwrite: bool) -> None:
         """Write an object; it becomes visible when all of it has arrived."""
-        from pyarrow import fs
+        try:
+            if not overwrite and self.find(name):
+                raise OutputExistsError(f"{name!r} exists", "a name that is free", "allow overwriting")
+        except OSError as error:
+            raise _unwritable(name, error) from error
+        self._put(name, io.BytesIO(data))
 
+    @contextlib.contextmanager
+    def create(self, name: str) -> Iterator[BinaryIO]:
+        """Fill a file on this machine's disk and upload it whole; a closed upload is an object, however short."""
+        with tempfile.TemporaryFile() as file:
+            try:
+                yield file
+            except OSError as error:
+                raise _unwritable(name, error) from error
+            self._put(name, file)
+
+    def _put(self, name: str, content: BinaryIO) -> None:
+        """Upload a file, from its beginning with each try."""
         filesystem, root = self._opened
         path = f"{root}/{name}"
 
         def put() -> None:
             if filesystem.type_name in ("hdfs", "local"):
                 filesystem.create_dir(path.rpartition("/")[0], recursive=True)
-            with filesystem.open_output_stream(path) as file:
-                file.write(data)
+            content.seek(0)
+            with filesystem.open_output_stream(path) as stream:
+                while block := content.read(_PART_BYTES):
+                    stream.write(block)
 
         try:
-            if not overwrite and _stubborn(lambda: filesystem.get_file_info(path)).type != fs.FileType.NotFound:
-                raise OutputExistsError(f"{name!r} exists", "a name that is free", "allow overwriting")
             _stubborn(put)
         except OSError as error:
-            raise OutputError(f"cannot write {name!r}: {error}", "", "check the address and the rights") from error
+            raise _unwritable(name, error) from error
 
     def delete(self, name: str) -> None:
         """Remove an object."""
@@ -106,6 +146,11 @@ class RemoteStorage:
     def sweep(self) -> int:
         """Do nothing: an upload that was cut off never becomes an object."""
         return 0
+
+
+def _unwritable(name: str, error: OSError) -> OutputError:
+    """Build the error for an object that cannot be written."""
+    return OutputError(f"cannot write {name!r}: {error}", "", "check the address and the rights")
 
 
 def _stubborn(work: Callable[[], _Result]) -> _Result:

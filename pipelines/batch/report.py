@@ -6,7 +6,7 @@ import base64
 import html
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,9 @@ from cutray.config import RemoverSettings
 from cutray.errors import CutrayError
 from cutray.evaluation.figures import histogram_svg
 from cutray.imaging.decode import decode_image
-from pipelines.batch.storage import Storage
+from pipelines.batch.shards import sample_name
+from pipelines.batch.sources import Listing, open_shard, read_photo
+from pipelines.batch.storage import Reader, Storage
 
 _SIDE_PX = 200
 _SAMPLES, _DOUBTFUL, _FAILURES = 24, 24, 200
@@ -34,17 +36,60 @@ figcaption{font-size:12px;opacity:.8;overflow-wrap:anywhere}
 """
 
 
-def report_page(
-    rows: pa.Table, facts: dict[str, Any], source: Storage, target: Storage, settings: RemoverSettings
-) -> str:
+class Pictures:
+    """Reads the photos and the results that the page shows."""
+
+    def __init__(self, listing: Listing, target: Storage, settings: RemoverSettings) -> None:
+        """Remember where they are.
+
+        Args:
+            listing: The source.
+            target: Where the results are.
+            settings: Limits for reading pictures.
+        """
+        self._reader = listing.reader
+        self._photos = {photo.key: photo for photo in listing.photos}
+        self._target = target
+        self._settings = settings
+        self._shards: dict[str, tuple[Reader, dict[str, str]]] = {}
+
+    def thumbnails(self, row: Mapping[str, Any]) -> str:
+        """Show a photo beside its result; what has gone is left out."""
+        photo = self._photos[row["source"]]
+        pictures = self._thumbnail(self._reader, photo.location)
+        if row["output_sha256"] is None:
+            return pictures
+        if row["shard_bytes"] is None:
+            return pictures + self._thumbnail(self._target, row["output"])
+        reader, found = self._shards.get(row["output"]) or open_shard(self._target, row["output"])
+        self._shards[row["output"]] = reader, found
+        return pictures + self._thumbnail(reader, found.get(photo.name) or found.get(sample_name(photo.name), ""))
+
+    def _thumbnail(self, reader: Reader, location: str) -> str:
+        """Read a picture and shrink it."""
+        if not location:
+            return ""
+        try:
+            picture = decode_image(read_photo(reader, location, self._settings), self._settings)
+        except CutrayError:
+            return ""
+        image = Image.fromarray(picture.pixels)
+        if picture.alpha is not None:
+            image.putalpha(Image.fromarray(picture.alpha))
+        image.thumbnail((_SIDE_PX, _SIDE_PX))
+        buffer = io.BytesIO()
+        image.save(buffer, "WEBP", quality=75)
+        text = base64.b64encode(buffer.getvalue()).decode("ascii")
+        return f'<img src="data:image/webp;base64,{text}" alt="">'
+
+
+def report_page(rows: pa.Table, facts: dict[str, Any], pictures: Pictures) -> str:
     """Write the page.
 
     Args:
         rows: Rows of the manifest that belong to this source.
         facts: Name and value of what the summary shows.
-        source: Storage of the photos.
-        target: Storage of the results.
-        settings: Limits for reading pictures.
+        pictures: Reads photos and results.
 
     Returns:
         HTML that needs no other file.
@@ -56,7 +101,7 @@ def report_page(
     confidence = {"photos": done.column("confidence").to_numpy().astype(np.float64)}
 
     def figures(table: pa.Table) -> str:
-        return "".join(_figure(row, source, target, settings) for row in table.to_pylist())
+        return "".join(_figure(row, pictures) for row in table.to_pylist())
 
     parts = [
         "<h1>Batch</h1>",
@@ -87,29 +132,10 @@ def _failures(failed: pa.Table) -> str:
     )
 
 
-def _figure(row: dict[str, Any], source: Storage, target: Storage, settings: RemoverSettings) -> str:
-    """Show a photo beside its result."""
+def _figure(row: dict[str, Any], pictures: Pictures) -> str:
+    """Show a photo beside its result, with what is known of it."""
     caption = f"{row['source']}: {row['status']}, confidence {row['confidence'] or 0:.2f}"
-    pictures = _thumbnail(source, row["source"], settings)
-    if row["output_sha256"]:
-        pictures += _thumbnail(target, row["output"], settings)
-    return f"<figure>{pictures}<figcaption>{html.escape(caption)}</figcaption></figure>"
-
-
-def _thumbnail(storage: Storage, name: str, settings: RemoverSettings) -> str:
-    """Read a picture and shrink it; one that has gone is left out."""
-    try:
-        picture = decode_image(storage.read(name, settings), settings)
-    except CutrayError:
-        return ""
-    image = Image.fromarray(picture.pixels)
-    if picture.alpha is not None:
-        image.putalpha(Image.fromarray(picture.alpha))
-    image.thumbnail((_SIDE_PX, _SIDE_PX))
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=75)
-    text = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<img src="data:image/webp;base64,{text}" alt="">'
+    return f"<figure>{pictures.thumbnails(row)}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
 def _spread(number: int, most: int) -> list[int]:

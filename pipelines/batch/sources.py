@@ -10,75 +10,126 @@ import os
 import posixpath
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
-from typing import Any
+from typing import Any, Protocol
 
 from cutray.commands.plan import PHOTO_SUFFIXES
 from cutray.config import InputLimits
-from cutray.errors import InputError
-from pipelines.batch.storage import Found, LocalStorage, Storage, open_storage
+from cutray.errors import InputError, OptionError
+from pipelines.batch.photo import Photo, safe_key
+from pipelines.batch.storage import Found, LocalStorage, Reader, Storage, open_storage
+from pipelines.batch.tars import TarPhotos
 
 LIST_ENDINGS = (".csv", ".jsonl", ".ndjson", ".parquet")
+_PACKED = (".parquet", ".tar")  # files that hold photos
 _COLUMNS = ("path", "source", "image", "file")
 _LIST_LIMITS = InputLimits(max_bytes=1 << 32)
 
 
-@dataclass(frozen=True, slots=True)
-class Photo:
-    """One photo.
+class Packed(Reader, Protocol):
+    """Reads photos out of files that hold many."""
 
-    Attributes:
-        key: What the manifest calls it: its path below the source, with forward slashes.
-        location: What the source's storage reads, or an address of its own.
-        size_bytes: Size, or -1 where only a list of names is known.
-        modified_ns: Time of the last change, or -1.
-    """
-
-    key: str
-    location: str
-    size_bytes: int = -1
-    modified_ns: int = -1
+    def photos(self, file: Found) -> Iterator[Photo]:
+        """Yield the photos of one file, or raise InputError where it is damaged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The photos of a source and the storage that reads them."""
+    """The photos of a source and what reads them."""
 
-    storage: Storage
+    reader: Reader
     photos: list[Photo]
 
 
-def list_photos(source: str, exclude: Sequence[str] = ()) -> Listing:
+def list_photos(
+    source: str, exclude: Sequence[str] = (), *, image_column: str | None = None, key_column: str | None = None
+) -> Listing:
     """List the photos of a source in a stable order.
 
     Args:
-        source: A folder (path or URI), a pattern with ``*``, ``?`` or ``**`` below a folder, or a .csv, .jsonl or
-            .parquet file with a column ``path`` whose entries are relative to that file, absolute, or URIs.
+        source: A folder (path or URI) of photos, or else of .parquet or .tar files that hold photos; a pattern with
+            ``*``, ``?`` or ``**`` below a folder; one such file; or a .csv, .jsonl or .parquet file with a column
+            ``path`` whose entries are relative to that file, absolute, or URIs.
         exclude: Folders to leave out, because results are written there.
+        image_column: Column of the photos' bytes in Parquet files, or the ending of photos in tar files.
+        key_column: Column of their names in Parquet files.
 
     Raises:
         InputError: There is no such source, it holds no photos, or two entries of a list have the same name.
+        OptionError: Parquet files have no such columns.
     """
-    if source.split("?")[0].lower().endswith(LIST_ENDINGS):
-        return _from_list(source)
+    address, mark, query = source.partition("?") if "://" in source else (source, "", "")
+    ending = posixpath.splitext(address)[1].lower()
+    if ending in (*LIST_ENDINGS, ".tar"):
+        folder, _, name = address.rpartition("/")
+        storage = open_storage((folder or ("/" if address.startswith("/") else ".")) + mark + query)
+        if found := storage.find(name):
+            if ending not in _PACKED or not (packed := _packed(ending, storage, image_column, key_column, name)):
+                return _from_list(storage, name)
+            photos = [replace(photo, key=photo.name) for photo in _unpack(packed, [found])]
+            return _listing(packed, photos, source)
     root, pattern = _split_pattern(source)
     storage = open_storage(root)
     if isinstance(storage, LocalStorage) and not os.path.isdir(storage.address):
         raise InputError(
             got=f"{root!r} is not a folder",
-            allowed=f"a folder, a pattern, or a list ({', '.join(LIST_ENDINGS)})",
+            allowed=f"a folder, a pattern, or a file ({', '.join((*LIST_ENDINGS, '.tar'))})",
             fix="check the path",
         )
-    inside = tuple(f"{name}/" for folder in exclude if (name := _relative(folder, storage.address)))
+    inside = tuple(f"{below}/" for folder in exclude if (below := _relative(folder, storage.address)))
+    files = [found for found in _chosen(storage.walk(), pattern) if not found.name.startswith(inside)]
+    kinds = {posixpath.splitext(found.name)[1].lower() for found in files}
+    if len(kinds) == 1 and (kind := kinds.pop()) in _PACKED:
+        packed = _packed(kind, storage, image_column, key_column)
+        assert packed is not None  # without a name it is not asked what the file holds
+        return _listing(packed, list(_unpack(packed, files)), source)
     photos = [
         Photo(found.name, found.name, found.size_bytes, found.modified_ns)
-        for found in _photos(storage.walk(), pattern)
-        if not found.name.startswith(inside)
+        for found in files
+        if pattern is not None or not found.name.lower().endswith(_PACKED)
     ]
-    if not photos:
-        raise InputError(got=f"no photos in {source!r}", allowed="a source with photos", fix="check the path")
-    return Listing(storage, photos)
+    return _listing(storage, photos, source)
+
+
+def _listing(reader: Reader, photos: list[Photo], source: str) -> Listing:
+    """Refuse what cannot become one result each."""
+    twice = [key for key, times in Counter(photo.key for photo in photos).items() if times > 1]
+    if twice or not photos:
+        raise InputError(
+            got=f"{source!r} names {twice[0]!r} twice" if twice else f"no photos in {source!r}",
+            allowed="one or more photos, each with a name of its own",
+            fix="mend the source, or name another column with --key-column" if twice else "check the path",
+        )
+    return Listing(reader, photos)
+
+
+def read_photo(reader: Reader, location: str, limits: InputLimits) -> bytes:
+    """Read a photo from the source, or from an address of its own.
+
+    Raises:
+        InputError: It cannot be read, or has too many bytes.
+    """
+    if "://" not in location:
+        return reader.read(location, limits)
+    folder, _, name = location.rpartition("/")
+    return open_storage(folder).read(name, limits)
+
+
+def open_shard(storage: Storage, name: str) -> tuple[Reader, dict[str, str]]:
+    """Find the results in one shard.
+
+    Returns:
+        What reads them, and name and location of each, names without their ending in a tar; nothing where the shard
+        has gone or is damaged.
+    """
+    packed = _packed(posixpath.splitext(name)[1], storage, "image" if name.endswith(".parquet") else None, "key")
+    assert packed is not None  # without a name it is not asked what the file holds
+    file = storage.find(name)
+    photos = _unpack(packed, [file] if file else [])
+    if name.endswith(".tar"):
+        return packed, {posixpath.splitext(photo.name)[0]: photo.location for photo in photos}
+    return packed, {photo.name: photo.location for photo in photos}
 
 
 def name_outputs(keys: Iterable[str], claimed: Mapping[str, str], suffix: str) -> dict[str, str]:
@@ -122,15 +173,41 @@ def _split_pattern(source: str) -> tuple[str, str | None]:
     )
 
 
-def _photos(found: Iterator[Found], pattern: str | None) -> Iterator[Found]:
-    """Keep what looks like a photo by its ending; with a pattern, whatever matches it."""
+def _chosen(found: Iterator[Found], pattern: str | None) -> Iterator[Found]:
+    """Keep what looks like a photo, or like a file of photos, by its ending; with a pattern, whatever matches it."""
     for file in found:
         if file.name.startswith("_cutray/"):
             continue
-        if pattern is None and os.path.splitext(file.name)[1].lower() not in PHOTO_SUFFIXES:
-            continue
-        if pattern is None or _matches(file.name.split("/"), pattern.split("/")):
+        ending = posixpath.splitext(file.name)[1].lower()
+        if (
+            ending in PHOTO_SUFFIXES or ending in _PACKED
+            if pattern is None
+            else _matches(file.name.split("/"), pattern.split("/"))
+        ):
             yield file
+
+
+def _packed(
+    ending: str, storage: Storage, image_column: str | None, key_column: str | None, name: str | None = None
+) -> Packed | None:
+    """Return what reads photos out of files of this kind, or None where the file ``name`` holds paths instead."""
+    if ending == ".tar":
+        return TarPhotos(storage, image_column)
+    from pipelines.batch.tables import ParquetPhotos
+
+    packed = ParquetPhotos(storage, image_column, key_column)
+    return packed if name is None or packed.holds_photos(name) else None
+
+
+def _unpack(packed: Packed, files: Sequence[Found]) -> Iterator[Photo]:
+    """List what files hold; one that cannot be read becomes a photo that fails, so that no one misses it."""
+    for file in files:
+        try:
+            yield from packed.photos(file)
+        except OptionError:
+            raise
+        except InputError:
+            yield Photo(f"{file.name}/(damaged)", f"{file.name}#", -1, file.modified_ns, file.name)
 
 
 def _matches(parts: list[str], pattern: list[str]) -> bool:
@@ -149,20 +226,11 @@ def _relative(folder: str, root: str) -> str | None:
     return folder[len(root) + 1 :] if folder.startswith(root + "/") else None
 
 
-def _from_list(source: str) -> Listing:
+def _from_list(storage: Storage, name: str) -> Listing:
     """Read the paths out of a file."""
-    folder, _, name = source.rpartition("/")
-    storage = open_storage(folder or ".")
-    paths = [path for path in _paths(storage.read(name.split("?")[0], _LIST_LIMITS), name.lower()) if path]
-    photos = [Photo(_key_of(path), path) for path in paths]
-    twice = [key for key, times in Counter(photo.key for photo in photos).items() if times > 1]
-    if twice or not photos:
-        raise InputError(
-            got=f"{source!r} names {twice[0]!r} twice" if twice else f"{source!r} names no photos",
-            allowed=f"a column {_COLUMNS[0]!r} with one photo a line",
-            fix="mend the list",
-        )
-    return Listing(storage, sorted(photos, key=lambda photo: photo.key))
+    paths = [path for path in _paths(storage.read(name, _LIST_LIMITS), name.lower()) if path]
+    photos = [Photo(safe_key(path), path) for path in paths]
+    return _listing(storage, sorted(photos, key=lambda photo: photo.key), name)
 
 
 def _paths(data: bytes, name: str) -> list[str]:
@@ -195,10 +263,3 @@ def _column(names: list[str]) -> str:
         allowed=f"a column called {' or '.join(_COLUMNS)}",
         fix="rename the column",
     )
-
-
-def _key_of(path: str) -> str:
-    """Turn a path or URI into a path below the target that cannot leave it."""
-    plain = path.split("?")[0].partition("://")[2] or path
-    parts = [part for part in plain.replace("\\", "/").split("/") if part not in ("", ".", "..")]
-    return "/".join(parts)

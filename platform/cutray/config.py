@@ -110,7 +110,16 @@ class RemoverSettings(InputLimits, EngineSettings, MattingSettings, OutputSettin
 
 
 class BatchSettings(Settings):
-    """How a batch is spread over a machine or a Ray cluster, and when it counts as failed."""
+    """How a batch reads and writes, is spread over a machine or a Ray cluster, and when it counts as failed."""
+
+    sink: Literal["auto", "files", "parquet", "webdataset"] = Field(
+        "auto", description="One file per result, or shards of many; auto: parquet if DST ends in .parquet, else files."
+    )
+    photos_per_shard: int = Field(128, ge=1, le=65536, description="Most photos whose results share one shard.")
+    image_column: str | None = Field(
+        None, description="Column of the photos' bytes in a Parquet source, or their ending in a WebDataset."
+    )
+    key_column: str | None = Field(None, description="Column of the photos' names in a Parquet source.")
 
     address: str | None = Field(
         None, description="Ray cluster to join (auto, or HOST:PORT); without it the job runs on this machine alone."

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import math
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from tests.batches import batch_command, batch_environment, hashes_of, run_batch_command, write_photos
+from tests.batches import (
+    batch_command,
+    batch_environment,
+    batch_rows,
+    hashes_of,
+    run_batch_command,
+    write_photos,
+)
 
 psutil = pytest.importorskip("psutil")
 pytest.importorskip("ray")
-pq = pytest.importorskip("pyarrow.parquet")
+pytest.importorskip("pyarrow.parquet")
 pytestmark = [pytest.mark.fault, pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")]
 PHOTOS = 60
+ROUNDS = int(os.environ.get("CUTRAY_FAULT_ROUNDS", "2"))  # random moments for each kind of process
 FEW_AT_A_TIME = ("--photos-per-task", "4", "--no-report")
 
 
@@ -37,18 +49,34 @@ def undisturbed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return hashes_of(target)
 
 
-def _start(photos: Path, target: Path) -> subprocess.Popen[bytes]:
+@pytest.fixture(scope="module")
+def undisturbed_shards(
+    photos: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], tuple[tuple[str, ...], dict[str, str]]]:
+    """Return what makes shards of a kind, once: its options and the hashes of its files."""
+
+    @cache
+    def make(kind: str) -> tuple[tuple[str, ...], dict[str, str]]:
+        options = ("--sink", kind, "--photos-per-shard", "8", "--no-report")
+        target = tmp_path_factory.mktemp(kind)
+        assert run_batch_command(photos, target, *options)[0] == 0
+        return options, hashes_of(target)
+
+    return make
+
+
+def _start(photos: Path, target: Path, *options: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        batch_command(photos, target, *FEW_AT_A_TIME),
+        batch_command(photos, target, *(options or FEW_AT_A_TIME)),
         env=batch_environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
 
 
-def _wait_for_results(target: Path, number: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
-    while len(list(target.rglob("*.png"))) < number and process.poll() is None:
+def _wait_for_results(target: Path, number: int, process: subprocess.Popen[bytes], pattern: str = "*.png") -> None:
+    deadline = time.monotonic() + 240
+    while len(list(target.rglob(pattern))) < number and process.poll() is None:
         assert time.monotonic() < deadline, "no results"
         time.sleep(0.02)
 
@@ -68,13 +96,13 @@ def _actors(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 def _check(target: Path, undisturbed: dict[str, str]) -> None:
     """Outputs equal those of an undisturbed run, and the manifest has one good row for each."""
     assert hashes_of(target) == undisturbed
-    rows = pq.read_table(target / "_cutray" / "manifest.parquet").to_pylist()
+    rows = batch_rows(target)
     assert len(rows) == PHOTOS
-    assert {row["output"]: row["output_sha256"] for row in rows} == undisturbed
-    assert {row["status"] for row in rows} == {"ok"}
+    assert {row["output"]: row["output_sha256"] for row in rows.values()} == undisturbed
+    assert {row["status"] for row in rows.values()} == {"ok"}
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(ROUNDS))
 def test_killed_driver(photos: Path, undisturbed: dict[str, str], tmp_path: Path, seed: int) -> None:
     """After SIGKILL of the job itself, the same command finishes it."""
     process = _start(photos, tmp_path)
@@ -89,24 +117,25 @@ def test_killed_driver(photos: Path, undisturbed: dict[str, str], tmp_path: Path
     _check(tmp_path, undisturbed)
 
 
-def test_killed_actor(photos: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", range(ROUNDS))
+def test_killed_actor(photos: Path, undisturbed: dict[str, str], tmp_path: Path, seed: int) -> None:
     """After SIGKILL of a process that cuts out, the job goes on by itself."""
     process = _start(photos, tmp_path)
+    _wait_for_results(tmp_path, random.Random(seed).randrange(1, PHOTOS - 20), process)
     killed = 0
-    for number in (5, 25):
-        _wait_for_results(tmp_path, number, process)
-        for actor in _actors(process):
-            actor.kill()
-            killed += 1
-    assert process.wait(timeout=200) == 0
+    for actor in _actors(process):
+        actor.kill()
+        killed += 1
+    assert process.wait(timeout=300) == 0
     assert killed >= 1
     _check(tmp_path, undisturbed)
 
 
-def test_killed_raylet(photos: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", range(ROUNDS))
+def test_killed_raylet(photos: Path, undisturbed: dict[str, str], tmp_path: Path, seed: int) -> None:
     """After SIGKILL of Ray's own process the job may end, and the same command finishes it."""
     process = _start(photos, tmp_path)
-    _wait_for_results(tmp_path, 10, process)
+    _wait_for_results(tmp_path, random.Random(seed).randrange(1, PHOTOS - 20), process)
     for child in psutil.Process(process.pid).children(recursive=True):
         if child.name() == "raylet":
             child.kill()
@@ -118,3 +147,32 @@ def test_killed_raylet(photos: Path, undisturbed: dict[str, str], tmp_path: Path
     code, _, told = run_batch_command(photos, tmp_path, *FEW_AT_A_TIME)
     assert code == 0, told
     _check(tmp_path, undisturbed)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "webdataset"])
+@pytest.mark.parametrize("seed", range(ROUNDS))
+def test_killed_driver_of_shards(
+    photos: Path,
+    undisturbed_shards: Callable[[str], tuple[tuple[str, ...], dict[str, str]]],
+    tmp_path: Path,
+    kind: str,
+    seed: int,
+) -> None:
+    """After SIGKILL no shard is partial, and the same command makes those that an undisturbed run makes."""
+    options, whole = undisturbed_shards(kind)
+    assert len(whole) == math.ceil(PHOTOS / 8)
+    target, moment = tmp_path / "killed", random.Random(seed)
+    process = _start(photos, target, *options)
+    _wait_for_results(target, moment.randrange(1, len(whole) - 1), process, "shard-*")
+    time.sleep(moment.random())
+    process.kill()
+    process.wait()
+    left = {name: digest for name, digest in hashes_of(target).items() if not name.startswith(".cutray-")}
+    assert left.items() <= whole.items()
+    code, summary, told = run_batch_command(photos, target, *options)
+    assert code == 0, told
+    assert summary["done"] == PHOTOS
+    assert hashes_of(target) == whole
+    rows = batch_rows(target)
+    assert {row["output"]: row["shard_sha256"] for row in rows.values()} == whole
+    assert len(rows) == PHOTOS

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.batches import hashes_of, run_batch_command, write_photos
+from tests.batches import batch_rows, hashes_of, run_batch_command, write_photos
 
 pytest.importorskip("ray")
-pq = pytest.importorskip("pyarrow.parquet")
+pytest.importorskip("pyarrow.parquet")
 pytestmark = pytest.mark.model
 
 
@@ -20,10 +20,6 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photos")
     write_photos(folder, 12)
     return folder
-
-
-def _rows(target: Path) -> dict[str, dict]:
-    return {row["source"]: row for row in pq.read_table(target / "_cutray" / "manifest.parquet").to_pylist()}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +37,7 @@ def test_results_equal_those_of_the_library(photos: Path, finished: Path) -> Non
     from cutray import BackgroundRemover
 
     remover = BackgroundRemover("u2netp", threads=2)
-    for source, row in _rows(finished).items():
+    for source, row in batch_rows(finished).items():
         removal = remover.remove_background(photos / source)
         assert (finished / row["output"]).read_bytes() == removal.data
         assert row["confidence"] == pytest.approx(removal.report.confidence)
@@ -63,8 +59,8 @@ def test_second_run_does_only_what_is_missing(photos: Path, finished: Path, tmp_
     assert run_batch_command(sources, target)[0] == 0
     assert run_batch_command(sources, target)[1]["worked"] == 0
     before = hashes_of(target)
-    names = sorted(_rows(target))
-    (target / _rows(target)[names[0]]["output"]).unlink()
+    names = sorted(batch_rows(target))
+    (target / batch_rows(target)[names[0]]["output"]).unlink()
     os.utime(sources / names[1])
     shutil.copy(sources / names[5], sources / names[2])
     code, summary, told = run_batch_command(sources, target)
@@ -72,11 +68,11 @@ def test_second_run_does_only_what_is_missing(photos: Path, finished: Path, tmp_
     assert (summary["worked"], summary["kept"]) == (3, 10)
     after = hashes_of(target)
     changed = {name for name in after if after[name] != before.get(name)}
-    assert changed == {_rows(target)[names[2]]["output"]}
+    assert changed == {batch_rows(target)[names[2]]["output"]}
     assert run_batch_command(sources, target)[1]["worked"] == 0
 
 
-def test_bad_files_are_rows(photos: Path, tmp_path: Path) -> None:
+def test_bad_files_arebatch_rows(photos: Path, tmp_path: Path) -> None:
     """Exactly the planted files fail, each with a reason; how many are too many is the caller's choice."""
     sources, target = tmp_path / "photos", tmp_path / "out"
     shutil.copytree(photos, sources)
@@ -90,7 +86,7 @@ def test_bad_files_are_rows(photos: Path, tmp_path: Path) -> None:
     listed.write_text("path\n" + "\n".join([*paths, "gone.jpg"]) + "\n")
     code, summary, told = run_batch_command(listed, target)
     assert code == 1, told
-    failed = {source: row for source, row in _rows(target).items() if row["status"] == "failed"}
+    failed = {source: row for source, row in batch_rows(target).items() if row["status"] == "failed"}
     assert set(failed) == planted
     assert all(row["code"] and row["reason"] for row in failed.values())
     assert (summary["done"], summary["failed"]) == (12, 4)
@@ -107,7 +103,7 @@ def test_foreign_files_are_not_replaced(photos: Path, tmp_path: Path) -> None:
     assert code == 1, told
     assert mine.read_text() == "mine"
     assert summary["failed"] == 1
-    assert _rows(target)["a/photo 000.jpg"]["code"] == "output_exists"
+    assert batch_rows(target)["a/photo 000.jpg"]["code"] == "output_exists"
     assert run_batch_command(photos, target, "--retry-failed", "--overwrite")[0] == 0
     assert mine.read_bytes().startswith(b"\x89PNG")
 

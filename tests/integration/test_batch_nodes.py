@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests.batches import batch_environment, hashes_of, run_batch_command, write_photos
+from tests.batches import batch_environment, batch_rows, hashes_of, run_batch_command, write_photos
 
 pytest.importorskip("ray")
 
 pytestmark = pytest.mark.model
+PHOTOS = 60
 NODES = """
 import json, sys
 from ray.cluster_utils import Cluster
@@ -28,11 +30,11 @@ cluster.shutdown()
 """
 
 
-@pytest.mark.parametrize("nodes", [2, 3])
+@pytest.mark.parametrize("nodes", [2, 3, 4])
 def test_nodes_share_the_work(tmp_path: Path, nodes: int) -> None:
-    """On several nodes every photo is done once and the results are those of one machine."""
+    """On several nodes the work is shared, every photo is done once, and the results are those of one machine."""
     photos, alone, together = tmp_path / "photos", tmp_path / "alone", tmp_path / "together"
-    write_photos(photos, 24)
+    write_photos(photos, PHOTOS)
     assert run_batch_command(photos, alone)[0] == 0
     cluster = subprocess.Popen(
         [sys.executable, "-c", NODES, str(nodes)],
@@ -48,7 +50,9 @@ def test_nodes_share_the_work(tmp_path: Path, nodes: int) -> None:
         options = ("--address", address, "--cpus-per-actor", "1", "--photos-per-task", "2", "--threads", "2")
         code, summary, told = run_batch_command(photos, together, *options)
         assert code == 0, told
-        assert summary["done"] == 24
+        assert summary["done"] == PHOTOS
         assert hashes_of(together) == hashes_of(alone)
+        shares = Counter(row["node"] for row in batch_rows(together).values())
+        assert len(shares) > 1, shares  # on a busy machine one may be late, but never all but one
     finally:
         cluster.communicate(timeout=60)

@@ -11,12 +11,12 @@ pytest.importorskip("pyarrow")
 from cutray.config import RemoverSettings
 from cutray.errors import ConfigError, InputError
 from pipelines.batch.manifest import FOLDER, MANIFEST, Entry, Manifest
+from pipelines.batch.photo import Photo
 from pipelines.batch.plan import Plan, Rules, hash_settings, make_plan
-from pipelines.batch.sources import Photo
 from pipelines.batch.storage import LocalStorage
 
 PHOTO = Photo("a.jpg", "a.jpg", 10, 1000)
-DONE = Entry("a.png", "ok", 10, 1000, "in", 20, "out", None, "s1")
+DONE = Entry("a.png", "ok", 10, 1000, "in", 20, "out", None, None, None, "s1")
 
 
 def _row(source: str, status: str, **more: object) -> dict[str, object]:

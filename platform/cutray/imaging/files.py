@@ -7,6 +7,8 @@ import errno
 import os
 import secrets
 import stat
+from collections.abc import Iterator
+from typing import BinaryIO
 
 from cutray.config import InputLimits
 from cutray.errors import InputError, OutputError, OutputExistsError
@@ -56,13 +58,32 @@ def read_bytes(path: str | os.PathLike[str], limits: InputLimits) -> bytes:
 def write_atomically(path: str | os.PathLike[str], data: bytes, *, overwrite: bool = False) -> None:
     """Write a file so that it appears complete or not at all.
 
+    Args:
+        path: The file to write.
+        data: Its content.
+        overwrite: Replace an existing file.
+
+    Raises:
+        OutputExistsError: The file exists and ``overwrite`` is off; it is left as it is.
+        OutputError: The folder or file cannot be written.
+    """
+    with create_atomically(path, overwrite=overwrite) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def create_atomically(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[BinaryIO]:
+    """Open a new file that gets its name when the block ends well, and is gone when it does not.
+
     A temporary file in the same folder is filled, flushed to disk and then given its name. Missing folders are
     created.
 
     Args:
         path: The file to write.
-        data: Its content.
         overwrite: Replace an existing file.
+
+    Yields:
+        The file, for reading and writing.
 
     Raises:
         OutputExistsError: The file exists and ``overwrite`` is off; it is left as it is.
@@ -78,7 +99,12 @@ def write_atomically(path: str | os.PathLike[str], data: bytes, *, overwrite: bo
             raise FileExistsError(errno.EEXIST, "exists")
         os.makedirs(folder, exist_ok=True)
         try:
-            _fill(temporary, data)
+            # With the rights that any new file gets.
+            handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN_FLAGS, 0o666)
+            with os.fdopen(handle, "w+b") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
             _name(temporary, name, overwrite)
         finally:
             with contextlib.suppress(OSError):
@@ -92,15 +118,6 @@ def write_atomically(path: str | os.PathLike[str], data: bytes, *, overwrite: bo
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise OutputError(f"cannot write {name!r}: {reason}", "", "check the path, its rights and the disk") from error
-
-
-def _fill(temporary: str, data: bytes) -> None:
-    """Write and flush the temporary file, with the rights that any new file gets."""
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN_FLAGS, 0o666)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _name(temporary: str, name: str, overwrite: bool) -> None:

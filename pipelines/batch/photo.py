@@ -1,0 +1,36 @@
+"""What the job calls a photo, wherever it comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """One photo.
+
+    Attributes:
+        key: What the manifest calls it: its path below the source, with forward slashes.
+        location: What the source's reader takes, or an address of its own.
+        size_bytes: Size, or -1 where it is not known before reading.
+        modified_ns: Time of the last change, of the file that holds it if there is one, or -1.
+        container: The file that holds it among others, or nothing.
+    """
+
+    key: str
+    location: str
+    size_bytes: int = -1
+    modified_ns: int = -1
+    container: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its name within its container, or its key."""
+        return self.key.removeprefix(f"{self.container}/")
+
+
+def safe_key(path: str) -> str:
+    """Turn a path or URI into a path below the target that cannot leave it; nothing may be left of it."""
+    plain = path.split("?")[0].partition("://")[2] or path
+    parts = [part for part in plain.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    return "/".join(parts)

@@ -1,0 +1,146 @@
+"""Batches from and to files that hold many photos: Parquet tables and WebDataset tars."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tests.batches import (
+    batch_rows,
+    hashes_of,
+    run_batch_command,
+    served_bucket,
+    write_photos,
+    write_table,
+    write_tar,
+)
+
+pytest.importorskip("ray")
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+pytestmark = pytest.mark.model
+FEW = ("--photos-per-shard", "4")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    write_photos(folder, 12)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def names(photos: Path) -> list[str]:
+    return sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.*"))
+
+
+@pytest.fixture(scope="module")
+def files(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Key and cutout of each photo, as files."""
+    target = tmp_path_factory.mktemp("files")
+    code, _, told = run_batch_command(photos, target, "--no-report")
+    assert code == 0, told
+    return {source: (target / row["output"]).read_bytes() for source, row in batch_rows(target).items()}
+
+
+def test_table_to_table(photos: Path, names: list[str], files: dict[str, bytes], tmp_path: Path) -> None:
+    """Cutouts in a table are those of the files; a second run does nothing; a lost shard is made again, and only it."""
+    source, target = tmp_path / "photos.parquet", tmp_path / "cutouts.parquet"
+    write_table(photos, names, source)
+    code, summary, told = run_batch_command(source, target, *FEW, "--shard-masks")
+    assert code == 0, told
+    assert summary["done"] == 12
+    table = pq.read_table(target)
+    assert {row["key"]: row["image"] for row in table.to_pylist()} == files
+    assert all(mask.startswith(b"\x89PNG") for mask in table.column("mask").to_pylist())
+    assert (target / "_cutray" / "report.html").read_text().count("data:image/webp;base64,") >= 24
+    before = hashes_of(target)
+    assert sorted(before) == [f"photos-{number:05d}.parquet" for number in range(3)]
+    assert run_batch_command(source, target, *FEW, "--shard-masks")[1]["worked"] == 0
+    (target / "photos-00001.parquet").unlink()
+    summary = run_batch_command(source, target, *FEW, "--shard-masks")[1]
+    assert (summary["worked"], summary["done"]) == (4, 12)
+    assert hashes_of(target) == before
+
+
+def test_results_are_a_source_again(photos: Path, names: list[str], files: dict[str, bytes], tmp_path: Path) -> None:
+    """Shards can be read back by the job itself, and end as the same files."""
+    write_table(photos, names, tmp_path / "photos.parquet")
+    assert run_batch_command(tmp_path / "photos.parquet", tmp_path / "c.parquet", *FEW, "--no-report")[0] == 0
+    code, summary, told = run_batch_command(
+        f"{tmp_path}/c.parquet/*.parquet", tmp_path / "masks", "--only-mask", "--no-report"
+    )
+    assert code == 0, told
+    assert summary["photos"] == len(files)
+
+
+def test_tars_to_tars(photos: Path, names: list[str], files: dict[str, bytes], tmp_path: Path) -> None:
+    """Each tar becomes tars of its own; a photo that cannot be read is a row, and its neighbours are done."""
+    write_tar(photos, names[:7], tmp_path / "in" / "a.tar")
+    write_tar(photos, names[7:], tmp_path / "in" / "b.tar")
+    with tarfile.open(tmp_path / "in" / "b.tar", "a") as archive:
+        archive.addfile(tarfile.TarInfo("bad.jpg"))
+    code, summary, told = run_batch_command(tmp_path / "in", tmp_path / "out", *FEW, "--sink", "webdataset")
+    assert code == 1, told
+    assert (summary["done"], summary["failed"]) == (12, 1)
+    assert sorted(hashes_of(tmp_path / "out")) == ["a-00000.tar", "a-00001.tar", "b-00000.tar", "b-00001.tar"]
+    found = {}
+    for shard in sorted((tmp_path / "out").glob("*.tar")):
+        with tarfile.open(shard) as archive:
+            for member in archive:
+                if member.name.endswith(".png"):
+                    found[f"{shard.name[0]}/{member.name}"] = archive.extractfile(member).read()  # type: ignore[union-attr]
+    page = (tmp_path / "out" / "_cutray" / "report.html").read_text()
+    assert page.count("data:image/webp;base64,") >= 24
+    expected = {
+        f"{'a' if index < 7 else 'b'}/{index if index < 7 else index - 7:04d}.png": files[name]
+        for index, name in enumerate(names)
+    }
+    assert found == expected
+    assert {row["code"] for key, row in batch_rows(tmp_path / "out").items() if key == "b.tar/bad.jpg"} != {None}
+    again = run_batch_command(tmp_path / "in", tmp_path / "out", *FEW, "--sink", "webdataset", "--max-failures", "1")
+    assert (again[0], again[1]["worked"]) == (0, 0)
+
+
+def test_touched_source_is_read_and_kept(photos: Path, names: list[str], tmp_path: Path) -> None:
+    """A file with a new time and the old content is read again, and nothing is computed or written."""
+    source, target = tmp_path / "photos.tar", tmp_path / "out"
+    write_tar(photos, names, source)
+    options = (*FEW, "--sink", "webdataset", "--no-report")
+    assert run_batch_command(source, target, *options)[0] == 0
+    before = {path: path.stat().st_mtime_ns for path in target.glob("*.tar")}
+    write_tar(photos, names, source)
+    summary = run_batch_command(source, target, *options)[1]
+    assert (summary["worked"], summary["kept"]) == (12, 12)
+    assert {path: path.stat().st_mtime_ns for path in target.glob("*.tar")} == before
+    write_tar(photos, [*names[:11], names[8]], source)
+    summary = run_batch_command(source, target, *options)[1]
+    assert (summary["worked"], summary["kept"]) == (12, 8)
+
+
+def test_tables_in_buckets(
+    photos: Path, names: list[str], files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tables and tars in a bucket become tables in a bucket, with the same cutouts."""
+    with served_bucket(monkeypatch) as (store, uri):
+        from pyarrow import fs
+
+        write_table(photos, names[:6], tmp_path / "in" / "a.parquet")
+        write_table(photos, names[6:], tmp_path / "in" / "b.parquet")
+        fs.copy_files(str(tmp_path / "in"), "shop/in", destination_filesystem=store)
+        source, target = uri("in"), uri("out.parquet")
+        code, summary, told = run_batch_command(source, target, *FEW)
+        assert code == 0, told
+        assert summary["done"] == 12
+        table = pq.read_table("shop/out.parquet", filesystem=store)
+        assert {row["key"]: row["image"] for row in table.to_pylist()} == files
+        assert run_batch_command(source, target, *FEW)[1]["worked"] == 0
+        write_tar(photos, names, tmp_path / "tar" / "c.tar")
+        fs.copy_files(str(tmp_path / "tar"), "shop/tar", destination_filesystem=store)
+        code, summary, told = run_batch_command(uri("tar/c.tar"), tmp_path / "out.parquet", "--no-report")
+        assert code == 0, told
+        assert sorted(row["image"] for row in pq.read_table(tmp_path / "out.parquet").to_pylist()) == sorted(
+            files.values()
+        )
