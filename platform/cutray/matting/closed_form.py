@@ -43,7 +43,7 @@ class LocalColors:
 
         def covariance(one: int, two: int) -> np.ndarray:
             spread = self.mean(exact[one] * exact[two]) - means[one] * means[two]
-            return spread + _FLATNESS if one == two else spread
+            return np.asarray(spread + _FLATNESS if one == two else spread)
 
         a, b, c = covariance(0, 0), covariance(0, 1), covariance(0, 2)
         d, e, f = covariance(1, 1), covariance(1, 2), covariance(2, 2)

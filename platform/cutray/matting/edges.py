@@ -58,8 +58,12 @@ def matted_alpha(levelled: np.ndarray, cells: int, image: np.ndarray, work_side_
     solved = coarse.copy()
     trust = _trust(coarse[around], band[around], cell_px * scale)
     solved[around] = solve_band(small[around], coarse[around], band[around], trust)
-    solved = coarse + np.float32(say) * (solved - coarse)
-    return solved if (rows, columns) == (height, width) else _carry(solved, small, band, image)
+    solved = np.asarray(coarse + np.float32(say) * (solved - coarse))
+    if (rows, columns) == (height, width):
+        return solved
+    full = stretch_levels(levelled, height, width)
+    _carry(full, solved, small, band, image)
+    return full
 
 
 def _band(coarse: np.ndarray, cell_px: float) -> np.ndarray:
@@ -88,21 +92,18 @@ def _trust(coarse: np.ndarray, band: np.ndarray, cell_px: float) -> np.ndarray:
     return np.asarray(_PULL * (sureness + np.square(depth / _DEPTH_CELLS)), dtype=np.float32)
 
 
-def _carry(solved: np.ndarray, small: np.ndarray, band: np.ndarray, image: np.ndarray) -> np.ndarray:
+def _carry(full: np.ndarray, solved: np.ndarray, small: np.ndarray, band: np.ndarray, image: np.ndarray) -> None:
     """Follow the solved alpha to the photo's own pixels.
 
     Args:
+        full: (H, W) float32 in [0, 1], written in place around the band.
         solved: (h, w) float32 in [0, 1].
         small: (h, w, 3) float32 in [0, 1], the photo it was solved on.
         band: (h, w) bool, where it was.
         image: (H, W, 3) uint8.
-
-    Returns:
-        (H, W) float32 in [0, 1].
     """
     height, width = image.shape[:2]
     rows, columns = solved.shape
-    full = stretch_levels(solved, height, width)
     models = LocalColors(small, _CARRY_RADIUS_PX)
     fitted = np.dstack([models.mean(plane) for plane in models.fit(solved)])
     shape = np.ones((2 * _TILE_MARGIN_PX + 1,) * 2, np.uint8)
@@ -114,7 +115,6 @@ def _carry(solved: np.ndarray, small: np.ndarray, band: np.ndarray, image: np.nd
             down = slice(top * height // rows, min(top + _TILE_PX, rows) * height // rows)
             across = slice(left * width // columns, min(left + _TILE_PX, columns) * width // columns)
             full[down, across] = _apply(fitted, image[down, across], down, across, (height, width))
-    return full
 
 
 def _apply(fitted: np.ndarray, pixels: np.ndarray, down: slice, across: slice, shape: tuple[int, int]) -> np.ndarray:
