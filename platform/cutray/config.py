@@ -77,15 +77,15 @@ class MattingSettings(Settings):
     quality: Literal["fast", "balanced", "best"] = Field(
         "balanced", description="How much work goes into the mask: stands for `looks` and `edges`."
     )
-    looks: Literal[1, 2, 4] | None = Field(
-        None,
+    looks: Literal[0, 1, 2, 4] = Field(
+        0,
         description="Passes of the network: 1, 2 with the mirrored photo, 4 with the subject's surroundings as well; "
-        "without it, as `quality` says.",
+        "0 is as `quality` says.",
     )
-    edges: Literal["soft", "matted", "fine"] | None = Field(
-        None,
+    edges: Literal["auto", "soft", "matted", "fine"] = Field(
+        "auto",
         description="Edges from the network's map alone (soft), or from the photo's colours too (matted, and fine "
-        "with more detail); without it, as `quality` says.",
+        "with more detail); auto is as `quality` says.",
     )
     compat: bool = Field(
         False,
@@ -108,7 +108,8 @@ class MattingSettings(Settings):
         if self.compat:
             return EFFORTS["fast"]
         preset = EFFORTS[self.quality]
-        return Effort(looks=self.looks or preset.looks, edges=self.edges or preset.edges)
+        edges = preset.edges if self.edges == "auto" else self.edges
+        return Effort(looks=self.looks or preset.looks, edges=edges)
 
 
 class OutputSettings(Settings):
