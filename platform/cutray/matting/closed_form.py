@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 # Windows reach this far from their centre; larger ones see past texture, smaller ones follow thinner strands.
-RADIUS_PX = 4
+RADIUS_PX = 2
 # Variance of colour, in [0, 1] squared, below which a window counts as flat.
 _FLATNESS = 1e-4
 # Coarse to fine, as many halvings as this; each stops when the residual has fallen by a factor or after some steps.

@@ -19,7 +19,7 @@ _HELPFUL_CELL_PX, _NEEDED_CELL_PX = 1.0, 2.0
 # The soft pixels of the map are widened by this many cells: an outline may lie a little beside the map's.
 _WIDENING_CELLS = 0.5
 # Pull towards the map: a base, more where the map is sure (up to a factor), and more the deeper in doubt.
-_PULL, _SURE_FACTOR, _DEPTH_CELLS = 1e-2, 10.0, 1.5
+_PULL, _SURE_FACTOR, _DEPTH_CELLS = 3e-3, 10.0, 1.5
 # A colour model of a window this small carries the solved alpha over to the photo's own pixels.
 _CARRY_RADIUS_PX = 1
 # Full size is done in squares of so many solved pixels, and only where the band is.
@@ -79,7 +79,7 @@ def _surroundings(band: np.ndarray) -> tuple[slice, slice]:
     spans = []
     for axis in (1, 0):
         used = np.flatnonzero(band.any(axis=axis))
-        spans.append(slice(max(0, int(used[0]) - 4 * RADIUS_PX), int(used[-1]) + 4 * RADIUS_PX + 1))
+        spans.append(slice(max(0, int(used[0]) - 8 * RADIUS_PX), int(used[-1]) + 8 * RADIUS_PX + 1))
     return spans[0], spans[1]
 
 
