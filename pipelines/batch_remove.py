@@ -36,7 +36,7 @@ _FLAGS = ("masks", "retry_failed", "reprocess", "verify", "overwrite", "allow_em
 @settings_options(*BatchSettings.model_fields, of=BatchSettings)
 @settings_options(*OutputSettings.model_fields, *_MATTING, *_ENGINE, *_LIMITS)
 def batch(source: str, target: str, **options: Any) -> int:
-    r"""Cut out a whole collection, on this machine or on a Ray cluster.
+    """Cut out a whole collection, on this machine or on a Ray cluster.
 
     SRC is a folder, a pattern ('photos/**/*.jpg'), a list of paths (.csv, .jsonl, .parquet), or an address such as
     s3://bucket/photos. DST mirrors its tree. Run the same command again to go on where it stopped.

@@ -26,6 +26,7 @@ from cutray.imaging.decode import decode_image
 from cutray.imaging.encode import encode_image
 from cutray.imaging.files import write_atomically
 from cutray.remover import BackgroundRemover
+from pipelines.bench_edges import edges
 from pipelines.demo import sample_photos
 from pipelines.load import load
 
@@ -86,6 +87,7 @@ def bench(
     cutray bench                                      only Cutray
     cutray bench --rembg-python .venv-rembg/bin/python
     cutray bench serve photo.jpg                      load on a running endpoint
+    cutray bench edges                                hair, glass, metal and lace with exact alpha
     """
     if context.invoked_subcommand:
         return
@@ -107,6 +109,7 @@ def bench(
 
 
 bench.add_command(load)
+bench.add_command(edges)
 
 
 class _Peer:

@@ -40,7 +40,7 @@ def calibrate(model: str, images: Path, count: int, out: Path | None) -> None:
         weights = resolve(model, progress=report)
     if weights.path.suffix.lower() != ".onnx":
         raise ConfigError(got=f"{weights.path.name} is not an ONNX file", allowed="int8 is for .onnx files")
-    photos = _spread(images, count)
+    photos = spread_files(images, count)
     with click.progressbar(photos, label="calibrating", file=sys.stderr) as bar:
         recipe = measure(weights, (prepare(decode_image(photo.read_bytes()).pixels, weights.spec) for photo in bar))
     target = weights.path.with_suffix(SUFFIX) if out is None else out
@@ -91,7 +91,7 @@ def measure(weights: Weights, inputs: Iterable[np.ndarray]) -> Recipe:
     )
 
 
-def _spread(folder: Path, count: int) -> Sequence[Path]:
+def spread_files(folder: Path, count: int) -> Sequence[Path]:
     """Return as many files of a folder, in the order of their names and evenly spaced."""
     files = sorted(path for path in folder.glob("*") if path.is_file() and not path.name.startswith("."))
     if not files:

@@ -59,7 +59,7 @@ def evaluate(
     results, failures = [], 0
     for model in models:
         settings = parse_settings(RemoverSettings, {"model": model, "only_mask": True, **given(options)})
-        scores, failed = _run(settings, samples, save_masks / Path(model).stem if save_masks else None)
+        scores, failed = score_model(settings, samples, save_masks / Path(model).stem if save_masks else None)
         results.append(scores)
         failures += failed
     click.echo(markdown_table(results))
@@ -72,8 +72,8 @@ def evaluate(
     return 1 if failures else 0
 
 
-def _run(settings: RemoverSettings, samples: Sequence[Sample], keep: Path | None) -> tuple[ModelScores, int]:
-    """Score one model on all samples."""
+def score_model(settings: RemoverSettings, samples: Sequence[Sample], keep: Path | None) -> tuple[ModelScores, int]:
+    """Score one model on all samples, keeping the masks in a folder if one is given; also count what failed."""
     values = settings.model_dump()
     with download_progress() as progress:
         remover = BackgroundRemover(values.pop("model"), progress=progress, **values)

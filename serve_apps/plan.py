@@ -26,10 +26,12 @@ def load_plan(path: Path, *, host: str | None, port: int | None, engine: dict[st
 
     Raises:
         ConfigError: A key is unknown or a value is not allowed.
+        WeightsError: The model is one of a registry, and cannot be found there.
     """
     import yaml
 
     from cutray.config import parse_settings
+    from cutray.models import registry
     from serve_apps.remover.schemas import AppArgs, ModelConfig
 
     try:
@@ -45,6 +47,10 @@ def load_plan(path: Path, *, host: str | None, port: int | None, engine: dict[st
     if "model" in engine:
         model = engine.pop("model")
         network["model"] = str(Path(model).resolve()) if os.path.isfile(model) else model
+    if str(network.get("model", "")).startswith(registry.SCHEME):
+        # Replicas have another working folder; and read again, an alias may stand for another version.
+        os.environ["MLFLOW_TRACKING_URI"] = str(registry.store_address())
+        network["model"] = registry.pin(network["model"])
     application["args"] = {**application.get("args", {})}
     application["args"]["engine"] = {**application["args"].get("engine", {}), **engine}
     parse_settings(AppArgs, application["args"])

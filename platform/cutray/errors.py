@@ -19,6 +19,8 @@
     ├── EngineError                     the network cannot be run
     │   └── EngineUnavailableError      the engine or device that was asked for is not there
     ├── DatasetError                    an evaluation or training folder is not usable
+    ├── TrainingError                   a training run cannot go on
+    │   └── CheckpointError             no checkpoint is whole
     └── MissingExtraError               an optional package is not installed
 
 Each error says what was got, what is allowed and what to do about it, carries a stable ``code`` for
@@ -146,6 +148,18 @@ class DatasetError(CutrayError):
     """An evaluation or training folder is not usable."""
 
     code = "bad_dataset"
+
+
+class TrainingError(CutrayError):
+    """A training run cannot begin or go on."""
+
+    code = "training_failed"
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint is incomplete or damaged."""
+
+    code = "bad_checkpoint"
 
 
 class MissingExtraError(CutrayError):

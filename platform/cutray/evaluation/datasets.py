@@ -9,6 +9,7 @@
     DUTS-TE-Image/   DUTS-TE-Mask/              DUTS, and any other NAME-Image with NAME-Mask
     DUT-OMRON-image/ pixelwiseGT-new-PNG/       DUT-OMRON
     original/        mask/                      AM-2k
+    i/               m/                         compact copies of training sets
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ LAYOUTS = (
     ("im", "gt"),
     ("DUT-OMRON-image", "pixelwiseGT-new-PNG"),
     ("original", "mask"),
+    ("i", "m"),
 )
 _GREY_TOLERANCE = 8
 
@@ -68,7 +70,26 @@ def find_samples(folder: Path) -> list[Sample]:
         DatasetError: No layout or more than one fits, a photo or truth has no partner, a stem occurs twice, or
             nothing is there; every problem is listed.
     """
-    image_folder, truth_folder = _find_layout(folder)
+    return pair_folders(*_find_layout(folder), tags=folder / "tags")
+
+
+def pair_folders(image_folder: Path, truth_folder: Path, *, tags: Path | None = None) -> list[Sample]:
+    """Pair the photos of one folder with the truths of another, by stem.
+
+    Args:
+        image_folder: Photos.
+        truth_folder: Masks or alphas.
+        tags: Folder with tag files.
+
+    Returns:
+        Samples, sorted by stem.
+
+    Raises:
+        DatasetError: A photo or truth has no partner, a stem occurs twice, or nothing is there; every problem is
+            listed.
+    """
+    if missing := [str(path) for path in (image_folder, truth_folder) if not path.is_dir()]:
+        raise DatasetError(got=f"{missing[0]} is not a folder", allowed="a folder with pictures", fix="check the path")
     problems: list[str] = []
     images = _pictures_by_stem(image_folder, problems)
     truths = _pictures_by_stem(truth_folder, problems)
@@ -78,12 +99,13 @@ def find_samples(folder: Path) -> list[Sample]:
         problems.append("no pictures")
     if problems:
         raise DatasetError(
-            got=f"{folder} has {len(problems)} problem{'s' if len(problems) > 1 else ''}: {'; '.join(problems)}",
+            got=f"{image_folder.parent} has {len(problems)} problem{'s' if len(problems) > 1 else ''}: "
+            f"{'; '.join(problems)}",
             allowed=f"one file in {image_folder.name}/ and one in {truth_folder.name}/ for each stem",
             fix="add or remove the files named above",
         )
-    tags = _read_tags(folder / "tags")
-    return [Sample(stem, images[stem], truths[stem], frozenset(tags[stem])) for stem in sorted(images)]
+    known = _read_tags(tags) if tags is not None else defaultdict(set)
+    return [Sample(stem, images[stem], truths[stem], frozenset(known[stem])) for stem in sorted(images)]
 
 
 def load_truth(path: Path, *, shape: tuple[int, int] | None = None) -> NDArray[np.float32]:

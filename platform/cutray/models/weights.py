@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cutray.errors import ChecksumError, UnknownModelError, WeightsUnavailableError
-from cutray.models import digests, download
+from cutray.models import digests, download, registry
 from cutray.models.catalog import ModelSpec, Source, describe_file, list_models
 
 __all__ = ["ModelSpec", "Source", "Weights", "cache_dir", "list_models", "locate", "resolve", "verify"]
@@ -54,7 +54,8 @@ def resolve(
     and then in the model's sources.
 
     Args:
-        model: A name of ``list_models``, or the path of an .onnx, .pth or .safetensors file.
+        model: A name of ``list_models``, the path of an .onnx, .pth or .safetensors file, or an address in an MLflow
+            registry such as ``models:/shoes@champion``.
         offline: Do not download; ``CUTRAY_OFFLINE=1`` in the environment does the same.
         progress: Called with the file's name, the bytes so far, and all bytes or None.
         models: Known models; the packaged table by default.
@@ -66,6 +67,8 @@ def resolve(
         ConfigError: The description beside an own file is wrong.
     """
     known = {spec.name: spec for spec in (list_models() if models is None else models)}
+    if model.startswith(registry.SCHEME):
+        return _registered(model, known)
     spec = known.get(model)
     if spec is None:
         return _own_file(model, known)
@@ -116,6 +119,13 @@ def verify(model: str, *, models: Sequence[ModelSpec] | None = None) -> Weights:
     """
     found = resolve(model, offline=True, models=models)
     return replace(found, sha256=_check(found.spec, found.path, None).sha256)
+
+
+def _registered(model: str, known: dict[str, ModelSpec]) -> Weights:
+    """Take a model from the registry; its name tells the version."""
+    pinned = registry.pin(model)
+    found = _own_file(str(registry.fetch(pinned, cache_dir()) / registry.FILE), known)
+    return replace(found, spec=replace(found.spec, name=pinned.removeprefix(registry.SCHEME), origin=pinned))
 
 
 def _own_file(model: str, known: dict[str, ModelSpec]) -> Weights:

@@ -1,0 +1,190 @@
+"""The export: trained weights as files that every engine runs, each compared with the original on photos.
+
+python -m pipelines.export runs/shoes/best.safetensors    the same as ``cutray export …``
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+import numpy as np
+
+from cutray.commands.progress import download_progress
+from cutray.commands.run import run
+from cutray.config import EngineSettings
+from cutray.data.scenes import CASES, draw_scene
+from cutray.engines.base import Engine
+from cutray.engines.hardware import inspect_hardware
+from cutray.engines.int8 import encode_recipe
+from cutray.engines.select import choose_engine, create_engine
+from cutray.errors import OutputExistsError
+from cutray.imaging.decode import decode_image
+from cutray.imaging.files import write_atomically
+from cutray.models.export import describe_model, export_onnx, halve_precision, save_openvino
+from cutray.models.recipes import SUFFIX
+from cutray.models.weights import Weights, resolve
+from cutray.segmenter import prepare
+from pipelines.calibrate import measure, spread_files
+
+_TIMED = 8
+# Overlap of the masks with those of the original from which on a format keeps the quality.
+_FAITHFUL_IOU = 0.99
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One file: how it computes, and how far its results are from those of PyTorch in fp32."""
+
+    file: str
+    megabytes: float
+    engine: str
+    mean_difference: float
+    iou: float
+    milliseconds: float
+
+
+@click.command()
+@click.argument("weights")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="ONNX file to write; beside the weights if not given."
+)
+@click.option(
+    "--images", type=click.Path(path_type=Path), help="Photos to calibrate and compare with; else drawn scenes."
+)
+@click.option("--fp16", is_flag=True, help="Also write NAME.fp16.onnx, half as large.")
+@click.option("--int8", is_flag=True, help="Also write NAME.int8.npz, by which NAME.onnx computes in eight bits.")
+@click.option(
+    "--openvino", "openvino_ir", is_flag=True, help="Also write OpenVINO's own format, NAME.xml and NAME.bin."
+)
+@click.option("--count", type=click.IntRange(min=4), default=48, show_default=True, help="Photos to compare with.")
+@click.option("--overwrite", is_flag=True, help="Replace files that are there.")
+def export(
+    weights: str,
+    output: Path | None,
+    images: Path | None,
+    fp16: bool,
+    int8: bool,
+    openvino_ir: bool,
+    count: int,
+    overwrite: bool,
+) -> None:
+    """Turn WEIGHTS (a file or a model's name) into files for every engine, and compare each with the original.
+
+    \b
+    cutray export runs/shoes/best.safetensors -o shoes.onnx
+    cutray export runs/shoes/best.safetensors -o shoes.onnx --int8 --images photos/
+    cutray export u2netp -o u2netp-copy.onnx --fp16 --openvino
+    """
+    from cutray.models.u2net import load_u2net
+
+    with download_progress() as report:
+        found = resolve(weights, progress=report)
+    target = output or found.path.with_suffix(".onnx")
+    if target.exists() and not overwrite:
+        raise OutputExistsError(got=f"{target} exists", fix="choose another --output, or add --overwrite")
+    exported = export_onnx(load_u2net(found.path), found.spec.input_size_px)
+    write_atomically(target, exported.data, overwrite=True)
+    inputs = [prepare(photo, found.spec) for photo in _photos(images, count, found.spec.input_size_px)]
+    reference = _run(_engine(found, "pytorch", "fp32"), inputs)[0]
+    spec = replace(found.spec, file=target.name, cpu_precisions=())
+    made = replace(resolve(str(target)), spec=spec)
+    rows = [
+        _compare(made, "onnxruntime", "fp32", inputs, reference),
+        _compare(made, "openvino", "fp32", inputs, reference),
+    ]
+    if inspect_hardware().computes_in_bf16:
+        rows.append(_compare(made, "openvino", "bf16", inputs, reference))
+    if int8:
+        write_atomically(target.with_suffix(SUFFIX), encode_recipe(measure(made, inputs)), overwrite=True)
+        if inspect_hardware().computes_in_int8:
+            rows.insert(0, _compare(made, "openvino", "int8", inputs, reference))
+    faithful = tuple(
+        row.engine.split()[1]
+        for row in sorted(rows, key=lambda row: row.milliseconds)
+        if row.engine.split()[1] != "fp32" and row.iou >= _FAITHFUL_IOU
+    )
+    text = describe_model(replace(spec, cpu_precisions=faithful))
+    write_atomically(target.with_suffix(".toml"), text.encode(), overwrite=True)
+    if fp16:
+        half = target.with_suffix(".fp16.onnx")
+        write_atomically(half, halve_precision(exported.data), overwrite=True)
+        rows.append(_compare(replace(resolve(str(half)), spec=spec), "onnxruntime", "fp32", inputs, reference))
+    if openvino_ir:
+        save_openvino(target, target.with_suffix(".xml"))
+    _tell(rows, target, exported.difference)
+
+
+def _photos(images: Path | None, count: int, side_px: int) -> list[np.ndarray]:
+    """Read photos, or draw scenes of all kinds."""
+    if images is not None:
+        return [decode_image(path.read_bytes()).pixels for path in spread_files(images, count)]
+    cases = [CASES[index % len(CASES)] for index in range(count)]
+    return [
+        draw_scene(case, np.random.default_rng([7, index]), side_px, side_px).image for index, case in enumerate(cases)
+    ]
+
+
+def _engine(weights: Weights, engine: str, precision: str) -> Engine:
+    """Build an engine for a file."""
+    settings = EngineSettings.model_validate({"engine": engine, "precision": precision, "device": "cpu"})
+    choice = choose_engine(settings, weights.path.suffix, inspect_hardware())
+
+    def load_module() -> object:
+        from cutray.models.u2net import load_u2net
+
+        return load_u2net(weights.path)
+
+    recipe = weights.path.with_suffix(SUFFIX) if precision == "int8" else None
+    return create_engine(choice, weights.path, weights.spec.input_size_px, load_module, recipe=recipe)
+
+
+def _run(engine: Engine, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
+    """Return all maps, and the median milliseconds of one."""
+    maps, times = [], []
+    for one in inputs:
+        started = time.perf_counter()
+        maps.append(engine.infer(one[None])[0])
+        times.append((time.perf_counter() - started) * 1000)
+    return np.stack(maps), statistics.median(times[-_TIMED:])
+
+
+def _compare(weights: Weights, engine: str, precision: str, inputs: Sequence[np.ndarray], reference: np.ndarray) -> Row:
+    """Run a file and measure how far its maps are from the reference."""
+    maps, milliseconds = _run(_engine(weights, engine, precision), inputs)
+    found, wanted = maps > 0.5, reference > 0.5
+    either = (found | wanted).sum((1, 2))
+    overlap = (found & wanted).sum((1, 2)) / np.maximum(either, 1)
+    iou = float(np.where(either, overlap, 1.0).mean())
+    files = [weights.path, *([weights.path.with_suffix(SUFFIX)] if precision == "int8" else [])]
+    size = sum(path.stat().st_size for path in files) / 1e6
+    difference = float(np.abs(maps - reference).mean())
+    return Row(weights.path.name, size, f"{engine} {precision}", difference, iou, milliseconds)
+
+
+def _tell(rows: Sequence[Row], target: Path, difference: float) -> None:
+    """Print the table, what to do next, and one line for programs."""
+    click.echo("| file | MB | engine | mean abs Δp | IoU with the original | ms |")
+    click.echo("|---|--:|---|--:|--:|--:|")
+    for row in rows:
+        click.echo(
+            f"| {row.file} | {row.megabytes:.2f} | {row.engine} | {row.mean_difference:.5f} | {row.iou:.4f} "
+            f"| {row.milliseconds:.0f} |"
+        )
+    click.echo(f"largest difference from PyTorch on random input: {difference:.1e}", err=True)
+    click.echo(f"try it: cutray remove photo.jpg -m {target}", err=True)
+    facts = [
+        {"engine": row.engine, "mean_difference": row.mean_difference, "iou": row.iou, "ms": round(row.milliseconds, 1)}
+        for row in rows
+    ]
+    click.echo(json.dumps({"job": "export", "file": str(target), "difference": difference, "rows": facts}))
+
+
+if __name__ == "__main__":
+    sys.exit(run(export))

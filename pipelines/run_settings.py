@@ -1,0 +1,69 @@
+"""Puts the settings of a run together from presets, files and dotted paths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cutray.errors import ConfigError, MissingExtraError
+
+_FOLDER = Path(__file__).with_name("presets")
+PRESETS = tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
+
+
+def load_settings(preset: str | None, config: Path | None) -> dict[str, Any]:
+    """Return the values of a preset, overridden by those of a file.
+
+    Raises:
+        ConfigError: A file cannot be read or is not a table of settings.
+    """
+    values: dict[str, Any] = {}
+    for path in ([_FOLDER / f"{preset}.yaml"] if preset else []) + ([config] if config else []):
+        values = merged(values, read_yaml(path))
+    return values
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a table of settings.
+
+    Raises:
+        ConfigError: The file cannot be read or holds something else.
+        MissingExtraError: The package that reads YAML is not installed.
+    """
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingExtraError(got="PyYAML is not installed", fix="run `pip install 'cutray[train]'`") from error
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(got=f"{path} cannot be read: {error}", fix="check the path and the file") from error
+    if not isinstance(values, dict):
+        raise ConfigError(got=f"{path} holds {type(values).__name__}", allowed="a table of settings")
+    return values
+
+
+def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the first table with the values of the second put in, level by level."""
+    result = dict(first)
+    for name, value in second.items():
+        below = result.get(name)
+        result[name] = merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def assign(values: dict[str, Any], path: str, value: Any) -> None:
+    """Set a value under a dotted path; None leaves everything as it is.
+
+    Raises:
+        ConfigError: The path goes through something that is no table.
+    """
+    if value is None:
+        return
+    *way, last = path.split(".")
+    for name in way:
+        values = values.setdefault(name, {})
+        if not isinstance(values, dict):
+            raise ConfigError(got=f"{path}: {name} is a value, not a table", fix="check the path")
+    values[last] = value

@@ -1,0 +1,216 @@
+"""Training: a folder of photos and masks in, the weights of a network out.
+
+python -m pipelines.train --data FOLDER    the same as ``cutray train --data FOLDER``
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cutray.commands.options import given
+from cutray.commands.run import run
+from cutray.config import TrainSettings, parse_settings
+from cutray.data.stream import LOADER_CPUS
+from cutray.errors import ConfigError, MissingExtraError
+from cutray.imaging.files import write_atomically
+from pipelines.ray_session import ray_session
+from pipelines.run_settings import PRESETS, assign, load_settings
+
+_STORE_BYTES = 512 << 20
+
+
+@click.command(epilog="Exit code: 0 trained, 1 the run failed, 2 wrong usage or configuration.")
+@click.option("--data", "folders", multiple=True, help="Folder with images/ and masks/; may be given several times.")
+@click.option("--image-dir", help="Folder of photos, where they are not in one folder with the masks.")
+@click.option("--mask-dir", help="Folder of their masks.")
+@click.option("--preset", type=click.Choice(PRESETS), help="Settings to begin with.")
+@click.option("--config", type=click.Path(path_type=Path), help="YAML file with settings that differ from them.")
+@click.option("--epochs", type=int, help="Passes over the photos.")
+@click.option("--batch-size", type=int, help="Photos per step over all workers together.")
+@click.option("--workers", type=int, help="Processes that train together.")
+@click.option("--address", help="Ray cluster to join (auto, or HOST:PORT); without it, this machine.")
+@click.option("--save-dir", help="Folder for the runs.  [default: runs]")
+@click.option("--name", help="Name of the run.  [default: preset and time]")
+@click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="Any other setting, e.g. optim.lr=0.0005.")
+@click.option("--resume", type=click.Path(path_type=Path), help="Folder of a run that was interrupted: go on there.")
+@click.option("--show-batch", type=click.Path(path_type=Path), help="Write a picture of varied samples and stop.")
+def train(
+    preset: str | None,
+    config: Path | None,
+    changes: tuple[str, ...],
+    resume: Path | None,
+    show_batch: Path | None,
+    **options: Any,
+) -> int:
+    """Train U²-Net on photos with masks, on this machine or on a Ray cluster.
+
+    \b
+    cutray train --data shoes/ --preset finetune          from the published weights
+    cutray train --data shoes/ --preset u2netp --epochs 40 --batch-size 16
+    cutray train --image-dir photos/ --mask-dir masks/ --preset finetune
+    cutray train --preset smoke                           drawn scenes: no data needed
+    cutray train --data shoes/ --preset finetune --show-batch batch.png
+    cutray train --resume runs/finetune-20260101-120000   go on after an interruption
+    """
+    settings = _settings(preset, config, options, changes, resume)
+    try:
+        from cutray.training.fit import fit, prepare_run
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            got=f"{error.name} is not installed", fix="run `pip install 'cutray[train]'`"
+        ) from error
+    catalog, rows, _ = prepare_run(settings)
+    if catalog.copies:
+        click.echo(f"{len(catalog.copies)} photos occur more than once, e.g. {', '.join(catalog.copies[0])}", err=True)
+    if show_batch is not None:
+        write_atomically(show_batch, _picture_of_batch(settings, rows), overwrite=True)
+        click.echo(f"16 samples as the network sees them: {show_batch}")
+        return 0
+    num_cpus = math.ceil(settings.workers * (settings.cpus_per_worker + settings.data.loaders * LOADER_CPUS)) + 1
+    with ray_session(settings.address, num_cpus, _STORE_BYTES, "train"), _progress(settings) as board:
+        result = fit(settings, board=board)
+    best = result.progress.history[result.progress.best_epoch]
+    curves = _draw_curves(result.run_dir, result.progress.history)
+    click.echo(f"best weights: {result.best} (epoch {result.progress.best_epoch + 1}), curves: {curves}", err=True)
+    click.echo(f"try them: cutray remove photo.jpg -m {result.best}", err=True)
+    facts = {"run": str(result.run_dir), "best": str(result.best), "mlflow_run": result.run_id, **best}
+    click.echo(json.dumps({"job": "train", **facts}))
+    return 0
+
+
+def _settings(
+    preset: str | None, config: Path | None, options: dict[str, Any], changes: tuple[str, ...], resume: Path | None
+) -> TrainSettings:
+    """Put the settings together: preset, then file, then options."""
+    if resume is not None:
+        if preset or config or changes or given({name: value or None for name, value in options.items()}):
+            raise ConfigError(
+                got="--resume together with other settings", allowed="--resume alone", fix="leave the others out"
+            )
+        return _of_run(resume)
+    values = load_settings(preset, config)
+    assign(values, "data.folders", list(options.pop("folders")) or None)
+    paths = {"image_dir": "data.image_dir", "mask_dir": "data.mask_dir", "epochs": "optim.epochs"}
+    paths |= {"batch_size": "optim.batch_size"}
+    for name, value in options.items():
+        assign(values, paths.get(name, name), value)
+    for change in changes:
+        path, mark, text = change.partition("=")
+        if not mark:
+            raise ConfigError(got=f"--set {change}", allowed="PATH=VALUE", fix="write for example optim.lr=0.0005")
+        assign(values, path, _plain(text))
+    if not values.get("name"):
+        values["name"] = f"{preset or 'run'}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    return parse_settings(TrainSettings, values)
+
+
+def _of_run(folder: Path) -> TrainSettings:
+    """Read the settings of a run that was begun."""
+    from cutray.training.fit import SETTINGS_FILE
+
+    try:
+        values = json.loads((folder / SETTINGS_FILE).read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(got=f"{folder} holds no run: {error}", fix="name the folder of a run") from error
+    return parse_settings(TrainSettings, {**values, "save_dir": str(folder.resolve().parent), "name": folder.name})
+
+
+def _plain(text: str) -> Any:
+    """Read a value as YAML does."""
+    import yaml
+
+    return yaml.safe_load(text)
+
+
+@contextmanager
+def _progress(settings: TrainSettings) -> Iterator[Any]:
+    """Show how it goes, on a terminal as a bar, elsewhere as a line per epoch; yields the board."""
+    import ray
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from cutray.commands.progress import error_console
+    from cutray.training.board import open_board
+
+    board = open_board()
+    over = threading.Event()
+    shown = sys.stderr.isatty()
+    columns = (TextColumn("training"), BarColumn(), TextColumn("{task.fields[line]}"), TimeRemainingColumn())
+    bar = Progress(*columns, console=error_console(), transient=True, disable=not shown)
+    task = bar.add_task("", total=1.0, line="starting")
+
+    def watch() -> None:
+        told = -1
+        while not over.wait(0.5):
+            news, problems = ray.get(board.read.remote(), timeout=30)
+            for problem in problems:
+                warnings.warn(problem, stacklevel=1)
+            if not news:
+                continue
+            line = (
+                f"epoch {news['epoch'] + 1}/{settings.optim.epochs}, step {news['step']}/{news['steps']}, "
+                f"loss {news['loss']:.3f}, {news['images_per_s']:.1f} images/s"
+            )
+            last = news["last"]
+            scores = f", IoU {last['iou']:.4f}, MAE {last['mae']:.4f}" if last else ""
+            bar.update(task, completed=news["share"] or 0.0, line=line + scores)
+            if not shown and last and last["epoch"] > told:
+                told = int(last["epoch"])
+                click.echo(f"epoch {told + 1}: loss {last['loss']:.4f}{scores}", err=True)
+
+    thread = threading.Thread(target=watch, name="progress", daemon=True)
+    with bar:
+        thread.start()
+        try:
+            yield board
+        finally:
+            over.set()
+            thread.join(5)
+
+
+def _picture_of_batch(settings: TrainSettings, rows: list[dict[str, Any]]) -> bytes:
+    """Draw sixteen samples, each beside its truth."""
+    import numpy as np
+
+    from cutray.data.stream import load_sample, shuffled
+    from cutray.imaging.encode import encode_image
+
+    tiles = []
+    for row in shuffled(rows, settings.seed, 0)[:16]:
+        image, alpha = load_sample(row, settings.data.side_px, settings.seed, 0, settings.augment)
+        truth = np.repeat(np.rint(alpha * 255).astype(np.uint8)[..., None], 3, 2)
+        tiles.append(np.concatenate([image, truth], 1))
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % 4)
+    lines = [np.concatenate(tiles[start : start + 4], 1) for start in range(0, len(tiles), 4)]
+    return encode_image(np.concatenate(lines), "PNG")
+
+
+def _draw_curves(run_dir: Path, history: list[dict[str, float]]) -> Path:
+    """Draw loss and scores over the epochs."""
+    from matplotlib.figure import Figure
+
+    epochs = [entry["epoch"] + 1 for entry in history]
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    for axes, names in zip(figure.subplots(1, 3), (("loss",), ("iou", "f_score"), ("mae",)), strict=True):
+        for name in names:
+            axes.plot(epochs, [entry[name] for entry in history], marker=".", label=name)
+        axes.set_xlabel("epoch")
+        axes.legend()
+        axes.grid(visible=True, alpha=0.3)
+    path = run_dir / "curves.png"
+    figure.savefig(path, dpi=120)
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(run(train))

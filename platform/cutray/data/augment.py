@@ -1,0 +1,159 @@
+"""Vary a sample: pure functions of a photo, its alpha and a random generator."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+
+from cutray.config import AugmentSettings
+
+# What a mask may hold and still count as free of the subject.
+_TRACE = 0.02
+# Narrowest stripe that can be stretched to a background, as a share of the photo's side.
+_NARROWEST = 0.25
+
+
+def vary(
+    image: np.ndarray,
+    alpha: np.ndarray,
+    side_px: int,
+    rng: Generator,
+    settings: AugmentSettings,
+    other: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bring a sample to the network's size, varied.
+
+    Args:
+        image: (H, W, 3) uint8, sRGB.
+        alpha: (H, W) float32 in [0, 1].
+        side_px: Side of the result.
+        rng: Where all choices come from.
+        settings: How strong and how often.
+        other: (h, w, 3) uint8, sRGB, what becomes the new background.
+
+    Returns:
+        (side_px, side_px, 3) uint8 and (side_px, side_px) float32 in [0, 1].
+    """
+    image, alpha = _crop(image, alpha, rng, settings.crop)
+    image, alpha = fit(image, alpha, side_px)
+    if rng.random() < settings.flip:
+        image, alpha = image[:, ::-1], alpha[:, ::-1]
+    if rng.random() < settings.warp:
+        image, alpha = _warp(image, alpha, rng, settings)
+    if other is not None:
+        image = _compose(image, alpha, cv2.resize(other, (side_px, side_px), interpolation=cv2.INTER_AREA))
+    return _develop(np.ascontiguousarray(image), rng, settings), np.ascontiguousarray(alpha)
+
+
+def fit(image: np.ndarray, alpha: np.ndarray, side_px: int) -> tuple[np.ndarray, np.ndarray]:
+    """Resize a sample to a square, as the network sees every photo; sizes as in ``vary``."""
+    way = cv2.INTER_AREA if min(image.shape[:2]) >= side_px else cv2.INTER_LINEAR
+    size = (side_px, side_px)
+    return (
+        np.asarray(cv2.resize(image, size, interpolation=way)),
+        np.asarray(cv2.resize(alpha, size, interpolation=way), np.float32),
+    )
+
+
+def free_part(image: np.ndarray, alpha: np.ndarray) -> np.ndarray | None:
+    """Cut the largest stripe beside the subject out of a photo, for use as a background.
+
+    Args:
+        image: (H, W, 3) uint8, sRGB.
+        alpha: (H, W) float32 in [0, 1].
+
+    Returns:
+        A part of the photo without any of the subject, or None where that would be a narrow strip.
+    """
+    height, width = alpha.shape
+    rows, columns = (np.flatnonzero(alpha.max(axis) > _TRACE) for axis in (1, 0))
+    if not rows.size:
+        return image
+    stripes = (
+        image[: rows[0]],
+        image[rows[-1] + 1 :],
+        image[:, : columns[0]],
+        image[:, columns[-1] + 1 :],
+    )
+    best = max(stripes, key=lambda stripe: stripe.shape[0] * stripe.shape[1])
+    narrow = min(best.shape[0] / height, best.shape[1] / width) < _NARROWEST
+    return None if narrow else best
+
+
+def _crop(image: np.ndarray, alpha: np.ndarray, rng: Generator, most: float) -> tuple[np.ndarray, np.ndarray]:
+    """Take a random part; one that would lose nearly all of the subject is not taken."""
+    height, width = alpha.shape
+    rows, columns = (max(1, round(size * (1 - most * rng.random()))) for size in (height, width))
+    top, left = int(rng.integers(height - rows + 1)), int(rng.integers(width - columns + 1))
+    part = alpha[top : top + rows, left : left + columns]
+    if part.sum() < 0.5 * alpha.sum():
+        return image, alpha
+    return image[top : top + rows, left : left + columns], part
+
+
+def _warp(
+    image: np.ndarray, alpha: np.ndarray, rng: Generator, settings: AugmentSettings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Turn the sample and look at it from another side; what comes into view mirrors the photo."""
+    side = alpha.shape[0]
+    angle = float(rng.uniform(-settings.rotate_deg, settings.rotate_deg))
+    turn = np.vstack([cv2.getRotationMatrix2D((side / 2, side / 2), angle, 1.0), [0, 0, 1]])
+    corners = np.array([[0, 0], [side, 0], [side, side], [0, side]], np.float32)
+    shifts = rng.uniform(-settings.perspective, settings.perspective, (4, 2)).astype(np.float32) * side
+    matrix = cv2.getPerspectiveTransform(corners, corners + shifts) @ turn
+    # The mirrored part must not show a second subject that the truth calls background: both are mirrored.
+    turned = [
+        np.asarray(cv2.warpPerspective(values, matrix, (side, side), borderMode=cv2.BORDER_REFLECT_101))
+        for values in (image, alpha)
+    ]
+    return turned[0], np.clip(turned[1], 0, 1)
+
+
+def _compose(image: np.ndarray, alpha: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """Lay the subject on another photo. Hard masks get the soft edge that a camera would give them."""
+    soft = cv2.GaussianBlur(alpha, (0, 0), 0.8)[..., None]
+    return np.asarray(image * soft + background * (1 - soft) + 0.5, np.uint8)
+
+
+def _develop(image: np.ndarray, rng: Generator, settings: AugmentSettings) -> np.ndarray:
+    """Let the photo have been taken and stored in another way."""
+    if settings.color:
+        image = _colors(image, rng, settings.color)
+    if rng.random() < settings.grey:
+        image = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
+    if rng.random() < settings.blur:
+        image = _soften(image, rng)
+    dark = rng.random() < settings.low_light
+    if dark:
+        image = np.asarray(image * rng.uniform(0.15, 0.5), np.uint8)
+    if dark or rng.random() < settings.noise:
+        grain = rng.standard_normal(image.shape, np.float32) * rng.uniform(2, 12)
+        image = np.clip(image + grain, 0, 255).astype(np.uint8)
+    if rng.random() < settings.jpeg:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 90))]
+        image = np.asarray(cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR))
+    return image
+
+
+def _colors(image: np.ndarray, rng: Generator, strength: float) -> np.ndarray:
+    """Change gamma, contrast, warmth and saturation."""
+    gamma, contrast = np.exp(rng.uniform(-strength, strength, 2))
+    warmth = np.exp(rng.uniform(-0.3, 0.3, 3) * strength)
+    saturation = np.exp(rng.uniform(-1, 1) * strength)
+    levels = np.arange(256) / 255.0
+    curve = np.clip((levels**gamma - 0.5) * contrast + 0.5, 0, 1)
+    table = np.clip(curve[:, None] * warmth * 255, 0, 255).astype(np.uint8)[None]
+    toned = np.asarray(cv2.LUT(image, table), np.float32)
+    grey = toned.mean(2, keepdims=True)
+    return np.asarray(np.clip(grey + (toned - grey) * saturation, 0, 255), np.uint8)
+
+
+def _soften(image: np.ndarray, rng: Generator) -> np.ndarray:
+    """Lose detail: out of focus, or from a smaller picture."""
+    if rng.random() < 0.5:
+        return np.asarray(cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.5, 2.5))))
+    side = image.shape[0]
+    small = max(8, round(side * rng.uniform(0.3, 0.8)))
+    shrunk = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(shrunk, (side, side), interpolation=cv2.INTER_CUBIC))

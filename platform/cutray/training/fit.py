@@ -1,0 +1,207 @@
+"""``fit``: the one door to training, for single runs, members of an ensemble and trials of a search alike."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cutray.config import TrainSettings
+from cutray.data.catalog import Catalog, build_catalog
+from cutray.data.stream import Row, training_rows, validation_rows
+from cutray.errors import CutrayError, TrainingError
+from cutray.imaging.files import write_atomically
+from cutray.models.export import describe_model
+from cutray.models.registry import store_address
+from cutray.training import checkpoints
+from cutray.training.checkpoints import Progress
+from cutray.training.network import trained_spec
+from cutray.training.tracking import close_run, open_run
+from cutray.training.worker import Job, train_worker
+
+SETTINGS_FILE, BEST_FILE, HISTORY_FILE = "settings.json", "best.safetensors", "history.json"
+# What may differ between a run and its continuation: where and how fast it runs, not what it computes.
+_WITHOUT_EFFECT = frozenset(
+    {
+        "name",
+        "save_dir",
+        "workers",
+        "min_workers",
+        "cpus_per_worker",
+        "threads_per_worker",
+        "gpus_per_worker",
+        "address",
+        "compile",
+        "checkpoint_every_steps",
+        "keep_checkpoints",
+        "max_failures",
+        "tracking_uri",
+        "experiment",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FitResult:
+    """What a run has led to.
+
+    Attributes:
+        run_dir: Its folder.
+        best: The best weights, with a file beside them that says how their input is prepared.
+        progress: Scores of all epochs, and the best.
+        run_id: The run in MLflow, or None.
+    """
+
+    run_dir: Path
+    best: Path
+    progress: Progress
+    run_id: str | None
+
+
+def prepare_run(settings: TrainSettings) -> tuple[Catalog, list[Row], list[Row]]:
+    """Find and check all that a run learns from, before anything is started.
+
+    Raises:
+        DatasetError: Photos or masks cannot be used.
+        TrainingError: There is nothing to learn from or to validate on.
+    """
+    catalog = build_catalog(settings.data, settings.seed)
+    train, validation = training_rows(catalog, settings.data), validation_rows(catalog, settings.data)
+    if len(train) < settings.optim.batch_size or not validation:
+        raise TrainingError(
+            got=f"{len(train)} samples to learn from and {len(validation)} to validate on",
+            allowed=f"at least one batch of {settings.optim.batch_size}, and one for validation",
+            fix="name a folder with --data, or draw scenes with data.scenes and data.validation_scenes",
+        )
+    return catalog, train, validation
+
+
+def fit(
+    settings: TrainSettings,
+    *,
+    board: Any = None,
+    callbacks: Sequence[Any] = (),
+    tags: Mapping[str, str] | None = None,
+    opened: Callable[[str], None] | None = None,
+) -> FitResult:
+    """Train a network on the Ray cluster that this process is connected to.
+
+    A run whose folder holds checkpoints goes on from the newest whole one.
+
+    Args:
+        settings: All about the run; ``name`` must be set.
+        board: Actor from ``open_board``, told about progress.
+        callbacks: Callbacks of Ray Train.
+        tags: Written to MLflow with the run.
+        opened: Called with the id of the MLflow run once there is one.
+
+    Returns:
+        The best weights and how they were reached.
+
+    Raises:
+        DatasetError: Photos or masks cannot be used.
+        TrainingError: The run cannot begin or go on.
+    """
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    catalog, train, validation = prepare_run(settings)
+    run_dir = Path(settings.save_dir).resolve() / settings.name
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_atomically(run_dir / SETTINGS_FILE, settings.model_dump_json(indent=1).encode(), overwrite=True)
+    tracking = _open_tracking(settings, catalog, tags or {})
+    if tracking and opened:
+        opened(tracking[1])
+    job = Job(settings, train, validation, str(run_dir), _fingerprint(settings, catalog), board, tracking)
+    trainer = TorchTrainer(
+        train_worker,  # type: ignore[arg-type]  # Ray's type wants no return value
+        train_loop_config={"job": job},
+        scaling_config=ScalingConfig(
+            num_workers=_workers(settings),
+            use_gpu=settings.gpus_per_worker > 0,
+            resources_per_worker={"CPU": settings.cpus_per_worker, "GPU": settings.gpus_per_worker},
+        ),
+        run_config=RunConfig(
+            name=settings.name,
+            storage_path=str(run_dir.parent),
+            failure_config=FailureConfig(max_failures=settings.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=settings.keep_checkpoints),
+            callbacks=list(callbacks),
+        ),
+    )
+    status = "FAILED"
+    try:
+        trainer.fit()
+        result = _gather(settings, run_dir, tracking[1] if tracking else None)
+        status = "FINISHED"
+        return result
+    except Exception as error:
+        cause = _cause(error)
+        if cause is None:
+            raise
+        raise cause from error
+    finally:
+        if tracking:
+            kept = [run_dir / name for name in (SETTINGS_FILE, HISTORY_FILE) if (run_dir / name).is_file()]
+            close_run(*tracking, status, kept)
+
+
+def _workers(settings: TrainSettings) -> Any:
+    """Return the number of workers, or the least and most of it."""
+    return (settings.min_workers, settings.workers) if settings.min_workers else settings.workers
+
+
+def _open_tracking(settings: TrainSettings, catalog: Catalog, tags: Mapping[str, str]) -> tuple[str, str] | None:
+    """Create the run in MLflow, unless that is off or does not answer."""
+    uri = store_address(settings.tracking_uri, settings.save_dir)
+    if uri is None:
+        return None
+    facts = {"data_fingerprint": catalog.fingerprint, **tags}
+    run_id = open_run(uri, settings.experiment, settings.name, flatten(settings.model_dump()), facts)
+    return (uri, run_id) if run_id else None
+
+
+def _gather(settings: TrainSettings, run_dir: Path, run_id: str | None) -> FitResult:
+    """Take the best weights out of the newest whole checkpoint."""
+    folders = sorted(run_dir.glob("checkpoint_*"), reverse=True)
+    found, problems = checkpoints.newest_whole(folders)
+    if found is None or not found.tensors.get("best"):
+        raise TrainingError(got=f"the run left no whole checkpoint in {run_dir}: {'; '.join(problems) or 'none'}")
+    from safetensors.torch import save
+
+    write_atomically(run_dir / BEST_FILE, save(found.tensors["best"]), overwrite=True)
+    write_atomically(
+        (run_dir / BEST_FILE).with_suffix(".toml"), describe_model(trained_spec(settings)).encode(), overwrite=True
+    )
+    history = json.dumps(found.progress.history, indent=1)
+    write_atomically(run_dir / HISTORY_FILE, history.encode(), overwrite=True)
+    return FitResult(run_dir, run_dir / BEST_FILE, found.progress, run_id)
+
+
+def _fingerprint(settings: TrainSettings, catalog: Catalog) -> str:
+    """Hash what decides the result."""
+    facts = {name: value for name, value in settings.model_dump().items() if name not in _WITHOUT_EFFECT}
+    text = json.dumps({**facts, "catalog": catalog.fingerprint}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Write nested settings with dotted paths."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _cause(error: BaseException) -> CutrayError | None:
+    """Find an error of ours below Ray's."""
+    below = [*getattr(error, "worker_failures", {}).values(), error.__cause__, getattr(error, "cause", None)]
+    for one in below:
+        if isinstance(one, CutrayError):
+            return one
+        if isinstance(one, BaseException) and one is not error and (found := _cause(one)):
+            return found
+    return None

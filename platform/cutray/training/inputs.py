@@ -1,0 +1,29 @@
+"""Turns streamed batches into what the network takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cutray.models.catalog import ModelSpec
+
+
+def as_tensors(batch: dict[str, Any], spec: ModelSpec, device: torch.device) -> dict[str, Tensor]:
+    """Normalise photos as ``cutray.segmenter.prepare`` does, on the device.
+
+    Args:
+        batch: ``image`` (N, S, S, 3) and ``alpha`` (N, S, S), uint8 arrays.
+        spec: Scale, mean and standard deviation.
+        device: Where the network is.
+
+    Returns:
+        ``image`` (N, 3, S, S) float32 and ``alpha`` (N, 1, S, S) float32 in [0, 1].
+    """
+    pixels = torch.as_tensor(batch["image"]).to(device, non_blocking=True).permute(0, 3, 1, 2).float()
+    alpha = torch.as_tensor(batch["alpha"]).to(device, non_blocking=True)[:, None].float() / 255.0
+    peak = pixels.amax((1, 2, 3), keepdim=True).clamp_min(1e-6) if spec.scale == "max" else 255.0
+    mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
+    image = (pixels / peak - mean) / std
+    return {"image": image.contiguous(memory_format=torch.channels_last), "alpha": alpha}

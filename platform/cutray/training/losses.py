@@ -1,0 +1,116 @@
+"""What training minimises: a sum over the fused map and the six side maps, each at its own size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cutray.config import LossSettings
+
+_SSIM_WINDOW, _SSIM_SIGMA = 11, 1.5
+_EDGE_WINDOW = 31
+_C1, _C2 = 0.01**2, 0.03**2
+
+
+def deep_loss(logits: Sequence[Tensor], truth: Tensor, settings: LossSettings) -> Tensor:
+    """Sum the losses of all maps; a coarse map is compared with the truth averaged down to its size.
+
+    Args:
+        logits: The fused map and the side maps, (N, 1, h, w) each, of any sizes.
+        truth: (N, 1, H, W) float32 in [0, 1], soft or hard.
+        settings: Weights of the terms and of the maps.
+
+    Returns:
+        A scalar, float32.
+    """
+    total = torch.zeros((), device=truth.device)
+    for index, (one, weight) in enumerate(zip(logits, (1.0, *settings.sides), strict=True)):
+        if weight:
+            target = functional.adaptive_avg_pool2d(truth, (one.shape[2], one.shape[3]))
+            total = total + weight * map_loss(one.float(), target, settings, with_ssim=index < 2)
+    return total
+
+
+def map_loss(logits: Tensor, truth: Tensor, settings: LossSettings, *, with_ssim: bool) -> Tensor:
+    """Weigh cross-entropy, overlap and structure of one map.
+
+    Args:
+        logits: (N, 1, H, W) float32.
+        truth: (N, 1, H, W) float32 in [0, 1].
+        settings: Weights of the terms.
+        with_ssim: Whether the map is fine enough for the structural term.
+
+    Returns:
+        A scalar, the mean over the batch.
+    """
+    weights = 1.0 + settings.edge * edge_weights(truth)
+    probs = logits.sigmoid()
+    loss = settings.bce * weighted_bce(logits, truth, weights) + settings.iou * soft_iou_loss(probs, truth, weights)
+    if with_ssim and settings.ssim:
+        loss = loss + settings.ssim * (1.0 - ssim(probs, truth))
+    return loss
+
+
+def edge_weights(truth: Tensor) -> Tensor:
+    """Tell pixels whose surroundings differ from them.
+
+    Args:
+        truth: (N, 1, H, W) in [0, 1].
+
+    Returns:
+        (N, 1, H, W) in [0, 1], highest at edges and on thin parts.
+
+    Source: Wei, Wang, Huang, "F³Net" (2020), eq. 4.
+    """
+    window = min(_EDGE_WINDOW, truth.shape[2] // 2 * 2 - 1, truth.shape[3] // 2 * 2 - 1)
+    if window < 3:
+        return torch.zeros_like(truth)
+    around = functional.avg_pool2d(truth, window, stride=1, padding=window // 2, count_include_pad=False)
+    return (around - truth).abs()
+
+
+def weighted_bce(logits: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+    """Return the binary cross-entropy, averaged with weights per sample; shapes (N, 1, H, W)."""
+    each = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    return ((weights * each).sum((2, 3)) / weights.sum((2, 3))).mean()
+
+
+def soft_iou_loss(probs: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+    """Return one minus the soft intersection over union; shapes (N, 1, H, W).
+
+    The minimum and maximum, rather than product and sum, make an exact soft map the optimum.
+
+    Source: Ruzicka similarity; weighted as in Wei, Wang, Huang, "F³Net" (2020), eq. 6.
+    """
+    both = (weights * torch.minimum(probs, truth)).sum((2, 3))
+    either = (weights * torch.maximum(probs, truth)).sum((2, 3))
+    return (1.0 - (both + 1.0) / (either + 1.0)).mean()
+
+
+def ssim(first: Tensor, second: Tensor) -> Tensor:
+    """Return the mean structural similarity of two batches (N, 1, H, W) with values in [0, 1].
+
+    Source: Wang et al., "Image quality assessment: from error visibility to structural similarity" (2004), eq. 13.
+    """
+    window = _gaussian(first)
+
+    def blur(values: Tensor) -> Tensor:
+        rows = functional.conv2d(values, window, padding=(_SSIM_WINDOW // 2, 0))
+        return functional.conv2d(rows, window.transpose(2, 3), padding=(0, _SSIM_WINDOW // 2))
+
+    mean1, mean2 = blur(first), blur(second)
+    var1, var2 = blur(first**2) - mean1**2, blur(second**2) - mean2**2
+    covariance = blur(first * second) - mean1 * mean2
+    luminance = (2 * mean1 * mean2 + _C1) / (mean1**2 + mean2**2 + _C1)
+    structure = (2 * covariance + _C2) / (var1.clamp_min(0) + var2.clamp_min(0) + _C2)
+    return (luminance * structure).mean()
+
+
+def _gaussian(like: Tensor) -> Tensor:
+    """Return a window (1, 1, K, 1) on the device of another tensor."""
+    steps = torch.arange(_SSIM_WINDOW, device=like.device, dtype=like.dtype) - _SSIM_WINDOW // 2
+    window = torch.exp(-(steps**2) / (2 * _SSIM_SIGMA**2))
+    return (window / window.sum()).view(1, 1, -1, 1)

@@ -1,0 +1,83 @@
+"""Builds the network that a run trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from cutray.config import TrainSettings
+from cutray.data.stream import Loader, Row
+from cutray.errors import TrainingError
+from cutray.models.catalog import ModelSpec, list_models
+from cutray.models.u2net import U2Net, load_u2net
+from cutray.models.weights import resolve
+from cutray.training.inputs import as_tensors
+from cutray.training.norms import restore_norms
+
+_NORM_SAMPLES, _NORM_BATCH = 32, 4
+
+
+def build_network(settings: TrainSettings, rows: Sequence[Row], device: torch.device) -> tuple[U2Net, ModelSpec]:
+    """Build the network with random weights, or with those the settings name.
+
+    ONNX files hold no statistics for batch normalisation; these are measured on the first training samples.
+
+    Args:
+        settings: Architecture, seed and start.
+        rows: Training samples.
+        device: Where it will run.
+
+    Returns:
+        The network, in training mode, and how its input is prepared.
+
+    Raises:
+        WeightsError: The weights cannot be had.
+        TrainingError: They are of the other architecture.
+    """
+    torch.manual_seed(settings.seed)
+    side = settings.data.side_px
+    if not settings.init:
+        network = U2Net(settings.architecture)
+        return _placed(network, device), replace(_official(settings.architecture), input_size_px=side)
+    weights = resolve(settings.init)
+    network = load_u2net(weights.path)
+    if network.architecture != settings.architecture:
+        raise TrainingError(
+            got=f"{settings.init} holds {network.architecture}",
+            allowed=settings.architecture,
+            fix=f"set architecture to {network.architecture}",
+        )
+    spec = replace(weights.spec, input_size_px=side)
+    if weights.path.suffix.lower() == ".onnx":
+        loader = Loader(side, settings.seed, 0, settings.augment)
+        chosen = rows[: _NORM_SAMPLES * max(1, len(rows) // _NORM_SAMPLES) : max(1, len(rows) // _NORM_SAMPLES)]
+        groups = [chosen[start : start + _NORM_BATCH] for start in range(0, len(chosen), _NORM_BATCH)]
+        restore_norms(
+            network,
+            (
+                as_tensors(loader({"row": np.array(group, object)}), spec, torch.device("cpu"))["image"]
+                for group in groups
+            ),
+        )
+    return _placed(network, device), spec
+
+
+def trained_spec(settings: TrainSettings) -> ModelSpec:
+    """Describe the weights that a run leads to: prepared like those it started from, at its own size."""
+    start = resolve(settings.init).spec if settings.init else _official(settings.architecture)
+    return replace(
+        start, input_size_px=settings.data.side_px, cpu_precisions=(), description=f"trained as {settings.name}"
+    )
+
+
+def _official(architecture: str) -> ModelSpec:
+    """Return the description of the published weights of an architecture."""
+    return next(spec for spec in list_models() if spec.architecture == architecture)
+
+
+def _placed(network: U2Net, device: torch.device) -> U2Net:
+    """Bring the network to its device, in the memory layout that convolutions are fastest in."""
+    return network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload,no-any-return]

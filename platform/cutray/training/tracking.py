@@ -1,0 +1,108 @@
+"""Writes a run down in MLflow. Training never waits for it and never fails because of it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from queue import Queue
+from threading import Thread
+from typing import Any
+
+from cutray.models.registry import client, open_experiment
+
+_CLOSE_AFTER_S = 30.0
+
+
+class Tracker:
+    """Sends figures to one MLflow run from a thread of its own; what cannot be sent is dropped with one warning."""
+
+    def __init__(self, target: tuple[str, str] | None) -> None:
+        """Begin.
+
+        Args:
+            target: Address of the store and id of the run, from ``open_run``; None keeps silent.
+        """
+        self._target = target
+        self._queue: Queue[tuple[dict[str, float], int] | None] = Queue()
+        self._thread = Thread(target=self._send, name="tracking", daemon=True)
+        if target is not None:
+            self._thread.start()
+
+    def log(self, figures: Mapping[str, float], step: int) -> None:
+        """Note some figures; returns at once."""
+        if self._target is not None:
+            self._queue.put((dict(figures), step))
+
+    def close(self) -> None:
+        """Wait, not for long, until all is sent."""
+        if self._target is not None:
+            self._queue.put(None)
+            self._thread.join(_CLOSE_AFTER_S)
+
+    def _send(self) -> None:
+        """Send until told to stop."""
+        if self._target is None:
+            return
+        uri, run_id = self._target
+        store = client(uri)
+        while (item := self._queue.get()) is not None:
+            try:
+                store.log_batch(run_id, metrics=[_metric(name, value, item[1]) for name, value in item[0].items()])
+            except Exception as error:  # the outer edge of tracking: a run goes on without it
+                warnings.warn(f"MLflow at {uri} does not answer, the rest is not tracked: {error}", stacklevel=1)
+                return
+
+
+def open_run(uri: str, experiment: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str | None:
+    """Create a run with its parameters.
+
+    Args:
+        uri: Address of the store.
+        experiment: Name of the experiment, created if there is none.
+        name: Name of the run.
+        params: Settings, flat.
+        tags: Revision, data and the like.
+
+    Returns:
+        The run's id, or None when the store does not answer; a warning says why.
+
+    Raises:
+        MissingExtraError: MLflow is not installed.
+    """
+    store = client(uri)
+    try:
+        run = store.create_run(open_experiment(store, uri, experiment), run_name=name, tags=dict(tags))
+        store.log_batch(run.info.run_id, params=[_param(key, value) for key, value in params.items()])
+    except Exception as error:  # the outer edge of tracking: a run goes on without it
+        warnings.warn(f"MLflow at {uri} does not answer, the run is not tracked: {error}", stacklevel=2)
+        return None
+    return str(run.info.run_id)
+
+
+def close_run(uri: str, run_id: str, status: str, files: list[Path]) -> None:
+    """End a run and keep some files with it; a store that does not answer is a warning."""
+    store = client(uri)
+    try:
+        for path in files:
+            store.log_artifact(run_id, str(path))
+    except Exception as error:  # the outer edge of tracking
+        warnings.warn(f"MLflow at {uri} has not kept the files: {error}", stacklevel=2)
+    with contextlib.suppress(Exception):
+        store.set_terminated(run_id, status)
+
+
+def _param(key: str, value: Any) -> Any:
+    """Make one parameter of a run."""
+    from mlflow.entities import Param
+
+    return Param(key, str(value))
+
+
+def _metric(name: str, value: float, step: int) -> Any:
+    """Make one measured value of a run."""
+    from mlflow.entities import Metric
+
+    return Metric(name, value, int(time.time() * 1000), step)

@@ -1,0 +1,41 @@
+"""Scores a network on the validation samples, spread over the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+METRICS = ("iou", "mae", "f_score")
+_BETA_SQUARED = 0.3
+
+
+@torch.no_grad()
+def validate(network: nn.Module, batches: Iterable[dict[str, Tensor]], forward: Any) -> Tensor:
+    """Sum the scores of a worker's samples.
+
+    Args:
+        network: In evaluation mode, giving logits (N, 1, S, S) first.
+        batches: ``image`` (N, 3, S, S) float32 normalised, ``alpha`` (N, 1, S, S) float32 in [0, 1].
+        forward: Runs the network, in its precision.
+
+    Returns:
+        (4,) float64: the sums of IoU and F-measure (β² = 0.3) at 0.5 and of the mean absolute error in the order of
+        ``METRICS``, and the number of samples. A sample that is empty in truth counts as right when nothing is found.
+    """
+    sums = torch.zeros(len(METRICS) + 1, dtype=torch.float64)
+    for batch in batches:
+        probs = forward(network, batch["image"])[0].float().sigmoid()
+        truth = batch["alpha"]
+        found, wanted = probs > 0.5, truth > 0.5
+        both, either = (found & wanted).sum((1, 2, 3)), (found | wanted).sum((1, 2, 3))
+        empty = either == 0
+        iou = torch.where(empty, 1.0, both / either.clamp_min(1))
+        precision, recall = both / found.sum((1, 2, 3)).clamp_min(1), both / wanted.sum((1, 2, 3)).clamp_min(1)
+        score = (1 + _BETA_SQUARED) * precision * recall / (_BETA_SQUARED * precision + recall).clamp_min(1e-9)
+        error = (probs - truth).abs().mean((1, 2, 3))
+        rows = torch.stack([iou, error, torch.where(empty, 1.0, score)]).sum(1)
+        sums += torch.cat([rows.double().cpu(), torch.tensor([len(truth)], dtype=torch.float64)])
+    return sums

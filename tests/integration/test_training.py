@@ -1,0 +1,113 @@
+"""Training through a real Ray: two workers, interrupted and taken up again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.scenes import write_pairs
+from tests.training import TINY, environment, run_training, train_command
+
+pytest.importorskip("ray.train")
+pytest.importorskip("mlflow")
+safetensors = pytest.importorskip("safetensors.numpy")
+# MLflow uses what its own database layer calls deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pairs(tmp_path_factory.mktemp("data"), 44, side_px=64)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    code, summary, told = run_training(["--data", data, *TINY, "--save-dir", folder, "--name", "whole"])
+    assert code == 0, told
+    assert "epoch 3: loss" in told
+    return summary, folder / "whole"
+
+
+def test_a_run_leaves_all_that_is_needed(undisturbed: tuple[dict[str, Any], Path]) -> None:
+    """Weights with their description, scores of each epoch, curves, and a run in MLflow with the same figures."""
+    from mlflow import MlflowClient
+
+    summary, run_dir = undisturbed
+    history = json.loads((run_dir / "history.json").read_text())
+    assert [entry["epoch"] for entry in history] == [0, 1, 2]
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert max(entry["iou"] for entry in history) == pytest.approx(summary["iou"])
+    assert "input_size_px = 32" in (run_dir / "best.toml").read_text()
+    assert (run_dir / "curves.png").stat().st_size > 5_000
+    client = MlflowClient(tracking_uri=f"sqlite:///{run_dir.parent / 'mlflow.db'}")
+    run = client.get_run(summary["mlflow_run"])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["optim.batch_size"] == "8"
+    assert run.data.metrics["iou"] == pytest.approx(history[-1]["iou"])
+    assert len(client.get_metric_history(summary["mlflow_run"], "loss")) == 3
+
+
+def test_the_weights_remove_backgrounds(undisturbed: tuple[dict[str, Any], Path], data: Path) -> None:
+    """What was trained loads into the remover by its path, at the size it was trained for."""
+    from cutray import BackgroundRemover
+
+    remover = BackgroundRemover(undisturbed[0]["best"], min_confidence=0)
+    cutout, _ = remover.remove_background(data / "images" / "000.png")
+    assert np.asarray(cutout).shape[:2] == (64, 64)
+    assert remover.segmenter.weights.spec.input_size_px == 32
+
+
+def test_a_killed_run_with_a_damaged_checkpoint_goes_on(
+    undisturbed: tuple[dict[str, Any], Path], data: Path, tmp_path: Path
+) -> None:
+    """Killed in the middle, its newest checkpoint damaged, a run still ends where an undisturbed one does."""
+    arguments = ["--data", data, *TINY, "--save-dir", tmp_path, "--name", "cut"]
+    process = subprocess.Popen(
+        train_command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment()
+    )
+    run_dir = tmp_path / "cut"
+    until = time.monotonic() + 240
+    while len(list(run_dir.glob("checkpoint_*/sha256sums"))) < 5 and time.monotonic() < until:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    time.sleep(8)  # Ray's own processes follow within seconds
+    kept = sorted(path.parent for path in run_dir.glob("checkpoint_*/sha256sums"))
+    damaged = kept[-1] / "weights.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+
+    code, summary, told = run_training(["--resume", run_dir])
+    assert code == 0, told
+    assert f"checkpoint {kept[-1].name}" in told
+    history = json.loads((run_dir / "history.json").read_text())
+    wanted = json.loads((undisturbed[1] / "history.json").read_text())
+    assert [entry["iou"] for entry in history] == pytest.approx([entry["iou"] for entry in wanted], abs=1e-4)
+    first, second = (safetensors.load_file(folder / "best.safetensors") for folder in (undisturbed[1], run_dir))
+    assert max(np.abs(first[name] - second[name]).max() for name in first) < 1e-3
+    assert summary["loss"] == pytest.approx(undisturbed[0]["loss"], rel=0.5)
+
+
+def test_other_settings_are_refused(undisturbed: tuple[dict[str, Any], Path], data: Path) -> None:
+    """A finished run is not silently continued with another batch size."""
+    run_dir = undisturbed[1]
+    arguments = ["--data", data, *TINY, "--batch-size=4", "--save-dir", run_dir.parent, "--name", run_dir.name]
+    code, _, told = run_training([*arguments, "--set=max_failures=0"])
+    assert code == 1
+    assert "other settings or data" in told
+
+
+def test_a_dead_mlflow_does_not_stop_a_run(data: Path, tmp_path: Path) -> None:
+    """Without a server the run is trained to the end and says that it is not tracked."""
+    arguments = ["--data", data, *TINY, "--workers=1", "--epochs=1", "--save-dir", tmp_path, "--name", "untracked"]
+    code, summary, told = run_training(arguments, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert code == 0, told
+    assert summary["mlflow_run"] is None
+    assert "does not answer" in told

@@ -1,0 +1,88 @@
+"""Checkpoints are whole or refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("safetensors")
+
+from cutray.errors import CheckpointError  # noqa: E402
+from cutray.training.checkpoints import (  # noqa: E402
+    Checkpoint,
+    Progress,
+    newest_whole,
+    pack_optimizer,
+    read_checkpoint,
+    unpack_optimizer,
+    write_checkpoint,
+)
+
+
+def _write(folder: Path, step: int) -> Path:
+    tensors = {"weights": {"a": torch.full((3,), float(step))}, "best": {}, "optimizer": {"0.step": torch.tensor(2.0)}}
+    folder.mkdir()
+    write_checkpoint(folder, Checkpoint(Progress(step=step, history=[{"iou": 0.5}]), tensors))
+    return folder
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    """Tensors, shapes without dimensions and the progress come back."""
+    found = read_checkpoint(_write(tmp_path / "c", 7))
+    assert found.progress == Progress(step=7, history=[{"iou": 0.5}])
+    assert found.tensors["weights"]["a"].tolist() == [7, 7, 7]
+    assert found.tensors["optimizer"]["0.step"].shape == ()
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.safetensors", "progress.json", "sha256sums"])
+@pytest.mark.parametrize("harm", ["cut", "flip", "remove"])
+def test_a_damaged_newest_gives_way_to_the_one_before(tmp_path: Path, name: str, harm: str) -> None:
+    """Any file that is cut off, altered in one bit or missing is noticed, and the older checkpoint is used."""
+    older, newer = _write(tmp_path / "1", 1), _write(tmp_path / "2", 2)
+    path = newer / name
+    data = bytearray(path.read_bytes())
+    if harm == "cut":
+        path.write_bytes(data[: len(data) // 2])
+    elif harm == "flip":
+        data[len(data) // 3] ^= 4
+        path.write_bytes(data)
+    else:
+        path.unlink()
+    with pytest.raises(CheckpointError):
+        read_checkpoint(newer)
+    found, problems = newest_whole([newer, older])
+    assert found is not None and found.progress.step == 1
+    assert len(problems) == 1
+
+
+def test_nothing_whole(tmp_path: Path) -> None:
+    """Without any whole checkpoint there is none, and the reasons are told."""
+    (tmp_path / "empty").mkdir()
+    found, problems = newest_whole([tmp_path / "empty"])
+    assert found is None
+    assert "incomplete" in problems[0]
+
+
+def test_an_optimizer_goes_on_as_if_it_had_not_stopped() -> None:
+    """After packing and unpacking, the next step moves the weights to the same place."""
+
+    def network() -> torch.nn.Linear:
+        torch.manual_seed(0)
+        return torch.nn.Linear(4, 2)
+
+    inputs = torch.ones(3, 4)
+    first, second = network(), network()
+    one, two = (torch.optim.AdamW(each.parameters(), 0.1) for each in (first, second))
+    for _ in range(3):
+        one.zero_grad()
+        first(inputs).square().sum().backward()
+        one.step()
+    second.load_state_dict(first.state_dict())
+    unpack_optimizer(two, {name: value.clone() for name, value in pack_optimizer(one).items()})
+    for network_, optimizer in ((first, one), (second, two)):
+        optimizer.zero_grad()
+        network_(inputs).square().sum().backward()
+        optimizer.step()
+    assert torch.equal(first.weight, second.weight)

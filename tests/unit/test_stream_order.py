@@ -1,0 +1,49 @@
+"""The order of samples: the same for any number of workers, and open to be taken up anywhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from cutray.config import AugmentSettings, DataSettings
+from cutray.data.catalog import Catalog, Pair
+from cutray.data.stream import load_sample, share_of, shuffled, training_rows, validation_rows
+
+CATALOG = Catalog(tuple(Pair(f"i{n}", f"m{n}", str(n)) for n in range(30)), (), (), "f")
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_workers_share_the_same_batches(world_size: int) -> None:
+    """Put together, the workers' parts are the batches that one worker would see; a broken one at the end is left."""
+    rows = shuffled(training_rows(CATALOG, DataSettings()), 0, 0)
+    parts = [share_of(rows, 8, rank, world_size) for rank in range(world_size)]
+    size = 8 // world_size
+    for number in range(3):
+        batch = [row for part in parts for row in part[number * size : (number + 1) * size]]
+        assert batch == rows[number * 8 : (number + 1) * 8]
+    assert sum(len(part) for part in parts) == 24
+
+
+def test_an_epoch_can_be_taken_up_in_the_middle() -> None:
+    """What is left after some steps is the end of the whole epoch, and epochs differ."""
+    rows = training_rows(CATALOG, DataSettings())
+    whole = shuffled(rows, 0, 3)
+    assert share_of(whole[2 * 8 :], 8, 1, 2) == share_of(whole, 8, 1, 2)[2 * 4 :]
+    assert whole != shuffled(rows, 0, 4)
+    assert sorted(row["number"] for row in whole) == list(range(30))
+
+
+def test_scenes_for_training_and_validation_are_drawn_otherwise() -> None:
+    """Numbers and families differ, so that nothing that is validated on was learned."""
+    settings = DataSettings(scenes=12, validation_scenes=6)
+    train, held = training_rows(CATALOG, settings)[30:], validation_rows(CATALOG, settings)
+    assert {row["family"] for row in train} == {"train"}
+    assert {row["family"] for row in held} == {"test"}
+    assert not {row["number"] for row in train} & {row["number"] for row in held}
+
+
+def test_a_sample_is_new_in_each_epoch_and_the_same_when_repeated() -> None:
+    """Variation follows from seed, epoch and the sample's number."""
+    row = training_rows(CATALOG, DataSettings(scenes=1, cases=("ordinary",)))[-1]
+    first, again, later = (load_sample(row, 48, 1, epoch, AugmentSettings())[0] for epoch in (0, 0, 1))
+    assert (first == again).all()
+    assert (first != later).any()

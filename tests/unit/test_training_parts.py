@@ -1,0 +1,124 @@
+"""Loss, normalisation, averaging and schedule of training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from cutray.config import LossSettings  # noqa: E402
+from cutray.models.catalog import list_models  # noqa: E402
+from cutray.models.u2net import U2Net  # noqa: E402
+from cutray.segmenter import prepare  # noqa: E402
+from cutray.training.averaging import MovingAverage  # noqa: E402
+from cutray.training.inputs import as_tensors  # noqa: E402
+from cutray.training.losses import deep_loss, edge_weights, soft_iou_loss, ssim  # noqa: E402
+from cutray.training.norms import restore_norms  # noqa: E402
+from cutray.training.schedule import rate_at  # noqa: E402
+
+
+@pytest.fixture
+def truth() -> torch.Tensor:
+    truth = torch.zeros(2, 1, 64, 64)
+    truth[:, :, 16:48, 20:40] = 1
+    return truth
+
+
+def _maps(truth: torch.Tensor, scale: float) -> list[torch.Tensor]:
+    sizes = (64, 64, 32, 16, 8, 4, 2)
+    means = [torch.nn.functional.adaptive_avg_pool2d(truth, size).clamp(1e-6, 1 - 1e-6) for size in sizes]
+    return [scale * torch.logit(mean) for mean in means]
+
+
+def test_loss_is_lowest_at_the_truth(truth: torch.Tensor) -> None:
+    """The right maps cost next to nothing, doubtful ones more, inverted ones most."""
+    right, doubtful, wrong = (float(deep_loss(_maps(truth, scale), truth, LossSettings())) for scale in (1, 0.1, -1))
+    assert right < 0.7  # coarse maps of a hard edge keep some entropy
+    assert right < doubtful < wrong
+
+
+def test_soft_truth_is_its_own_optimum() -> None:
+    """Half transparent pixels are best met by one half, not by zero or one."""
+    truth = torch.full((1, 1, 8, 8), 0.5)
+    losses = [
+        float(soft_iou_loss(torch.full_like(truth, value), truth, torch.ones_like(truth))) for value in (0.2, 0.5, 0.9)
+    ]
+    assert losses[1] == pytest.approx(0)
+    assert min(losses[0], losses[2]) > 0.2
+
+
+def test_edges_weigh_more(truth: torch.Tensor) -> None:
+    """Pixels beside the outline count, those far from it do not; tiny maps have no edges."""
+    weights = edge_weights(truth)
+    assert weights[0, 0, 16, 30] > 0.3
+    assert weights[0, 0, 0, 63] < 0.05
+    assert edge_weights(truth[:, :, :2, :2]).sum() == 0
+
+
+def test_ssim_of_equals_is_one(truth: torch.Tensor) -> None:
+    """Equal maps have similarity one, unrelated ones next to none."""
+    noise = torch.rand(truth.shape, generator=torch.Generator().manual_seed(0))
+    assert float(ssim(noise, noise)) == pytest.approx(1, abs=1e-5)
+    assert float(ssim(noise, 1 - noise)) < 0.1
+
+
+def test_photos_are_prepared_as_for_inference() -> None:
+    """A batch is normalised like a single photo that goes through the remover."""
+    spec = next(spec for spec in list_models() if spec.name == "u2netp")
+    image = np.random.default_rng(0).integers(0, 200, (320, 320, 3), np.uint8)
+    batch = {"image": image[None], "alpha": np.zeros((1, 320, 320), np.uint8)}
+    tensors = as_tensors(batch, spec, torch.device("cpu"))
+    assert np.abs(tensors["image"][0].numpy() - prepare(image, spec)).max() < 1e-5
+
+
+def test_norms_get_statistics_and_the_function_stays() -> None:
+    """With identities replaced by statistics the network computes the same, and nearly so when it trains."""
+    torch.manual_seed(1)
+    network = U2Net("u2netp").eval()
+    inputs = torch.randn(4, 3, 64, 64)
+    with torch.no_grad():
+        before = network(inputs)[0]
+        drifted = network.train()(inputs)[0]
+        restored = U2Net("u2netp")
+        restored.load_state_dict({**network.state_dict(), **_fresh(network)})
+        restored.eval()
+        wanted = restored(inputs)[0]
+        restore_norms(restored, [inputs])
+        after, training = restored(inputs)[0], restored.train()(inputs)[0]
+    assert before.shape == drifted.shape
+    assert torch.allclose(wanted, after, atol=1e-4)
+    assert torch.allclose(after, training, atol=0.02 * float(after.std()) + 1e-3)
+
+
+def _fresh(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Identity statistics, as a folded file has them."""
+    return {
+        name: torch.zeros_like(value) if name.endswith("running_mean") else torch.ones_like(value)
+        for name, value in network.state_dict().items()
+        if name.endswith(("running_mean", "running_var"))
+    }
+
+
+def test_average_follows_the_weights() -> None:
+    """Early averages follow at once; later ones move by one part in a thousand; counters are copied."""
+    network = torch.nn.BatchNorm1d(2)
+    average = MovingAverage(network, 0.999)
+    with torch.no_grad():
+        network.weight.fill_(3.0)
+        network.num_batches_tracked.fill_(5)
+    average.update(network, 1)
+    early = float(average.network.weight[0])
+    assert 2.5 < early < 3
+    with torch.no_grad():
+        network.weight.fill_(0.0)
+    average.update(network, 100_000)
+    assert float(average.network.weight[0]) == pytest.approx(early * 0.999)
+    assert int(average.network.num_batches_tracked) == 5
+
+
+def test_rate_rises_and_falls() -> None:
+    """The rate begins at zero, is highest after the warm-up, and ends at zero."""
+    assert [rate_at(share, 0.1) for share in (0.0, 0.05, 0.1, 1.0)] == pytest.approx([0, 0.5, 1, 0])
+    assert rate_at(0.0, 0.0) == 1
+    assert rate_at(0.3, 0.1) > rate_at(0.6, 0.1)
