@@ -15,11 +15,11 @@ import click
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cutray.chain import output_format
 from cutray.commands.progress import download_progress, photo_progress
 from cutray.config import BatchSettings, RemoverSettings
 from cutray.errors import OptionError, OutputError, OutputExistsError
 from cutray.models.weights import resolve
-from cutray.remover import output_format
 from pipelines.batch.cluster import ray_cluster, run_tasks
 from pipelines.batch.lock import sole_writer
 from pipelines.batch.manifest import FOLDER, Manifest, write_job

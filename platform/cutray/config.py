@@ -56,11 +56,40 @@ class EngineSettings(Settings):
     offline: bool = Field(False, description="Never download weights; say what is missing instead.")
 
 
+class Effort(Settings):
+    """What a quality stands for."""
+
+    looks: Literal[1, 2, 4]
+    edges: Literal["soft", "matted", "fine"]
+
+
+# What each costs and gains is in docs/quality.md.
+EFFORTS = {
+    "fast": Effort(looks=1, edges="soft"),
+    "balanced": Effort(looks=2, edges="matted"),
+    "best": Effort(looks=4, edges="fine"),
+}
+
+
 class MattingSettings(Settings):
     """How the network's map becomes an alpha channel, and when there is no subject."""
 
+    quality: Literal["fast", "balanced", "best"] = Field(
+        "balanced", description="How much work goes into the mask: stands for `looks` and `edges`."
+    )
+    looks: Literal[0, 1, 2, 4] = Field(
+        0,
+        description="Passes of the network: 1, 2 with the mirrored photo, 4 with the subject's surroundings as well; "
+        "0 is as `quality` says.",
+    )
+    edges: Literal["auto", "soft", "matted", "fine"] = Field(
+        "auto",
+        description="Edges from the network's map alone (soft), or from the photo's colours too (matted, and fine "
+        "with more detail); auto is as `quality` says.",
+    )
     compat: bool = Field(
-        False, description="Classic recipe (Lanczos, min-max stretch, 8 bits), pixel by pixel as older tools do it."
+        False,
+        description="Classic recipe (one look, Lanczos, min-max stretch, 8 bits), pixel by pixel as older tools do it.",
     )
     sure_background: float = Field(0.04, ge=0, le=0.4, description="Probabilities up to this become fully transparent.")
     sure_foreground: float = Field(0.96, ge=0.6, le=1, description="Probabilities from this on become fully opaque.")
@@ -72,6 +101,15 @@ class MattingSettings(Settings):
         1e-4, ge=0, le=1, description="A subject smaller than this share of the picture is none."
     )
     clean_edges: bool = Field(True, description="Take the old background's colour out of soft edges.")
+
+    @property
+    def effort(self) -> Effort:
+        """What is done: what the quality stands for, but for what was set singly; the classic recipe looks once."""
+        if self.compat:
+            return EFFORTS["fast"]
+        preset = EFFORTS[self.quality]
+        edges = preset.edges if self.edges == "auto" else self.edges
+        return Effort(looks=self.looks or preset.looks, edges=edges)
 
 
 class OutputSettings(Settings):

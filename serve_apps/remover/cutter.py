@@ -9,12 +9,12 @@ from typing import Any
 import cv2
 import numpy as np
 
+from cutray.chain import Looks, decode_source, finish, output_format
 from cutray.config import InputLimits, RemoverSettings, parse_settings
 from cutray.errors import CutrayError, InputError, MissingExtraError
 from cutray.imaging.decode import DecodedImage, decode_image
+from cutray.matting.looks import Seen
 from cutray.models.catalog import ModelSpec
-from cutray.remover import decode_source, finish, opaque, output_format
-from cutray.segmenter import prepare
 from serve_apps.remover.replicas import replica_lost
 from serve_apps.remover.schemas import CutReply, CutRequest, Limits, Preparation, Probs, Refusal
 
@@ -66,43 +66,36 @@ class Cutter:
         backdrop = await asyncio.to_thread(_decode_backdrop, request.backdrop, settings)
         timings["decode"] = _since(started)
         started = time.perf_counter()
-        found = await self._segment(image, compat=settings.compat)
-        timings["segment"] = round(found.forward_ms, 1)
-        timings["queue"] = round(max(0.0, _since(started) - found.forward_ms), 1)
-        names = (found.model, found.engine)
+        seen, answers = await self._look(image, settings)
+        forward_ms = sum(answer.forward_ms for answer in answers)
+        timings["segment"] = round(forward_ms, 1)
+        timings["queue"] = round(max(0.0, _since(started) - forward_ms), 1)
+        names = (answers[0].model, answers[0].engine)
         _, data, report = await asyncio.to_thread(
-            finish, image, found.probs, settings, format_name, names, timings, backdrop=backdrop
+            finish, image, seen, settings, format_name, names, timings, backdrop=backdrop
         )
-        return CutReply(
-            data=data,
-            format=format_name,
-            subject_found=report.subject_found,
-            confidence=report.confidence,
-            area_fraction=report.area_fraction,
-            width_px=report.width_px,
-            height_px=report.height_px,
-            box=report.box,
-            model=report.model,
-            engine=report.engine,
-            notes=report.notes,
-            timings_ms=report.timings_ms,
-        )
+        return CutReply(data, format_name, report)
 
-    async def _segment(self, image: DecodedImage, *, compat: bool) -> Probs:
-        """Ask a Segmenter; prepare again if the model was swapped, ask another one if the first was lost."""
-        pixels = await asyncio.to_thread(opaque, image)
+    async def _look(self, image: DecodedImage, settings: RemoverSettings) -> tuple[Seen, list[Probs]]:
+        """Have the network look; begin again if the model was swapped, ask another one if the first was lost."""
         for attempt in range(4):
             try:
                 spec = self._spec = self._spec or await self._segmenter.spec.remote()
-                tensor = await asyncio.to_thread(prepare, pixels, spec, compat=compat)
-                answer = await self._segmenter.segment.remote(tensor, Preparation.of(spec))
+                looks = await asyncio.to_thread(Looks, image, spec, settings)
+                answers: list[Probs] = []
+                while looks.wanted is not None:
+                    answer = await self._segmenter.segment.remote(looks.wanted, Preparation.of(spec))
+                    if not isinstance(answer, Probs):
+                        self._spec = answer
+                        break
+                    answers.append(answer)
+                    await asyncio.to_thread(looks.show, answer.maps)
+                # Two models may want the same preparation; one photo's looks must all come from one of them.
+                if looks.wanted is None and len({answer.model for answer in answers}) == 1:
+                    return looks.seen, answers
             except Exception as error:
                 if attempt == 3 or not replica_lost(error):
                     raise
-                continue
-            if isinstance(answer, Probs):
-                return answer
-            self._spec = answer
         raise CutrayError(got="the model is being swapped again and again", fix="try again later")
 
 

@@ -126,9 +126,9 @@ async def _removebg(service: Service, request: Request) -> Response:
     options, wants_alpha = _removebg_options(fields, backdrop is not None)
     with service.admitted():
         reply = await service.cut(image, options, backdrop)
-    if not reply.subject_found:
+    if not reply.report.subject_found:
         raise _RemoveBgError(400, "Could not identify foreground in image.", "unknown_foreground")
-    left, top, right, bottom = reply.box
+    left, top, right, bottom = reply.report.box
     headers = {
         "X-Type": "other",
         "X-Credits-Charged": "0",
@@ -144,7 +144,7 @@ async def _removebg(service: Service, request: Request) -> Response:
 
 def _removebg_json(reply: CutReply) -> dict[str, Any]:
     """Put a result into JSON."""
-    left, top, right, bottom = reply.box
+    left, top, right, bottom = reply.report.box
     return {
         "result_b64": base64.b64encode(reply.data).decode(),
         "foreground_left": left,

@@ -25,16 +25,17 @@ _ENDINGS = {"PNG": "png", "WEBP": "webp", "AVIF": "avif", "JPEG": "jpg", "TIFF":
 
 def facts(reply: CutReply) -> dict[str, str]:
     """Return what is known about a result, as headers."""
-    timing = ", ".join(f"{stage};dur={spent:g}" for stage, spent in reply.timings_ms.items())
+    report = reply.report
+    timing = ", ".join(f"{stage};dur={spent:g}" for stage, spent in report.timings_ms.items())
     return {
-        "X-Subject-Found": str(reply.subject_found).lower(),
-        "X-Confidence": f"{reply.confidence:.4f}",
-        "X-Area-Fraction": f"{reply.area_fraction:.4f}",
-        "X-Width": str(reply.width_px),
-        "X-Height": str(reply.height_px),
-        "X-Box": ",".join(map(str, reply.box)),
-        "X-Model": reply.model,
-        "X-Engine": reply.engine,
+        "X-Subject-Found": str(report.subject_found).lower(),
+        "X-Confidence": f"{report.confidence:.4f}",
+        "X-Area-Fraction": f"{report.area_fraction:.4f}",
+        "X-Width": str(report.width_px),
+        "X-Height": str(report.height_px),
+        "X-Box": ",".join(map(str, report.box)),
+        "X-Model": report.model,
+        "X-Engine": report.engine,
         "Server-Timing": timing,
         "Cache-Control": "no-store",
     }
@@ -59,12 +60,12 @@ def _rows(results: Sequence[CutReply | ApiError], request_id: str) -> list[dict[
                 "index": index,
                 "status": 200,
                 "file": f"{index + 1:02d}.{_ENDINGS[result.format]}",
-                "subject_found": result.subject_found,
-                "confidence": result.confidence,
-                "area_fraction": result.area_fraction,
-                "width_px": result.width_px,
-                "height_px": result.height_px,
-                "box": result.box,
+                "subject_found": result.report.subject_found,
+                "confidence": result.report.confidence,
+                "area_fraction": result.report.area_fraction,
+                "width_px": result.report.width_px,
+                "height_px": result.report.height_px,
+                "box": result.report.box,
             }
         )
     return rows

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
+from cutray.chain import RemovalReport
 from cutray.config import MIB, EngineSettings, MattingSettings, OutputSettings, Settings
 from cutray.models.catalog import ModelSpec
 
@@ -88,30 +89,12 @@ class CutReply:
     Attributes:
         data: The encoded result.
         format: PNG, WEBP, AVIF, JPEG or TIFF.
-        subject_found: False when the scene is empty.
-        confidence: In [0, 1].
-        area_fraction: Share of the photo that the subject covers, in [0, 1].
-        width_px: Width of the photo.
-        height_px: Height of the photo.
-        box: Left, top, right, bottom of the result within the photo, in pixels.
-        model: Name of the model.
-        engine: Engine, device and precision.
-        notes: What was left out or changed on the way in.
-        timings_ms: Milliseconds of each stage.
+        report: What is known about it.
     """
 
     data: bytes
     format: str
-    subject_found: bool
-    confidence: float
-    area_fraction: float
-    width_px: int
-    height_px: int
-    box: tuple[int, int, int, int]
-    model: str
-    engine: str
-    notes: tuple[str, ...] = ()
-    timings_ms: dict[str, float] = field(default_factory=dict)
+    report: RemovalReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +107,9 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Probs:
-    """The network's answer: (S, S) float32 in [0, 1], who gave it, and how long the network took."""
+    """The network's answer: (N, S, S) float32 in [0, 1], who gave it, and how long the network took."""
 
-    probs: np.ndarray
+    maps: np.ndarray
     model: str
     engine: str
     forward_ms: float

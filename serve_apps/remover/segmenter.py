@@ -104,38 +104,40 @@ class Segmenter:
             raise EngineError(got="no model is loaded")
         return self._loaded.network.weights.spec
 
-    async def segment(self, tensor: np.ndarray, preparation: Preparation) -> Probs | ModelSpec:
-        """Run the network on one prepared photo, together with others that are waiting.
+    async def segment(self, tensors: np.ndarray, preparation: Preparation) -> Probs | ModelSpec:
+        """Run the network on what one photo wants to have looked at, together with others that are waiting.
 
         Args:
-            tensor: (3, S, S) float32, from ``cutray.segmenter.prepare``.
-            preparation: What it was prepared for.
+            tensors: (N, 3, S, S) float32, from ``cutray.chain.Looks``.
+            preparation: What they were prepared for.
 
         Returns:
-            The probabilities, or, if the model was swapped for one that wants another preparation, its description.
+            The maps, or, if the model was swapped for one that wants another preparation, its description.
         """
-        answer: Probs | ModelSpec = await self._batch(tensor, preparation)
+        answer: Probs | ModelSpec = await self._batch(tensors, preparation)
         return answer
 
     @_batched  # type: ignore[untyped-decorator]
-    async def _batch(self, tensors: list[np.ndarray], preparations: list[Preparation]) -> list[Probs | ModelSpec]:
+    async def _batch(self, stages: list[np.ndarray], preparations: list[Preparation]) -> list[Probs | ModelSpec]:
         """Run one forward pass for all photos that are prepared rightly."""
         loaded = self._loaded
         if loaded is None:
             raise EngineError(got="no model is loaded")
         network = loaded.network
-        right = [tensor for tensor, asked in zip(tensors, preparations, strict=True) if asked == loaded.preparation]
-        self._metrics.batch_size.observe(len(tensors))
+        right = [tensors for tensors, asked in zip(stages, preparations, strict=True) if asked == loaded.preparation]
+        self._metrics.batch_size.observe(sum(len(tensors) for tensors in stages))
         if not right:
-            return [network.weights.spec] * len(tensors)
+            return [network.weights.spec] * len(stages)
         started = time.perf_counter()
-        maps = iter(await asyncio.to_thread(network.engine.infer, np.stack(right)))
+        maps = await asyncio.to_thread(network.engine.infer, np.concatenate(right))
         forward_ms = (time.perf_counter() - started) * 1000
         self._metrics.forward_ms.observe(forward_ms)
         engine = f"{network.engine.name} {network.engine.device} {network.engine.precision}"
-        return [
-            Probs(next(maps), network.weights.spec.name, engine, forward_ms)
-            if asked == loaded.preparation
-            else network.weights.spec
-            for asked in preparations
-        ]
+        answers: list[Probs | ModelSpec] = []
+        for tensors, asked in zip(stages, preparations, strict=True):
+            if asked != loaded.preparation:
+                answers.append(network.weights.spec)
+                continue
+            answers.append(Probs(maps[: len(tensors)], network.weights.spec.name, engine, forward_ms))
+            maps = maps[len(tensors) :]
+        return answers

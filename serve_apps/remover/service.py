@@ -83,9 +83,9 @@ class Service:
         if isinstance(reply, Refusal):
             self.metrics.rejected.inc(tags={"reason": reply.code})
             raise ApiError(reply.code, reply.message, self.limits.retry_after_s)
-        for stage, spent_ms in reply.timings_ms.items():
+        for stage, spent_ms in reply.report.timings_ms.items():
             self.metrics.stage_ms.observe(spent_ms, {"stage": stage})
-        if not reply.subject_found:
+        if not reply.report.subject_found:
             self.metrics.no_subject.inc()
         return reply
 

@@ -74,6 +74,9 @@ def test_pixels_equal_the_librarys(client: Any, jpeg: bytes, remover: Background
     cropped = client.post("/remove-background?crop=true&background=white&format=webp", content=jpeg)
     wanted = remover.remove_background(jpeg, crop=True, background="white", format="webp")
     assert cropped.content == wanted.data
+    for quality in ("fast", "best"):
+        answer = client.post("/remove-background", files={"image": jpeg}, data={"quality": quality})
+        assert answer.content == remover.remove_background(jpeg, quality=quality).data
 
 
 def test_background_picture_is_laid_behind(client: Any, photo_files: Path, remover: BackgroundRemover) -> None:

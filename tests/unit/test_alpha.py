@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 
 from cutray.config import MattingSettings
-from cutray.matting.alpha import classic_alpha, solidify_interior, upsample_alpha
+from cutray.matting.alpha import classic_alpha, level_probs, solidify_interior, stretch_levels
 from tests.alphas import soft_disc
 
 PLAIN = MattingSettings(solid_interior=False)
+
+
+def upsample_alpha(probs: np.ndarray, height_px: int, width_px: int, settings: MattingSettings) -> np.ndarray:
+    """Level a map and stretch it, as one step of the chain does."""
+    return stretch_levels(level_probs(probs, settings), height_px, width_px)
 
 
 def test_haze_and_doubt_become_sure() -> None:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from click import BadParameter
 
 from cutray.cli import _VERBS, cli
 from cutray.commands.remove import remove
@@ -105,3 +106,12 @@ def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     """`models list` names the models and whether they are on this machine."""
     assert run(cli, ["models", "list"]) == 0
     assert re.search(r"^u2net +176\.0 MB +320² +(yes|no)", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_whole_numbers_to_choose_from_arrive_as_numbers() -> None:
+    """--looks and --bit-depth give what the settings take, and refuse any other number."""
+    context = remove.make_context("remove", ["photo.jpg", "--looks", "2", "--bit-depth", "16", "--quality", "best"])
+    settings = RemoverSettings(**{name: context.params[name] for name in ("looks", "bit_depth", "quality")})
+    assert (settings.effort.looks, settings.effort.edges, settings.bit_depth) == (2, "fine", 16)
+    with pytest.raises(BadParameter):
+        remove.make_context("remove", ["photo.jpg", "--looks", "3"])

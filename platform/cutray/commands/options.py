@@ -60,6 +60,14 @@ def _option(name: str, of: type[Settings]) -> Callable[[Callable[..., Any]], Cal
     )
 
 
+class _Number(click.Choice):
+    """One of a few whole numbers."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Turn the chosen text into its number."""
+        return int(super().convert(str(value), param, ctx))
+
+
 def _plain_type(annotation: Any) -> Any:
     """Take None out of a union."""
     if isinstance(annotation, types.UnionType):
@@ -70,5 +78,7 @@ def _plain_type(annotation: Any) -> Any:
 def _click_type(kind: Any) -> Any:
     """Translate a type; ranges are checked by the settings themselves."""
     if typing.get_origin(kind) is typing.Literal:
-        return click.Choice([str(choice) for choice in typing.get_args(kind)])
+        choices = typing.get_args(kind)
+        names = [str(choice) for choice in choices]
+        return _Number(names) if all(isinstance(choice, int) for choice in choices) else click.Choice(names)
     return kind

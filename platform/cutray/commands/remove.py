@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _ENGINE = ("model", "engine", "device", "precision", "threads", "offline")
 _LIMITS = ("max_bytes", "max_side_px", "max_megapixels")
-_MATTING = ("clean_edges", "solid_interior", "compat")
+_MATTING = ("quality", "looks", "edges", "clean_edges", "solid_interior", "compat")
 
 
 @click.command(epilog="Exit code: 0 all done, 1 some failed or have no subject, 2 wrong usage.")
@@ -52,6 +52,7 @@ def remove(
     cutray remove photo.jpg -o out.jpg --background beach.jpg
     cutray remove photo.jpg --crop --crop-margin 5%         cropped to the subject
     cutray remove photo.jpg -om                             the mask alone
+    cutray remove photo.jpg --quality best                  finest edges; fast and balanced cost less
     cutray remove photos/ -o cutouts/                       a folder, its tree mirrored
     cat photo.jpg | cutray remove - > cutout.png            a pipe
     """

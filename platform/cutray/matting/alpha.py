@@ -18,28 +18,37 @@ _INSIDE = 0.7
 _HOLE = 0.4
 
 
-def upsample_alpha(probs: np.ndarray, height_px: int, width_px: int, settings: MattingSettings) -> np.ndarray:
-    """Stretch probabilities to the picture's size and make sure of the sure parts.
+def level_probs(probs: np.ndarray, settings: MattingSettings) -> np.ndarray:
+    """Make sure of the sure parts of a map, at the map's own size.
 
     A sigmoid never quite reaches 0 or 1, which would leave a faint haze over the whole background; values at
-    or beyond ``settings.sure_background`` and ``settings.sure_foreground`` become exactly 0 and 1.
+    or beyond ``settings.sure_background`` and ``settings.sure_foreground`` become 0 and 1 or pass them.
 
     Args:
         probs: (S, S) float32 in [0, 1].
-        height_px: Height of the picture.
-        width_px: Width of the picture.
-        settings: The two levels.
+        settings: The two levels, and whether the inside of the subject is made opaque.
 
     Returns:
-        (height_px, width_px) float32 in [0, 1].
+        (S, S) float32: 0 and below is background, 1 and above is subject. It is not clipped.
     """
     low, high = settings.sure_background, settings.sure_foreground
     if settings.solid_interior:
         probs = solidify_interior(probs)
-    # Levels first, on the small map: the clip afterwards is then the only full-size pass. A clipped map would
-    # give cubic interpolation a kink to overshoot at, so the clip itself has to wait until after the resize.
-    levelled = (probs - low) * (1.0 / (high - low))
-    alpha = cv2.resize(levelled.astype(np.float32), (width_px, height_px), interpolation=cv2.INTER_CUBIC)
+    return np.asarray((probs - low) * (1.0 / (high - low)), dtype=np.float32)
+
+
+def stretch_levels(levelled: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
+    """Resize a levelled map, and only then clip it: a clipped one has a kink for cubic interpolation to overshoot at.
+
+    Args:
+        levelled: (h, w) float32, from ``level_probs``.
+        height_px: New height.
+        width_px: New width.
+
+    Returns:
+        (height_px, width_px) float32 in [0, 1].
+    """
+    alpha = cv2.resize(levelled, (width_px, height_px), interpolation=cv2.INTER_CUBIC)
     return np.clip(alpha, 0.0, 1.0, out=alpha)
 
 

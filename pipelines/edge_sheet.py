@@ -1,0 +1,134 @@
+"""The edge sheet: rembg, rembg with alpha matting and Cutray side by side on three backgrounds, for human eyes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from cutray.commands.options import given, settings_options
+from cutray.commands.run import run
+from cutray.errors import EngineError
+from cutray.imaging.compose import compose
+from cutray.imaging.decode import decode_image
+from cutray.imaging.encode import encode_image
+from cutray.imaging.files import write_atomically
+from cutray.remover import BackgroundRemover
+
+_BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "magenta": (255, 0, 255)}
+_WAYS = ("rembg", "rembg -a", "Cutray")
+_GAP_PX, _HEADING_PX = 6, 22
+_LIMIT_S = 600
+
+# Runs in rembg's own interpreter, where nothing of Cutray is installed.
+_REMBG = """
+import sys
+from pathlib import Path
+from rembg import new_session, remove
+session = new_session(sys.argv[1], providers=["CPUExecutionProvider"])
+for index, path in enumerate(sys.argv[3:]):
+    data = Path(path).read_bytes()
+    for way, matting in enumerate((False, True)):
+        Path(sys.argv[2], f"{index}_{way}.png").write_bytes(remove(data, session=session, alpha_matting=matting))
+"""
+
+
+@click.command()
+@click.argument("photos", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("-o", "--output", default="edge_sheet.png", show_default=True, type=click.Path(path_type=Path))
+@click.option("--rembg-python", required=True, type=click.Path(path_type=Path), help="Interpreter that has rembg.")
+@click.option(
+    "--cell", "cell_px", default=240, show_default=True, type=click.IntRange(64, 1024), help="Cell, in pixels."
+)
+@click.option("--detail", is_flag=True, help="Show the part with the most soft pixels at its own resolution.")
+@settings_options("model", "quality", "looks", "edges")
+def edge_sheet(
+    photos: tuple[Path, ...], output: Path, rembg_python: Path, cell_px: int, detail: bool, **options: Any
+) -> int:
+    """Lay the cutouts of several photos side by side.
+
+    \b
+    python -m pipelines.edge_sheet photos/*.jpg --rembg-python .venv-rembg/bin/python --quality best
+    """
+    remover = BackgroundRemover(**given(options))
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        _run_rembg(rembg_python, remover, Path(folder), photos)
+        for index, path in enumerate(photos):
+            photo = decode_image(path.read_bytes()).pixels
+            theirs = [np.asarray(Image.open(Path(folder, f"{index}_{way}.png"))) for way in (0, 1)]
+            ours = remover.remove_background(path).cutout
+            window = _softest(ours[..., 3], cell_px) if detail else (slice(None), slice(None))
+            rows.append(_row(photo[window], [cutout[window] for cutout in (*theirs, ours)], cell_px))
+    write_atomically(output, encode_image(_sheet(rows, [path.stem for path in photos], cell_px), "PNG"), overwrite=True)
+    click.echo(f"{output}")
+    return 0
+
+
+def _run_rembg(python: Path, remover: BackgroundRemover, folder: Path, photos: Sequence[Path]) -> None:
+    """Have rembg cut out all photos with the weights that are used here."""
+    weights = remover.segmenter.weights
+    done = subprocess.run(
+        [str(python), "-c", _REMBG, weights.spec.name, str(folder), *map(str, photos)],
+        env={**os.environ, "U2NET_HOME": str(weights.path.parent)},
+        capture_output=True,
+        text=True,
+        timeout=_LIMIT_S,
+    )
+    if done.returncode:
+        raise EngineError(got=f"rembg failed: {done.stderr.strip()[-300:]}", fix="run `make bench` to set it up")
+
+
+def _softest(opacity: np.ndarray, side_px: int) -> tuple[slice, slice]:
+    """Find the square with the most soft pixels."""
+    height, width = opacity.shape
+    soft = ((opacity > 25) & (opacity < 230)).astype(np.float32)
+    density = cv2.boxFilter(soft, -1, (side_px, side_px), borderType=cv2.BORDER_CONSTANT)
+    row, column = np.unravel_index(int(density.argmax()), density.shape)
+    top = int(np.clip(row - side_px // 2, 0, max(0, height - side_px)))
+    left = int(np.clip(column - side_px // 2, 0, max(0, width - side_px)))
+    return slice(top, top + side_px), slice(left, left + side_px)
+
+
+def _row(photo: np.ndarray, cutouts: Sequence[np.ndarray], cell_px: int) -> list[np.ndarray]:
+    """Make one row: the photo, then each background under each cutout."""
+    pictures = [photo]
+    for color in _BACKGROUNDS.values():
+        for cutout in cutouts:
+            pictures.append(compose(cutout[..., :3], cutout[..., 3].astype(np.float32) / 255, color))
+    scale = cell_px / max(photo.shape[:2])
+    size = max(1, round(photo.shape[1] * scale)), max(1, round(photo.shape[0] * scale))
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
+    return [np.asarray(cv2.resize(picture, size, interpolation=way)) for picture in pictures]
+
+
+def _sheet(rows: Sequence[Sequence[np.ndarray]], names: Sequence[str], cell_px: int) -> np.ndarray:
+    """Put rows below each other, with headings."""
+    headings = ["photo", *(f"{way}, {name}" for name in _BACKGROUNDS for way in _WAYS)]
+    step = cell_px + _GAP_PX
+    height = _HEADING_PX + sum(row[0].shape[0] + _HEADING_PX for row in rows)
+    sheet = Image.new("RGB", (step * len(headings), height), (240, 240, 240))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
+    for column, heading in enumerate(headings):
+        draw.text((column * step + 2, 4), heading, fill=(60, 60, 60), font=font)
+    top = _HEADING_PX
+    for name, row in zip(names, rows, strict=True):
+        for column, picture in enumerate(row):
+            sheet.paste(Image.fromarray(picture), (column * step, top))
+        top += row[0].shape[0]
+        draw.text((2, top + 2), name, fill=(60, 60, 60), font=font)
+        top += _HEADING_PX
+    return np.asarray(sheet)
+
+
+if __name__ == "__main__":
+    sys.exit(run(edge_sheet))

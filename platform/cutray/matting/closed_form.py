@@ -1,0 +1,153 @@
+"""Closed-form matting: opacity in a band from the photo's colours, by conjugate gradients with box filters.
+
+In every small window the subject's and the background's colours are taken to lie on a line each; opacity is then a
+linear function of colour there. The sum of all windows' errors is a quadratic form whose product with a picture
+needs nothing but box filters, so no matrix is ever stored and the window's size costs nothing.
+
+Source: Levin et al. 2008, "A Closed-Form Solution to Natural Image Matting"; He et al. 2010, "Fast Matting Using
+Large Kernel Matting Laplacian Matrices", equations 5 to 8.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+# Windows reach this far from their centre; larger ones see past texture, smaller ones follow thinner strands.
+RADIUS_PX = 2
+# Variance of colour, in [0, 1] squared, below which a window counts as flat.
+_FLATNESS = 1e-4
+# Coarse to fine, as many halvings as this; each stops when the residual has fallen by a factor or after some steps.
+_HALVINGS, _STEPS, _PRECISION = 2, 40, 1e-2
+_SMALLEST_SIDE_PX = 8
+
+
+class LocalColors:
+    """Linear models of a picture's colours, one per window."""
+
+    def __init__(self, image: np.ndarray, radius_px: int) -> None:
+        """Prepare the windows' statistics.
+
+        Args:
+            image: (h, w, 3) float32 in [0, 1].
+            radius_px: Reach of a window from its centre.
+        """
+        self._size = (2 * radius_px + 1,) * 2
+        self._planes = [np.ascontiguousarray(image[..., channel]) for channel in range(3)]
+        self._count = self._sum(np.ones(image.shape[:2], np.float32))
+        self._share = 1.0 / self._count
+        # Variances are differences of nearly equal numbers: double precision, once.
+        exact = [plane.astype(np.float64) for plane in self._planes]
+        means = [self.mean(plane) for plane in exact]
+        self._means = [mean.astype(np.float32) for mean in means]
+
+        def covariance(one: int, two: int) -> np.ndarray:
+            spread = self.mean(exact[one] * exact[two]) - means[one] * means[two]
+            return np.asarray(spread + _FLATNESS if one == two else spread)
+
+        a, b, c = covariance(0, 0), covariance(0, 1), covariance(0, 2)
+        d, e, f = covariance(1, 1), covariance(1, 2), covariance(2, 2)
+        minors = d * f - e * e, c * e - b * f, b * e - c * d
+        scale = 1.0 / (a * minors[0] + b * minors[1] + c * minors[2])
+        inverse = (*minors, a * f - c * c, b * c - a * e, a * d - b * b)
+        self._inverse = [(entry * scale).astype(np.float32) for entry in inverse]
+
+    def _sum(self, plane: np.ndarray) -> np.ndarray:
+        """Sum over each window; what lies outside the picture counts as nothing."""
+        return np.asarray(cv2.boxFilter(plane, -1, self._size, normalize=False, borderType=cv2.BORDER_CONSTANT))
+
+    def mean(self, plane: np.ndarray) -> np.ndarray:
+        """Average a plane over each window."""
+        return np.asarray(self._sum(plane) * self._share)
+
+    def fit(self, alpha: np.ndarray) -> list[np.ndarray]:
+        """Explain alpha by colour in each window.
+
+        Args:
+            alpha: (h, w) float32.
+
+        Returns:
+            Four (h, w) float32 planes: the factors of red, green and blue, and the constant.
+        """
+        level = self.mean(alpha)
+        p, q, r = (
+            self.mean(plane * alpha) - mean * level for plane, mean in zip(self._planes, self._means, strict=True)
+        )
+        a, b, c, d, e, f = self._inverse
+        factors = [a * p + b * q + c * r, b * p + d * q + e * r, c * p + e * q + f * r]
+        for factor, mean in zip(factors, self._means, strict=True):
+            level = level - factor * mean
+        return [*factors, level]
+
+    def misfit(self, alpha: np.ndarray) -> np.ndarray:
+        """Multiply alpha by the matting Laplacian, divided by the number of pixels in a window.
+
+        Args:
+            alpha: (h, w) float32.
+
+        Returns:
+            (h, w) float32.
+        """
+        *factors, constant = self.fit(alpha)
+        rest = self._count * alpha - self._sum(constant)
+        for factor, plane in zip(factors, self._planes, strict=True):
+            rest -= self._sum(factor) * plane
+        return np.asarray(rest * np.float32(1.0 / (self._size[0] * self._size[1])))
+
+
+def solve_band(image: np.ndarray, coarse: np.ndarray, band: np.ndarray, trust: np.ndarray) -> np.ndarray:
+    """Re-solve alpha in a band from the photo's colours.
+
+    Args:
+        image: (h, w, 3) float32 in [0, 1].
+        coarse: (h, w) float32 in [0, 1]; what is outside the band is taken as true.
+        band: (h, w) bool, what is to be solved.
+        trust: (h, w) float32 above 0, how strongly alpha is drawn to ``coarse`` inside the band.
+
+    Returns:
+        (h, w) float32 in [0, 1], equal to ``coarse`` outside the band.
+    """
+    height, width = coarse.shape
+    alpha = coarse
+    for halvings in range(_HALVINGS, -1, -1):
+        size = max(1, width >> halvings), max(1, height >> halvings)
+        if halvings and min(size) < _SMALLEST_SIDE_PX:
+            continue
+        here = [_fit_size(array, size) for array in (image, coarse, trust)]
+        unknown = _fit_size(band.astype(np.float32), size) > 0
+        start = here[1] if alpha is coarse else cv2.resize(alpha, size, interpolation=cv2.INTER_LINEAR)
+        alpha = _descend(LocalColors(here[0], RADIUS_PX), here[1], unknown, here[2], start)
+    return np.where(band, np.clip(alpha, 0.0, 1.0), coarse)
+
+
+def _fit_size(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Average an array down to (width, height)."""
+    if array.shape[1::-1] == size:
+        return array
+    return cv2.resize(array, size, interpolation=cv2.INTER_AREA)
+
+
+def _descend(
+    colors: LocalColors, coarse: np.ndarray, unknown: np.ndarray, trust: np.ndarray, start: np.ndarray
+) -> np.ndarray:
+    """Minimise ``a'La + trust (a - coarse)^2`` over the unknown pixels by conjugate gradients."""
+    free = unknown.astype(np.float32)
+    alpha = np.where(unknown, start, coarse)
+    residual = free * (trust * (coarse - alpha) - colors.misfit(alpha))
+    direction = residual.copy()
+    energy = first = _dot(residual, residual)
+    for _ in range(_STEPS):
+        if energy <= _PRECISION**2 * first:
+            break
+        curvature = free * (colors.misfit(direction) + trust * direction)
+        step = np.float32(energy / _dot(direction, curvature))
+        alpha += step * direction
+        residual -= step * curvature
+        before, energy = energy, _dot(residual, residual)
+        direction = residual + np.float32(energy / before) * direction
+    return alpha
+
+
+def _dot(one: np.ndarray, two: np.ndarray) -> float:
+    """Sum of products, in double precision."""
+    return float(np.einsum("ij,ij->", one, two, dtype=np.float64))

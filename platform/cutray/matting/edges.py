@@ -1,0 +1,134 @@
+"""Edges from the photo's own colours: where the network's map is soft, alpha is re-solved and followed to full size.
+
+The network's cells are several pixels wide in most photos, so strands, fur and crisp outlines are a blur in its
+map. The photo knows better, as long as subject and background differ in colour; the map keeps a say everywhere,
+and the last word deep inside wide patches of doubt, where colour alone would only guess.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from cutray.imaging.resize import shrink
+from cutray.matting.alpha import stretch_levels
+from cutray.matting.closed_form import RADIUS_PX, LocalColors, solve_band
+
+# Where a cell of the map is this many pixels wide, colours begin to help, and from the second value on they rule.
+_HELPFUL_CELL_PX, _NEEDED_CELL_PX = 1.0, 2.0
+# The soft pixels of the map are widened by this many cells: an outline may lie a little beside the map's.
+_WIDENING_CELLS = 0.5
+# Pull towards the map: a base, more where the map is sure (up to a factor), and more the deeper in doubt.
+_PULL, _SURE_FACTOR, _DEPTH_CELLS = 3e-3, 10.0, 1.5
+# A colour model of a window this small carries the solved alpha over to the photo's own pixels.
+_CARRY_RADIUS_PX = 1
+# Full size is done in squares of so many solved pixels, and only where the band is.
+_TILE_PX, _TILE_MARGIN_PX = 32, 4
+# Less than this from 0 or 1 is rounding of the models, not opacity.
+_ROUNDING = 0.01
+
+
+def matted_alpha(levelled: np.ndarray, cells: int, image: np.ndarray, work_side_px: int) -> np.ndarray:
+    """Bring a levelled map to the photo's size along the photo's own edges.
+
+    Args:
+        levelled: (T, T) float32, from ``level_probs``: 0 and below is background, 1 and above is subject.
+        cells: Cells along a side of the frame in the network's eyes.
+        image: (H, W, 3) uint8, sRGB.
+        work_side_px: Side of a square with as many pixels as the band is solved on; larger photos are shrunk.
+
+    Returns:
+        (H, W) float32 in [0, 1]; exactly 0 or 1 wherever the map is and the band is not near.
+
+    Source: closed-form matting (see ``closed_form``); the way to full size is the upsampling of local linear models
+    of He and Sun 2015, "Fast Guided Filter".
+    """
+    height, width = image.shape[:2]
+    area_side = float(np.sqrt(height * width))
+    scale = min(1.0, work_side_px / area_side)
+    rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
+    coarse = stretch_levels(levelled, rows, columns)
+    cell_px = area_side / cells
+    say = np.clip((cell_px - _HELPFUL_CELL_PX) / (_NEEDED_CELL_PX - _HELPFUL_CELL_PX), 0.0, 1.0)
+    band = _band(coarse, cell_px * scale)
+    if say == 0 or not band.any() or not (coarse[~band] == 0).any() or not (coarse[~band] == 1).any():
+        return stretch_levels(levelled, height, width)
+    small = shrink(image, rows, columns).astype(np.float32) / np.float32(255)
+    around = _surroundings(band)
+    solved = coarse.copy()
+    trust = _trust(coarse[around], band[around], cell_px * scale)
+    solved[around] = solve_band(small[around], coarse[around], band[around], trust)
+    solved = np.asarray(coarse + np.float32(say) * (solved - coarse))
+    if (rows, columns) == (height, width):
+        return solved
+    full = stretch_levels(levelled, height, width)
+    _carry(full, solved, small, band, image)
+    return full
+
+
+def _band(coarse: np.ndarray, cell_px: float) -> np.ndarray:
+    """Find the soft pixels and what is near them."""
+    soft = ((coarse > 0) & (coarse < 1)).astype(np.uint8)
+    reach = max(1, round(_WIDENING_CELLS * cell_px))
+    shape = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    return cv2.dilate(soft, shape) > 0
+
+
+def _surroundings(band: np.ndarray) -> tuple[slice, slice]:
+    """Return the window around a band that its solution depends on."""
+    spans = []
+    for axis in (1, 0):
+        used = np.flatnonzero(band.any(axis=axis))
+        spans.append(slice(max(0, int(used[0]) - 8 * RADIUS_PX), int(used[-1]) + 8 * RADIUS_PX + 1))
+    return spans[0], spans[1]
+
+
+def _trust(coarse: np.ndarray, band: np.ndarray, cell_px: float) -> np.ndarray:
+    """Say how strongly alpha is drawn to the map: more where the map is sure, and deep inside wide doubt."""
+    sureness = 1.0 / np.maximum(4.0 * coarse * (1.0 - coarse), 1.0 / _SURE_FACTOR)
+    # The frame is no end of doubt: beyond it nothing is known.
+    framed = cv2.copyMakeBorder(band.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+    depth = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_5)[1:-1, 1:-1] / max(cell_px, 1e-3)
+    return np.asarray(_PULL * (sureness + np.square(depth / _DEPTH_CELLS)), dtype=np.float32)
+
+
+def _carry(full: np.ndarray, solved: np.ndarray, small: np.ndarray, band: np.ndarray, image: np.ndarray) -> None:
+    """Follow the solved alpha to the photo's own pixels.
+
+    Args:
+        full: (H, W) float32 in [0, 1], written in place around the band.
+        solved: (h, w) float32 in [0, 1].
+        small: (h, w, 3) float32 in [0, 1], the photo it was solved on.
+        band: (h, w) bool, where it was.
+        image: (H, W, 3) uint8.
+    """
+    height, width = image.shape[:2]
+    rows, columns = solved.shape
+    models = LocalColors(small, _CARRY_RADIUS_PX)
+    fitted = np.dstack([models.mean(plane) for plane in models.fit(solved)])
+    shape = np.ones((2 * _TILE_MARGIN_PX + 1,) * 2, np.uint8)
+    near = cv2.dilate(band.astype(np.uint8), shape)
+    for top in range(0, rows, _TILE_PX):
+        for left in range(0, columns, _TILE_PX):
+            if not near[top : top + _TILE_PX, left : left + _TILE_PX].any():
+                continue
+            down = slice(top * height // rows, min(top + _TILE_PX, rows) * height // rows)
+            across = slice(left * width // columns, min(left + _TILE_PX, columns) * width // columns)
+            full[down, across] = _apply(fitted, image[down, across], down, across, (height, width))
+
+
+def _apply(fitted: np.ndarray, pixels: np.ndarray, down: slice, across: slice, shape: tuple[int, int]) -> np.ndarray:
+    """Evaluate the colour models, read between their centres, on some of the photo's pixels."""
+    rows, columns = fitted.shape[:2]
+    at_y = ((np.arange(down.start, down.stop) + 0.5) * (rows / shape[0]) - 0.5).astype(np.float32)
+    at_x = ((np.arange(across.start, across.stop) + 0.5) * (columns / shape[1]) - 0.5).astype(np.float32)
+    grid = np.broadcast_to(at_x, pixels.shape[:2]), np.broadcast_to(at_y[:, None], pixels.shape[:2])
+    read = cv2.remap(
+        fitted,
+        np.ascontiguousarray(grid[0]),
+        np.ascontiguousarray(grid[1]),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    alpha = np.einsum("ijk,ijk->ij", read[..., :3], pixels, dtype=np.float32) / np.float32(255) + read[..., 3]
+    return np.asarray(np.clip((alpha - _ROUNDING) / (1.0 - 2.0 * _ROUNDING), 0.0, 1.0), dtype=np.float32)

@@ -1,0 +1,79 @@
+"""Qualities, with a real network: more work changes edges, never the answer, and one way gives what the other gives."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from cutray.errors import ConfigError
+from cutray.remover import BackgroundRemover, Removal
+
+QUALITIES = ("fast", "balanced", "best")
+
+
+@pytest.fixture(scope="module")
+def photo(photos: dict[str, np.ndarray]) -> np.ndarray:
+    """Return a photo whose cells are two pixels wide, so that edges are solved."""
+    return cv2.resize(photos["coffee"], (900, 600), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.fixture(scope="module")
+def removals(photo: np.ndarray, remover: BackgroundRemover) -> dict[str, Removal]:
+    """Return the photo's removal at each quality."""
+    return {quality: remover.remove_background(photo, quality=quality) for quality in QUALITIES}
+
+
+def test_qualities_agree_on_the_subject_and_differ_at_its_edge(removals: dict[str, Removal]) -> None:
+    """All three find the same subject; their masks differ, and the default is balanced."""
+    masks = {quality: removal.mask.astype(int) for quality, removal in removals.items()}
+    for quality in ("balanced", "best"):
+        one, two = masks["fast"] > 127, masks[quality] > 127
+        assert (one & two).sum() / (one | two).sum() > 0.9
+        assert not np.array_equal(masks["fast"], masks[quality])
+
+
+def test_balanced_is_the_default(photo: np.ndarray, remover: BackgroundRemover, removals: dict[str, Removal]) -> None:
+    """Without a word about quality the result is balanced, byte by byte."""
+    assert remover.remove_background(photo).data == removals["balanced"].data
+
+
+def test_many_photos_give_what_single_ones_give(
+    photo: np.ndarray, remover: BackgroundRemover, removals: dict[str, Removal]
+) -> None:
+    """Photos with one and with two stages of looks go side by side and keep their own results."""
+    empty = np.full((200, 300, 3), 128, np.uint8)
+    first, second, third = remover.remove_many([photo, empty, photo], quality="best")
+    assert isinstance(first, Removal)
+    assert isinstance(second, Removal)
+    assert isinstance(third, Removal)
+    assert first.data == third.data == removals["best"].data
+    assert second.mask.max() == 0
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+@pytest.mark.parametrize("size", [(300, 400), (900, 700), (1, 500), (1200, 3)])
+def test_empty_scenes_stay_empty(remover: BackgroundRemover, quality: str, size: tuple[int, int]) -> None:
+    """A plain wall has no subject at any quality or size, and its cutout is fully transparent."""
+    removal = remover.remove_background(np.full((*size, 3), 200, np.uint8), quality=quality)
+    assert removal.mask.shape == size
+    if not removal.report.subject_found:
+        assert removal.mask.max() == 0
+    elif min(size) > 3:
+        pytest.fail("a plain wall became a subject")
+
+
+def test_the_classic_recipe_knows_no_quality(photo: np.ndarray, remover: BackgroundRemover) -> None:
+    """With compat the three qualities give the same bytes."""
+    results = {remover.remove_background(photo, compat=True, quality=quality).data for quality in QUALITIES}
+    assert len(results) == 1
+
+
+def test_single_settings_go_before_the_quality(
+    photo: np.ndarray, remover: BackgroundRemover, removals: dict[str, Removal]
+) -> None:
+    """Fast with two looks and matted edges is balanced; unknown values are refused."""
+    built = remover.remove_background(photo, quality="fast", looks=2, edges="matted")
+    assert built.data == removals["balanced"].data
+    with pytest.raises(ConfigError, match="looks"):
+        remover.remove_background(photo, looks=3)

@@ -1,0 +1,125 @@
+"""Several looks become one map: doubt is settled, what is sure stays, and looks that disagree are not joined."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cutray.chain import Looks
+from cutray.config import MattingSettings
+from cutray.errors import EngineError
+from cutray.imaging.decode import from_array
+from cutray.matting.looks import Box, average_looks, fuse_looks, second_look_box
+from cutray.models.catalog import list_models
+from tests.alphas import soft_disc
+
+SIDE = 64
+SPEC = next(spec for spec in list_models() if spec.name == "u2netp")
+
+
+def _map(radius: float, softness: float = 4.0) -> np.ndarray:
+    """Draw what a network may answer: a soft disc near the middle."""
+    return soft_disc(SIDE, SIDE, radius, softness)
+
+
+def _crop(frame: np.ndarray, box: Box) -> np.ndarray:
+    """Show a part of a drawn map, enlarged to a look of its own."""
+    part = frame[box.top : box.bottom, box.left : box.right]
+    at_row = np.arange(SIDE) * part.shape[0] // SIDE
+    return part[np.ix_(at_row, np.arange(SIDE) * part.shape[1] // SIDE)]
+
+
+def test_one_look_is_left_alone() -> None:
+    """A single map comes back as it is, to the bit."""
+    probs = _map(20)
+    assert average_looks([probs]) is probs
+
+
+def test_equal_looks_change_little_and_sure_looks_win() -> None:
+    """Equal maps average to themselves; 0.999 and 0.3 average to more than their mean, for one of them is sure."""
+    probs = _map(20)
+    assert np.abs(average_looks([probs, probs]) - probs).max() < 2e-3
+    sure, doubtful = np.full((2, 2), 0.999, np.float32), np.full((2, 2), 0.3, np.float32)
+    assert average_looks([sure, doubtful]).min() > (0.999 + 0.3) / 2 + 0.1
+
+
+def test_certainty_is_kept_at_both_ends() -> None:
+    """Looks that are all 0 or all 1 average to exactly 0 and 1: no haze appears."""
+    ends = np.float32([[0, 1]])
+    assert np.array_equal(average_looks([ends, ends]), ends)
+
+
+def test_box_surrounds_the_subject_but_no_speck() -> None:
+    """The box holds the disc with room around it and ignores a spot far away."""
+    probs = _map(12)
+    probs[2:4, 2:4] = 0.9
+    box = second_look_box(probs, 640, 640)
+    assert box is not None
+    rows, columns = np.nonzero(_map(12) > 0.5)
+    assert 30 < box.top < rows.min() * 10 < rows.max() * 10 < box.bottom < 640
+    assert 30 < box.left < columns.min() * 10 < columns.max() * 10 < box.right < 640
+
+
+@pytest.mark.parametrize(
+    ("probs", "size"),
+    [
+        (np.zeros((SIDE, SIDE), np.float32), (640, 640)),
+        (np.ones((SIDE, SIDE), np.float32), (640, 640)),
+        (_map(12), (48, 48)),
+        (_map(12), (640, 1)),
+    ],
+    ids=["empty", "fills the frame", "too few pixels", "one pixel wide"],
+)
+def test_no_second_look_where_it_shows_nothing(probs: np.ndarray, size: tuple[int, int]) -> None:
+    """Without a subject, with one that fills the frame, or with too few pixels there is no second look."""
+    assert second_look_box(probs, *size) is None
+
+
+def test_a_second_look_that_disagrees_is_refused() -> None:
+    """If the second look sees the opposite of the first, the first one stands, bit by bit."""
+    first = _map(12)
+    box = second_look_box(first, 640, 640)
+    assert box is not None
+    assert fuse_looks(first, 1.0 - _crop(first, Box(10, 10, 54, 54)), box, 640, 640) is first
+
+
+def test_fusing_settles_doubt_and_leaves_the_sure_alone() -> None:
+    """A patch at 0.5 follows the second look; what the first look was sure of, and all outside the box, stays."""
+    first = np.zeros((SIDE, SIDE), np.float32)
+    first[16:48, 16:48] = 1.0
+    first[28:36, 28:36] = 0.55
+    second = np.ones((SIDE, SIDE), np.float32)
+    second[:4] = 1.0  # sure of what the first look was sure is background
+    box = Box(120, 120, 520, 520)
+    fused = fuse_looks(first, second, box, 640, 640)
+    scale = fused.shape[0] / SIDE
+    at = lambda row, column: fused[int(row * scale), int(column * scale)]  # noqa: E731
+    assert scale > 1
+    assert at(32, 32) > 0.9
+    assert at(20, 20) == 1
+    assert at(13, 32) == 0
+    assert fused[: int(10 * scale)].max() == 0
+
+
+@pytest.mark.parametrize(("looks", "stages"), [(1, [1]), (2, [2]), (4, [2, 2])])
+def test_looks_ask_for_what_the_settings_say(looks: int, stages: list[int]) -> None:
+    """One look is one tensor, two are the photo and its mirror image, four add the subject's surroundings."""
+    image = from_array(np.random.default_rng(1).integers(0, 255, (700, 900, 3), np.uint8))
+    walk = Looks(image, SPEC, MattingSettings.model_validate({"looks": looks}))
+    seen = []
+    while walk.wanted is not None:
+        seen.append(len(walk.wanted))
+        if len(walk.wanted) == 2:
+            assert np.array_equal(walk.wanted[1], walk.wanted[0][..., ::-1])
+        walk.show(np.stack([soft_disc(320, 320, 60)] * len(walk.wanted)))
+    assert seen == stages
+    assert walk.seen.cells == 320
+
+
+def test_the_classic_recipe_looks_once() -> None:
+    """Compat is one look whatever the quality."""
+    walk = Looks(from_array(np.zeros((50, 60, 3), np.uint8)), SPEC, MattingSettings(compat=True, quality="best"))
+    assert walk.wanted is not None
+    assert len(walk.wanted) == 1
+    with pytest.raises(EngineError):
+        _ = walk.seen
