@@ -19,9 +19,9 @@ _VERBS = {
     "models": ("cutray.commands.models:models", "List, fetch, show and verify model weights."),
     "doctor": ("cutray.commands.doctor:doctor", "Show what this machine offers and what Cutray makes of it."),
     "serve": ("serve_apps.serve:serve", "Serve the HTTP endpoint and its page."),
-    "train": ("pipelines.train:train", "Train U²-Net on your photos and masks, on one machine or a Ray cluster."),
-    "export": ("pipelines.export:export", "Turn weights into ONNX, fp16, int8 or OpenVINO files."),
-    "register": ("pipelines.register:register", "Register a model, and make it champion if it is good enough."),
+    "train": ("pipelines.train:train", "Train U²-Net on your photos, here or on a Ray cluster."),
+    "export": ("pipelines.export:export", "Turn weights into files that every engine runs."),
+    "register": ("pipelines.register:register", "Register a model; the better one is champion."),
     "evaluate": ("pipelines.evaluate:evaluate", "Measure a model on photos with known masks."),
     "bench": ("pipelines.bench:bench", "Measure speed, side by side with other tools."),
 }
