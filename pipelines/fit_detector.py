@@ -23,6 +23,8 @@ from pipelines.detector.logistic import area_under_curve, fit_logistic, level_fo
 _RIDGE, _TILE_RIDGE = 0.01, 0.002
 _FOLDS = 5
 _PRECISION = 0.9
+# One photo in ten has a given case; among the drawn scenes it is one in five.
+_PRIOR = 0.1
 _DIGITS = 4
 # Which tag of a real photo says which case; no tag says lace, so all such verdicts count as wrong.
 _TAGS = {"fine_detail": "fur_hair", "transparency": "glass_transparent", "reflectivity": "reflective_metal"}
@@ -64,7 +66,7 @@ def fit_detector(
     for title, rows in report.items():
         click.echo(f"\n| {title} | positives | AUC | verdicts | right |\n|---|--:|--:|--:|--:|")
         for case, row in rows.items():
-            click.echo(f"| {case} | {row['positives']} | {row['auc']} | {row['verdicts']} | {row['right']} |")
+            click.echo(f"| {case} | {row['positives']} | {row['auc'] or '–'} | {row['verdicts']} | {row['right']} |")
     click.echo(json.dumps({"job": "fit_detector", "report": report}))
 
 
@@ -80,7 +82,7 @@ def _fit(examples: Sequence[Example], names: Sequence[str]) -> dict[str, Any]:
     levels = {}
     for index, case in enumerate(EDGE_CASES):
         there = ~np.isnan(labels[:, index])
-        level = level_for_precision(unseen[there, index], labels[there, index] > 0.5, _PRECISION)
+        level = level_for_precision(unseen[there, index], labels[there, index] > 0.5, _PRECISION, _PRIOR)
         levels[case] = round(max(level, 0.5), _DIGITS)
     tiles = np.concatenate([example.tiles for example in examples]).astype(np.float64)
     tile_labels = np.concatenate([example.tile_labels for example in examples])
@@ -131,7 +133,7 @@ def _test(examples: Sequence[Example], names: Sequence[str], fitted: Mapping[str
         verdict = scores[:, index] >= fitted["levels"][case]
         rows[case] = {
             "positives": int(truth.sum()),
-            "auc": round(area_under_curve(scores[:, index], truth), 3),
+            "auc": round(area_under_curve(scores[:, index], truth), 3) if truth.any() else None,
             "verdicts": int(verdict.sum()),
             "right": int((verdict & truth).sum()),
         }

@@ -58,18 +58,20 @@ def area_under_curve(scores: F64, labels: NDArray[np.bool_]) -> float:
     return float(above + 0.5 * (positive[:, None] == negative[None]).mean())
 
 
-def level_for_precision(scores: F64, labels: NDArray[np.bool_], precision: float) -> float:
+def level_for_precision(scores: F64, labels: NDArray[np.bool_], precision: float, prior: float) -> float:
     """Find the lowest score from which at least a given share of verdicts is right.
 
     Args:
         scores: (N,) in [0, 1].
         labels: (N,) bool.
         precision: Share of positives wanted among all that score at least the level.
+        prior: Share of positives where the verdicts will be given, which the examples' own share need not be.
 
     Returns:
         The level; one that nothing reaches if none will do.
     """
     order = np.argsort(-scores)
-    right = np.cumsum(labels[order]) / np.arange(1, len(order) + 1)
-    good = np.flatnonzero(right >= precision)
+    right = np.cumsum(labels[order]) / max(int(labels.sum()), 1) * prior
+    wrong = np.cumsum(~labels[order]) / max(int((~labels).sum()), 1) * (1 - prior)
+    good = np.flatnonzero((right > 0) & (right >= precision * (right + wrong)))
     return float(scores[order][good[-1]]) if good.size else 1.01

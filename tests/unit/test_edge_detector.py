@@ -87,6 +87,8 @@ def test_scores_are_read_as_they_should() -> None:
     """AUC and the level for a precision, by hand."""
     scores, labels = np.array([0.9, 0.8, 0.7, 0.3]), np.array([True, True, False, True])
     assert area_under_curve(scores, labels) == pytest.approx(2 / 3)
-    assert level_for_precision(scores, labels, 0.9) == 0.8
-    assert level_for_precision(scores, ~labels, 0.9) > 1
+    assert level_for_precision(scores, labels, 0.9, 0.75) == 0.8
+    assert level_for_precision(scores, labels, 0.7, 0.75) == 0.3
+    assert level_for_precision(scores, labels, 0.7, 0.1) == 0.8
+    assert level_for_precision(scores, ~labels, 0.9, 0.25) > 1
     assert np.isnan(area_under_curve(scores, np.ones(4, bool)))
