@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from cutray.commands.progress import download_progress
 from cutray.commands.run import run
 from cutray.evaluation.datasets import find_samples
 from cutray.imaging.files import write_atomically
-from cutray.matting.detect import COEFFICIENTS, EDGE_CASES
+from cutray.matting.detect import COEFFICIENTS, EDGE_CASES, Detector, Linear, squash
 from cutray.remover import BackgroundRemover
 from pipelines.detector.examples import Example, drawn_examples, real_examples
 from pipelines.detector.logistic import area_under_curve, fit_logistic, level_for_precision
@@ -56,7 +56,7 @@ def fit_detector(
         known += [_as_negative(example) for example in plain]
     names = tuple(known[0].numbers)
     fitted = _fit(known, names)
-    write_atomically(output, (json.dumps(fitted, indent=None) + "\n").encode(), overwrite=True)
+    write_atomically(output, _as_text(fitted).encode(), overwrite=True)
     click.echo(f"{len(known)} examples, {len(names)} features; coefficients in {output}")
     unseen = list(drawn_examples(segmenter, held_out, "test", cache))
     report = {"held-out scenes": _test(unseen, names, fitted)}
@@ -67,10 +67,12 @@ def fit_detector(
         click.echo(f"\n| {title} | positives | AUC | verdicts | right |\n|---|--:|--:|--:|--:|")
         for case, row in rows.items():
             click.echo(f"| {case} | {row['positives']} | {row['auc'] or '–'} | {row['verdicts']} | {row['right']} |")
+    if tagged is not None:
+        _print_by_tag(real, squash(fitted.whole.logits(_columns(real, names))))
     click.echo(json.dumps({"job": "fit_detector", "report": report}))
 
 
-def _fit(examples: Sequence[Example], names: Sequence[str]) -> dict[str, Any]:
+def _fit(examples: Sequence[Example], names: Sequence[str]) -> Detector:
     """Fit the models of the whole and of the tiles, and set the levels by cross-validation."""
     inputs = _columns(examples, names)
     labels = np.array([example.labels for example in examples])
@@ -78,7 +80,7 @@ def _fit(examples: Sequence[Example], names: Sequence[str]) -> dict[str, Any]:
     unseen = np.zeros_like(labels)
     for fold in range(_FOLDS):
         part = _linear(inputs[folds != fold], labels[folds != fold], _RIDGE)
-        unseen[folds == fold] = _scores(part, inputs[folds == fold])
+        unseen[folds == fold] = squash(part.logits(inputs[folds == fold]))
     levels = {}
     for index, case in enumerate(EDGE_CASES):
         there = ~np.isnan(labels[:, index])
@@ -86,37 +88,26 @@ def _fit(examples: Sequence[Example], names: Sequence[str]) -> dict[str, Any]:
         levels[case] = round(max(level, 0.5), _DIGITS)
     tiles = np.concatenate([example.tiles for example in examples]).astype(np.float64)
     tile_labels = np.concatenate([example.tile_labels for example in examples])
-    return {
-        "names": list(names),
-        "levels": levels,
-        "whole": _rounded(_linear(inputs, labels, _RIDGE)),
-        "tiles": _rounded(_linear(tiles, tile_labels, _TILE_RIDGE)),
-    }
+    whole, parts = _linear(inputs, labels, _RIDGE), _linear(tiles, tile_labels, _TILE_RIDGE)
+    return Detector(tuple(names), whole, parts, levels)
 
 
-def _linear(inputs: np.ndarray, labels: np.ndarray, ridge: float) -> dict[str, np.ndarray]:
+def _linear(inputs: np.ndarray, labels: np.ndarray, ridge: float) -> Linear:
     """Fit the four models on the same inputs."""
     mean, scale = inputs.mean(axis=0), np.maximum(inputs.std(axis=0), 1e-3)
-    normal = np.clip((inputs - mean) / scale, -4, 4)
+    none = np.zeros(0, np.float32)
+    normal = Linear(mean, scale, none, none).normalise(inputs).astype(np.float64)
     solved = [fit_logistic(normal, labels[:, index], ridge=ridge) for index in range(len(EDGE_CASES))]
-    return {
-        "mean": mean,
-        "scale": scale,
-        "weights": np.array([weights for weights, _ in solved]),
-        "bias": np.array([bias for _, bias in solved]),
-    }
+    return Linear(mean, scale, np.array([weights for weights, _ in solved]), np.array([bias for _, bias in solved]))
 
 
-def _rounded(models: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Round for the file."""
-    return {name: np.round(values, _DIGITS).tolist() for name, values in models.items()}
-
-
-def _scores(models: Mapping[str, Any], inputs: np.ndarray) -> np.ndarray:
-    """Return (N, 4) probabilities."""
-    normal = np.clip((inputs - np.array(models["mean"])) / np.array(models["scale"]), -4, 4)
-    logits = normal @ np.array(models["weights"]).T + np.array(models["bias"])
-    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -30, 30))))
+def _as_text(detector: Detector) -> str:
+    """Write the coefficients, rounded."""
+    stored: dict[str, Any] = {"names": list(detector.names), "levels": detector.levels}
+    for name, models in (("whole", detector.whole), ("tiles", detector.tiles)):
+        fields = {key: getattr(models, key) for key in ("mean", "scale", "weights", "bias")}
+        stored[name] = {key: np.round(values.astype(np.float64), _DIGITS).tolist() for key, values in fields.items()}
+    return json.dumps(stored) + "\n"
 
 
 def _columns(examples: Sequence[Example], names: Sequence[str]) -> np.ndarray:
@@ -124,13 +115,13 @@ def _columns(examples: Sequence[Example], names: Sequence[str]) -> np.ndarray:
     return np.array([[example.numbers[name] for name in names] for example in examples], np.float64)
 
 
-def _test(examples: Sequence[Example], names: Sequence[str], fitted: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _test(examples: Sequence[Example], names: Sequence[str], fitted: Detector) -> dict[str, dict[str, Any]]:
     """Score the models on examples they have not seen."""
-    scores = _scores(fitted["whole"], _columns(examples, names))
+    scores = squash(fitted.whole.logits(_columns(examples, names)))
     rows = {}
     for index, case in enumerate(EDGE_CASES):
         truth = np.array([example.labels[index] > 0.5 for example in examples])
-        verdict = scores[:, index] >= fitted["levels"][case]
+        verdict = scores[:, index] >= fitted.levels[case]
         rows[case] = {
             "positives": int(truth.sum()),
             "auc": round(area_under_curve(scores[:, index], truth), 3) if truth.any() else None,
@@ -138,6 +129,16 @@ def _test(examples: Sequence[Example], names: Sequence[str], fitted: Mapping[str
             "right": int((verdict & truth).sum()),
         }
     return rows
+
+
+def _print_by_tag(examples: Sequence[Example], scores: np.ndarray) -> None:
+    """Print how well each case's score ranks the photos of each tag above the others, by AUC."""
+    tags = sorted({tag for example in examples for tag in example.tags})
+    click.echo(f"\n| score | {' | '.join(tags)} |\n|---{'|--:' * len(tags)}|")
+    there = {tag: np.array([tag in example.tags for example in examples]) for tag in tags}
+    for index, case in enumerate(EDGE_CASES):
+        cells = (f"{area_under_curve(scores[:, index], there[tag]):.3f}" for tag in tags)
+        click.echo(f"| {case} | {' | '.join(cells)} |")
 
 
 def _by_tag(example: Example) -> Example:

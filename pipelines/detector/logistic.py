@@ -12,14 +12,13 @@ _SETTLED = 1e-7
 _LEAST_CURVATURE = 1e-6
 
 
-def fit_logistic(inputs: F64, labels: F64, *, ridge: float, weights: F64 | None = None) -> tuple[F64, float]:
+def fit_logistic(inputs: F64, labels: F64, *, ridge: float) -> tuple[F64, float]:
     """Fit one model.
 
     Args:
         inputs: (N, K) float64, brought to about the same size.
         labels: (N,) float64, 0 or 1; examples with NaN do not count.
         ridge: Strength of the penalty on squared coefficients, per example; the bias has none.
-        weights: (N,) float64, how often each example counts; None counts all once.
 
     Returns:
         (K,) coefficients and the bias.
@@ -29,15 +28,13 @@ def fit_logistic(inputs: F64, labels: F64, *, ridge: float, weights: F64 | None 
     known = ~np.isnan(labels)
     extended = np.column_stack([inputs[known], np.ones(int(known.sum()))])
     y = labels[known]
-    share = np.ones_like(y) if weights is None else weights[known]
-    share = share / share.sum()
     penalty = np.full(extended.shape[1], ridge)
     penalty[-1] = 0.0
     solution = np.zeros(extended.shape[1])
     for _ in range(_STEPS):
         p = 1 / (1 + np.exp(-np.clip(extended @ solution, -30, 30)))
-        slope = extended.T @ (share * (p - y)) + penalty * solution
-        curvature = share * np.maximum(p * (1 - p), _LEAST_CURVATURE)
+        slope = extended.T @ (p - y) / len(y) + penalty * solution
+        curvature = np.maximum(p * (1 - p), _LEAST_CURVATURE) / len(y)
         hessian = (extended * curvature[:, None]).T @ extended + np.diag(penalty + 1e-9)
         step = np.linalg.solve(hessian, slope)
         solution -= step * min(1.0, 4.0 / max(float(np.abs(step).max()), 1e-9))
@@ -46,7 +43,7 @@ def fit_logistic(inputs: F64, labels: F64, *, ridge: float, weights: F64 | None 
     return solution[:-1], float(solution[-1])
 
 
-def area_under_curve(scores: F64, labels: NDArray[np.bool_]) -> float:
+def area_under_curve(scores: NDArray[np.floating], labels: NDArray[np.bool_]) -> float:
     """Return the chance that a positive example scores above a negative one; NaN without both kinds.
 
     Source: Hanley and McNeil 1982.
@@ -58,7 +55,9 @@ def area_under_curve(scores: F64, labels: NDArray[np.bool_]) -> float:
     return float(above + 0.5 * (positive[:, None] == negative[None]).mean())
 
 
-def level_for_precision(scores: F64, labels: NDArray[np.bool_], precision: float, prior: float) -> float:
+def level_for_precision(
+    scores: NDArray[np.floating], labels: NDArray[np.bool_], precision: float, prior: float
+) -> float:
     """Find the lowest score from which at least a given share of verdicts is right.
 
     Args:
