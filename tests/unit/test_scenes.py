@@ -116,7 +116,13 @@ def test_noise_varies_at_its_size(cell_px: float) -> None:
 
 @pytest.mark.parametrize(
     ("case", "options"),
-    [("glass", {}), ("texture", {"family": "other"}), ("texture", {"difficulty": 2.0}), ("texture", {"side": 8})],
+    [
+        ("glass", {}),
+        ("empty", {"background": np.zeros((90, 90), np.uint8)}),
+        ("texture", {"family": "other"}),
+        ("texture", {"difficulty": 2.0}),
+        ("texture", {"side": 8}),
+    ],
 )
 def test_what_cannot_be_drawn_is_refused(case: str, options: dict[str, object]) -> None:
     """Unknown cases and families, tiny pictures and wild difficulties are errors that say what is allowed."""
