@@ -150,7 +150,7 @@ def _by_tag(example: Example) -> Example:
 def _as_negative(example: Example) -> Example:
     """Count a photo as free of the rare cases; hair is too common in photos to say so of it."""
     rare = np.array([np.nan if case == "fine_detail" else 0.0 for case in EDGE_CASES])
-    return Example(example.numbers, example.tiles, rare, np.tile(rare, (len(example.tiles), 1)), example.tags)
+    return Example(example.numbers, example.tiles, rare, example.tile_labels, example.tags)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ class Example:
         numbers: Features of the whole.
         tiles: (T·T, K) float32, features of the tiles.
         labels: (4,) float64 per edge case: 1 yes, 0 no, NaN unknown.
-        tile_labels: (T·T, 4) float64 likewise.
+        tile_labels: (T·T, 4) float64 likewise; unknown where the photo does not have the case.
         tags: Tags of a real photo.
     """
 
@@ -138,4 +138,6 @@ def _measured(image: np.ndarray, alpha: np.ndarray, probs: np.ndarray, case: str
     concerned = soft if case == "fine_detail" else (alpha > 0.02).astype(np.float32)
     share = shrink(concerned, TILES, TILES).reshape(-1)
     tiles = measured.tiles.reshape(TILES * TILES, -1)
-    return Example(measured.numbers, tiles, labels, labels * (share[:, None] > _TILE_SHARE))
+    # Tiles learn where a case lies in a photo that has it; whether it has it is the whole photo's question.
+    here = np.where(labels > 0, (share > _TILE_SHARE)[:, None], np.nan)
+    return Example(measured.numbers, tiles, labels, here)

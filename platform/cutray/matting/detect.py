@@ -1,7 +1,8 @@
 """Which edge cases a photo has, how sure that is, where they are, and why.
 
-Four logistic models, one per case and independent of each other, read the measurements of `features`; four more do
-the same for each tile. Their coefficients are in `edge_cases.json`, which `python -m pipelines.fit_detector` makes.
+Four logistic models, one per case and independent of each other, read the measurements of `features`; four more say
+for each tile whether the case lies there if the photo has it. Their coefficients are in `edge_cases.json`, which
+`python -m pipelines.fit_detector` makes.
 """
 
 from __future__ import annotations
