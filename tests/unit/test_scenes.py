@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -116,7 +117,13 @@ def test_noise_varies_at_its_size(cell_px: float) -> None:
 
 @pytest.mark.parametrize(
     ("case", "options"),
-    [("glass", {}), ("texture", {"family": "other"}), ("texture", {"difficulty": 2.0}), ("texture", {"side": 8})],
+    [
+        ("glass", {}),
+        ("empty", {"background": np.zeros((90, 90), np.uint8)}),
+        ("texture", {"family": "other"}),
+        ("texture", {"difficulty": 2.0}),
+        ("texture", {"side": 8}),
+    ],
 )
 def test_what_cannot_be_drawn_is_refused(case: str, options: dict[str, object]) -> None:
     """Unknown cases and families, tiny pictures and wild difficulties are errors that say what is allowed."""
@@ -124,3 +131,13 @@ def test_what_cannot_be_drawn_is_refused(case: str, options: dict[str, object]) 
     with pytest.raises(InputError) as caught:
         draw_scene(case, np.random.default_rng(0), side, side, **options)
     assert caught.value.allowed
+
+
+def test_turned_things_have_no_seams() -> None:
+    """Between wall and rim no background shows: an opaque thing has no soft pixel away from its outline."""
+    for seed in range(12):
+        alpha = scene("ordinary", seed, side=192, camera=False, difficulty=0.1).alpha
+        inside = cv2.erode(
+            cv2.morphologyEx((alpha > 0.5).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5))), np.ones((5, 5))
+        )
+        assert alpha[inside > 0].min() > 0.97

@@ -34,6 +34,7 @@ _MATTING = ("quality", "looks", "edges", "clean_edges", "solid_interior", "compa
 )
 @click.option("--skip-existing", is_flag=True, help="Pass over photos whose result exists.")
 @click.option("--allow-empty", is_flag=True, help="Write a fully transparent picture where no subject is found.")
+@click.option("--explain", type=click.Path(path_type=Path), help="Draw the edge cases of one photo into this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print a report as JSON on standard output.")
 def remove(
     sources: tuple[str, ...],
@@ -41,6 +42,7 @@ def remove(
     overwrite: bool,
     skip_existing: bool,
     allow_empty: bool,
+    explain: Path | None,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -54,9 +56,12 @@ def remove(
     cutray remove photo.jpg -om                             the mask alone
     cutray remove photo.jpg --quality best                  finest edges; fast and balanced cost less
     cutray remove photos/ -o cutouts/                       a folder, its tree mirrored
+    cutray remove photo.jpg --explain why.png               and which hard edges it has, and why
     cat photo.jpg | cutray remove - > cutout.png            a pipe
     """
     settings = parse_settings(RemoverSettings, given(options))
+    if explain is not None and ("-" in [*sources, output] or len(sources) != 1 or Path(sources[0]).is_dir()):
+        raise OptionError(got="--explain for a pipe or several photos", allowed="one photo that is a file")
     if "-" in sources:
         return _pipe(sources, output, settings, overwrite, allow_empty)
     if output == "-":
@@ -68,7 +73,7 @@ def remove(
         raise InputError(got=f"no photos in {', '.join(sources)}", allowed="folders with photos", fix="check the path")
     if skip_existing:
         jobs = [job for job in jobs if not job.destination.exists()]
-    rows = _run(jobs, settings, overwrite, allow_empty, quiet=as_json) if jobs else []
+    rows = _run(jobs, settings, overwrite, allow_empty, explain, quiet=as_json) if jobs else []
     failed = sum(row["status"] != "ok" for row in rows)
     if as_json:
         click.echo(json.dumps({"images": rows, "ok": len(rows) - failed, "failed": failed}, indent=2))
@@ -78,7 +83,13 @@ def remove(
 
 
 def _run(
-    jobs: list[Job], settings: RemoverSettings, overwrite: bool, allow_empty: bool, *, quiet: bool
+    jobs: list[Job],
+    settings: RemoverSettings,
+    overwrite: bool,
+    allow_empty: bool,
+    explain: Path | None,
+    *,
+    quiet: bool,
 ) -> list[dict[str, Any]]:
     """Work through the jobs; a bad photo is a row with its reason and never ends the run."""
     from cutray.commands.progress import photo_progress
@@ -89,6 +100,10 @@ def _run(
         for job in jobs:
             rows.append(_run_one(remover, job, overwrite, allow_empty))
             advance(sum(row["status"] != "ok" for row in rows))
+    if explain is not None and "code" not in rows[0]:
+        from cutray.commands.explain import write_explanation
+
+        write_explanation(remover, jobs[0].source, explain, overwrite=overwrite)
     return rows
 
 

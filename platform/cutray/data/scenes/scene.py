@@ -86,7 +86,8 @@ def draw_scene(
         height_px: Height of the picture, at least 64.
         width_px: Width of the picture, at least 64.
         family: One of `FAMILIES`; the two share no generator of subjects or backgrounds.
-        background: (h, w, 3) uint8 sRGB photo to stand before, cropped to fit; None draws a background.
+        background: (h, w, 3) uint8 sRGB photo to stand before, cropped to fit; None draws a background. What the
+            photo shows is background, so it should have no subject of its own.
         difficulty: In [0, 1]; None draws it.
         camera: Whether there are soft focus, noise and JPEG.
 
@@ -94,12 +95,15 @@ def draw_scene(
         The scene.
 
     Raises:
-        InputError: The case or family is unknown, a side is too small, or the difficulty is out of range.
+        InputError: The case or family is unknown, a side is too small, the difficulty is out of range, or the photo
+            is not (h, w, 3) uint8.
     """
     _check(case, family, height_px, width_px, difficulty)
     hardness = float(rng.random()) if difficulty is None else difficulty
     if background is None:
         behind = draw_background(rng, height_px, width_px, family)
+    elif background.ndim != 3 or background.shape[2] != 3 or background.dtype != np.uint8:
+        raise InputError(got=f"a photo of shape {background.shape} and {background.dtype}", allowed="(h, w, 3) uint8")
     else:
         behind = to_light(_crop_to(background, height_px, width_px, rng))
     drawn = _GENERATORS[case](Stage.set_up(rng, behind, family, hardness))

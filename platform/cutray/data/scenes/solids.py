@@ -94,13 +94,17 @@ def _turn(stage: Stage, name: str) -> Solid:
     radius = np.interp(along.ravel(), steps, profile).reshape(y.shape).astype(np.float32)
     slope = np.interp(along.ravel(), steps, np.gradient(profile) * 255 / (2 * half)).reshape(y.shape).astype(np.float32)
     side = (radius - np.abs(x)) / np.sqrt(1 + slope**2)
-    body = np.minimum(side, np.minimum(along, 1 - along) * np.float32(2 * half))
+    # Wall and rim overlap by two pixels: where both edges ended, their seam would let the background through.
+    body = np.minimum(side, np.minimum(along * np.float32(2 * half) + 2, (1 - along) * np.float32(2 * half)))
     # The far rim closes the opening at the top.
     lip = profile[0]
-    rim = (1 - np.sqrt((x / lip) ** 2 + ((y + half) / (lip * look)) ** 2)) * np.float32(lip * look)
+    flat_x, flat_y = x / lip, (y + half) / (lip * np.float32(look))
+    reach = np.maximum(np.hypot(flat_x, flat_y), np.float32(1e-3))
+    # First-order distance to the ellipse: its equation divided by the length of its gradient.
+    rim = (1 - reach) * reach / np.maximum(np.hypot(flat_x / lip, flat_y / (lip * np.float32(look))), np.float32(1e-6))
     towards = np.sqrt(np.clip(1 - (x / np.maximum(radius, 1)) ** 2, 0, 1))
     normals = unit_directions(x / np.maximum(radius, 1), -slope * towards - 0.15, towards + 0.02)
-    open_top = (rim > body) & (rim > -1)
+    open_top = (rim > body - 2) & (rim > 0)
     normals[open_top] *= np.array([-1, 1, 1], np.float32)
     coverage = np.maximum(ramp(body), ramp(rim))
     thickness = np.where(towards > 0, 0.15 / np.maximum(towards, 0.15), 1.0)

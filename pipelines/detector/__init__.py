@@ -1,0 +1,1 @@
+"""The parts of the detector's fit: the examples and the solver."""

@@ -1,0 +1,40 @@
+"""What ``cutray remove --explain`` writes: which edge cases a photo has, where, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cutray.remover import BackgroundRemover
+
+_LOOKED_AT_PX = 640
+
+
+def write_explanation(remover: BackgroundRemover, source: Path, destination: Path, *, overwrite: bool) -> None:
+    """Draw the detected edge cases of a photo, with their scores and reasons.
+
+    Args:
+        remover: The remover whose network is asked.
+        source: The photo.
+        destination: Picture to write; its ending names the format.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        InputError: The photo cannot be used.
+        OutputError: The picture cannot be written.
+    """
+    from cutray.imaging.decode import decode_image
+    from cutray.imaging.encode import encode_image, format_for
+    from cutray.imaging.files import read_bytes, write_atomically
+    from cutray.imaging.resize import shrink
+    from cutray.matting.detect import detect_edge_cases
+    from cutray.matting.edge_map import draw_edge_map
+
+    settings = remover.settings
+    pixels = decode_image(read_bytes(source, settings), settings).pixels
+    scale = min(1.0, _LOOKED_AT_PX / max(pixels.shape[:2]))
+    small = shrink(pixels, *(max(1, round(side * scale)) for side in pixels.shape[:2]))
+    (probs,) = remover.segmenter.segment([pixels])
+    picture = draw_edge_map(small, detect_edge_cases(small, probs))
+    write_atomically(destination, encode_image(picture, format_for(destination)), overwrite=overwrite)
