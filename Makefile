@@ -31,8 +31,7 @@ format: $(VENV)/.dev  ## Format the code and mend what can be mended
 
 bench: $(VENV)/.dev $(VENV)-rembg/.ready  ## Measure speed side by side with rembg; writes docs/benchmarks*.md
 	$(BIN)/cutray bench --rembg-python $(VENV)-rembg/bin/python --output docs/benchmarks.md
-	$(BIN)/cutray bench --rembg-python $(VENV)-rembg/bin/python --precision bf16 --output docs/benchmarks-bf16.md
-	$(BIN)/cutray bench batch --rembg $(VENV)-rembg/bin/rembg --output docs/benchmarks-batch.md
+	$(BIN)/cutray bench batch --rembg $(VENV)-rembg/bin/rembg --output docs/benchmarks-batch.md -- --quality fast
 
 clean:  ## Remove the environments and what the tools left
 	rm -rf $(VENV) $(VENV)-rembg out dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

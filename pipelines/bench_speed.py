@@ -12,12 +12,15 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from cutray.config import EFFORTS
 from cutray.engines.hardware import inspect_hardware
 from cutray.errors import EngineError, InputError
 from cutray.remover import BackgroundRemover
 from pipelines.bench_photos import photos_of_size
 
 _SIZES_MP = (0.5, 6.0, 12.0)
+# rembg's alpha matting takes so long that it runs once per photo, at this size.
+_MATTED_MP = 6.0
 _STAGES = ("decode", "segment", "matte", "render", "encode")
 # VmHWM, not ru_maxrss: the latter is inherited from the parent across exec.
 _RUN_AND_TELL_PEAK = """
@@ -37,12 +40,15 @@ _PEER = Path(__file__).with_name("rembg_worker.py")
 
 @dataclass(slots=True)
 class Row:
-    """Seconds of every run at one size, and of each of our stages in milliseconds."""
+    """Seconds of every run at one size, ours by quality, and of each of our stages in milliseconds."""
 
     size_mp: float
-    ours_s: list[float] = field(default_factory=list)
+    ours_s: dict[str, list[float]] = field(default_factory=lambda: {quality: [] for quality in EFFORTS})
     theirs_s: list[float] = field(default_factory=list)
-    stages_ms: dict[str, list[float]] = field(default_factory=lambda: {stage: [] for stage in _STAGES})
+    matted_s: list[float] = field(default_factory=list)
+    stages_ms: dict[tuple[str, str], list[float]] = field(
+        default_factory=lambda: {(quality, stage): [] for quality in EFFORTS for stage in _STAGES}
+    )
 
 
 def measure_speed(
@@ -71,7 +77,10 @@ def measure_speed(
     cold = _cold(model, photos[0.5][0], photos[12.0][0], folder)
     if peer:
         peer.close()
-    facts = {f"{row.size_mp} MP": {"ours_s": _median(row.ours_s), "theirs_s": _median(row.theirs_s)} for row in rows}
+    facts = {
+        f"{row.size_mp} MP": {name: _median(times) for name, times in (*row.ours_s.items(), ("rembg", row.theirs_s))}
+        for row in rows
+    }
     return _page(remover, rows, cold, rembg_python, rounds, len(photos[0.5])), facts
 
 
@@ -92,10 +101,10 @@ class _Peer:
         )
         self._expect("ready")
 
-    def seconds(self, path: Path) -> float:
-        """Have one photo cut out and return how long it took."""
+    def seconds(self, path: Path, *, matting: bool = False) -> float:
+        """Have one photo cut out, with alpha matting if asked for, and return how long it took."""
         assert self._process.stdin is not None  # for the type checker
-        self._process.stdin.write(f"{path}\n")
+        self._process.stdin.write(f"{'matting:' if matting else ''}{path}\n")
         self._process.stdin.flush()
         return float(self._expect(""))
 
@@ -123,17 +132,21 @@ def _measure(
     for round_number in range(rounds + 1):
         for path in photos:
             data = path.read_bytes()
-            started = time.perf_counter()
-            removal = remover.remove_background(data)
-            ours = time.perf_counter() - started
             theirs = peer.seconds(path) if peer else None
-            if round_number == 0:
-                continue
-            row.ours_s.append(ours)
-            if theirs is not None:
+            for quality in EFFORTS:
+                started = time.perf_counter()
+                removal = remover.remove_background(data, quality=quality)
+                ours = time.perf_counter() - started
+                if round_number == 0:
+                    continue
+                row.ours_s[quality].append(ours)
+                for stage in _STAGES:
+                    row.stages_ms[quality, stage].append(removal.report.timings_ms[stage])
+            if theirs is not None and round_number:
                 row.theirs_s.append(theirs)
-            for stage in _STAGES:
-                row.stages_ms[stage].append(removal.report.timings_ms[stage])
+    if peer and size_mp == _MATTED_MP:
+        peer.seconds(photos[0], matting=True)  # compiles what it needs
+        row.matted_s = [peer.seconds(path, matting=True) for path in photos]
     return row
 
 
@@ -191,24 +204,21 @@ def _page(
     ]
     if rembg_python:
         lines.append(f"rembg: {peer_versions(rembg_python)}.")
-    lines += ["", "| photo | rembg, s | Cutray, s | times as fast |", "|---|--:|--:|--:|"]
+    names = [name if name != "balanced" else "balanced (default)" for name in EFFORTS]
+    lines += ["", "Seconds, and in brackets how many times as fast as rembg:", ""]
+    lines += ["| photo | rembg | " + " | ".join(names) + " |", "|---" + "|--:" * (1 + len(names)) + "|"]
+    lines += [_speed_row(row) for row in rows]
     for row in rows:
-        ratio = _median([theirs / ours for ours, theirs in zip(row.ours_s, row.theirs_s, strict=False)])
-        theirs = f"{_median(row.theirs_s):.3f}" if row.theirs_s else "–"
-        lines.append(
-            f"| {row.size_mp:g} MP | {theirs} | {_median(row.ours_s):.3f} | {f'{ratio:.1f}' if row.theirs_s else '–'} |"
-        )
-    lines += [
-        "",
-        "Where our time goes, in milliseconds:",
-        "",
-        "| photo | " + " | ".join(_STAGES) + " |",
-        "|---" + "|--:" * 5 + "|",
-    ]
-    lines += [
-        f"| {row.size_mp:g} MP | " + " | ".join(f"{_median(row.stages_ms[stage]):.0f}" for stage in _STAGES) + " |"
-        for row in rows
-    ]
+        if row.matted_s:
+            matted = _median(row.matted_s)
+            ratios = ", ".join(f"{name} is {matted / _median(times):.0f} times" for name, times in row.ours_s.items())
+            lines += ["", f"rembg with alpha matting takes {matted:.1f} s at {row.size_mp:g} MP: {ratios} as fast."]
+    lines += ["", "Where our time goes, in milliseconds:", ""]
+    lines += ["| photo | quality | " + " | ".join(_STAGES) + " |", "|---|---" + "|--:" * 5 + "|"]
+    for row in rows:
+        for quality in EFFORTS:
+            cells = (f"{_median(row.stages_ms[quality, stage]):.0f}" for stage in _STAGES)
+            lines.append(f"| {row.size_mp:g} MP | {quality} | {' | '.join(cells)} |")
     lines += [
         "",
         "A new process, from a cold shell with the weights in the cache:",
@@ -220,6 +230,15 @@ def _page(
         f"| {name} | {value:.2f} |" if value < 10 else f"| {name} | {value:.0f} |" for name, value in cold.items()
     ]
     return "\n".join(lines) + "\n"
+
+
+def _speed_row(row: Row) -> str:
+    """Write one size's medians, and the medians of the ratios of all pairs."""
+    cells = [f"{_median(row.theirs_s):.3f}" if row.theirs_s else "–"]
+    for times in row.ours_s.values():
+        ratio = _median([theirs / ours for ours, theirs in zip(times, row.theirs_s, strict=False)])
+        cells.append(f"{_median(times):.3f}" + (f" ({ratio:.1f})" if row.theirs_s else ""))
+    return f"| {row.size_mp:g} MP | {' | '.join(cells)} |"
 
 
 def peer_versions(python: Path) -> str:

@@ -30,12 +30,25 @@ cluster.shutdown()
 """
 
 
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    write_photos(folder, PHOTOS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("alone")
+    code, _, told = run_batch_command(photos, target)
+    assert code == 0, told
+    return target
+
+
 @pytest.mark.parametrize("nodes", [2, 3, 4])
-def test_nodes_share_the_work(tmp_path: Path, nodes: int) -> None:
+def test_nodes_share_the_work(photos: Path, alone: Path, tmp_path: Path, nodes: int) -> None:
     """On several nodes the work is shared, every photo is done once, and the results are those of one machine."""
-    photos, alone, together = tmp_path / "photos", tmp_path / "alone", tmp_path / "together"
-    write_photos(photos, PHOTOS)
-    assert run_batch_command(photos, alone)[0] == 0
+    together = tmp_path / "together"
     cluster = subprocess.Popen(
         [sys.executable, "-c", NODES, str(nodes)],
         stdin=subprocess.PIPE,
