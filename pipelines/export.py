@@ -23,14 +23,13 @@ from cutray.data.scenes import CASES, draw_scene
 from cutray.engines.base import Engine
 from cutray.engines.hardware import inspect_hardware
 from cutray.engines.int8 import encode_recipe
-from cutray.engines.select import choose_engine, create_engine
 from cutray.errors import OutputExistsError
 from cutray.imaging.decode import decode_image
 from cutray.imaging.files import write_atomically
 from cutray.models.export import describe_model, export_onnx, halve_precision, save_openvino
 from cutray.models.recipes import SUFFIX
 from cutray.models.weights import Weights, resolve
-from cutray.segmenter import prepare
+from cutray.segmenter import Segmenter, prepare
 from pipelines.calibrate import measure, spread_files
 
 _TIMED = 8
@@ -134,15 +133,7 @@ def _photos(images: Path | None, count: int, side_px: int) -> list[np.ndarray]:
 def _engine(weights: Weights, engine: str, precision: str) -> Engine:
     """Build an engine for a file."""
     settings = EngineSettings.model_validate({"engine": engine, "precision": precision, "device": "cpu"})
-    choice = choose_engine(settings, weights.path.suffix, inspect_hardware())
-
-    def load_module() -> object:
-        from cutray.models.u2net import load_u2net
-
-        return load_u2net(weights.path)
-
-    recipe = weights.path.with_suffix(SUFFIX) if precision == "int8" else None
-    return create_engine(choice, weights.path, weights.spec.input_size_px, load_module, recipe=recipe)
+    return Segmenter.of(weights, settings).engine
 
 
 def _run(engine: Engine, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:

@@ -28,6 +28,8 @@ from pipelines.ray_session import ray_session
 from pipelines.run_settings import PRESETS, assign, load_settings
 
 _STORE_BYTES = 512 << 20
+# Workers say nothing themselves; and Ray makes them give way to all else, but here they are the point.
+_VARIABLES = {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0", "RAY_worker_niceness": "0"}
 
 
 @click.command(epilog="Exit code: 0 trained, 1 the run failed, 2 wrong usage or configuration.")
@@ -78,7 +80,8 @@ def train(
         click.echo(f"16 samples as the network sees them: {show_batch}")
         return 0
     num_cpus = math.ceil(settings.workers * (settings.cpus_per_worker + settings.data.loaders * LOADER_CPUS)) + 1
-    with ray_session(settings.address, num_cpus, _STORE_BYTES, "train"), _progress(settings) as board:
+    session = ray_session(settings.address, num_cpus, _STORE_BYTES, "train", _VARIABLES)
+    with session, _progress(settings) as board:
         result = fit(settings, board=board)
     best = result.progress.history[result.progress.best_epoch]
     curves = _draw_curves(result.run_dir, result.progress.history)

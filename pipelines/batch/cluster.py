@@ -13,8 +13,9 @@ from typing import Any
 import pyarrow as pa
 
 from cutray.config import BatchSettings
-from cutray.errors import ConfigError, CutrayError, EngineError, MissingExtraError
+from cutray.errors import ConfigError, CutrayError, EngineError
 from pipelines.batch.plan import Task
+from pipelines.ray_session import ray_session
 
 _LOCAL_STORE_BYTES = 256 << 20  # only names and rows travel between processes, never pixels
 
@@ -37,41 +38,17 @@ def ray_cluster(settings: BatchSettings) -> Iterator[Pool]:
         MissingExtraError: Ray is not installed.
         ConfigError: The cluster cannot be reached, or has no node that an actor fits on.
     """
-    # All have to be set before Ray is imported. The last one keeps Ray's own lines out of ours.
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise MissingExtraError(got="Ray is not installed", fix="run `pip install 'cutray[batch]'`") from error
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     here = _pool_here(settings, cores)
-    if settings.address is None:
-        # Bookkeeping, not pinning: room for the actors and two more, so that nothing can wait for itself.
-        options |= {
-            "address": "local",
-            "num_cpus": math.ceil(here.actors * here.cpus) + 2,
-            "include_dashboard": False,
-            "object_store_memory": _LOCAL_STORE_BYTES,
-        }
-    else:
-        options["address"] = settings.address
-    try:
-        ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ConfigError(
-            got=f"no Ray cluster at {settings.address!r}: {error}", fix="check --address, or leave it out"
-        ) from error
-    try:
+    # Room for the actors and two more, so that nothing can wait for itself.
+    num_cpus = math.ceil(here.actors * here.cpus) + 2
+    with ray_session(settings.address, num_cpus, _LOCAL_STORE_BYTES, "batch"):
+        import ray
+
         _quiet(settings)
         alive: Callable[[], list[dict[str, Any]]] = ray.nodes
         nodes = [node["Resources"] for node in alive() if node["Alive"]]
         yield here if settings.address is None else fit_pool(settings, nodes)
-    finally:
-        ray.shutdown()
 
 
 def fit_pool(settings: BatchSettings, nodes: Sequence[Mapping[str, float]]) -> Pool:

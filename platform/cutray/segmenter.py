@@ -74,7 +74,19 @@ class Segmenter:
             WeightsError: The weights are unknown, damaged or not obtainable.
             EngineError: The engine is not available or cannot use the weights.
         """
-        weights = resolve(settings.model, offline=settings.offline, progress=progress)
+        return cls.of(resolve(settings.model, offline=settings.offline, progress=progress), settings)
+
+    @classmethod
+    def of(cls, weights: Weights, settings: EngineSettings) -> Segmenter:
+        """Choose an engine for weights that are at hand, and build it.
+
+        Args:
+            weights: From ``resolve``.
+            settings: Engine, device, precision and threads.
+
+        Raises:
+            EngineError: The engine is not available or cannot use the weights.
+        """
         choice = choose_engine(settings, weights.path.suffix, inspect_hardware(), weights.spec.cpu_precisions)
 
         def load_module() -> object:

@@ -31,7 +31,6 @@ from cutray.imaging.files import write_atomically
 
 _SUMS = "sha256sums"
 _PROGRESS = "progress.json"
-PARTS = ("weights", "average", "best", "optimizer")
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,14 +79,7 @@ def prepare_run(settings: TrainSettings) -> tuple[Catalog, list[Row], list[Row]]
     return catalog, train, validation
 
 
-def fit(
-    settings: TrainSettings,
-    *,
-    board: Any = None,
-    callbacks: Sequence[Any] = (),
-    tags: Mapping[str, str] | None = None,
-    opened: Callable[[str], None] | None = None,
-) -> FitResult:
+def fit(settings: TrainSettings, *, board: Any = None) -> FitResult:
     """Train a network on the Ray cluster that this process is connected to.
 
     A run whose folder holds checkpoints goes on from the newest whole one.
@@ -94,9 +87,6 @@ def fit(
     Args:
         settings: All about the run; ``name`` must be set.
         board: Actor from ``open_board``, told about progress.
-        callbacks: Callbacks of Ray Train.
-        tags: Written to MLflow with the run.
-        opened: Called with the id of the MLflow run once there is one.
 
     Returns:
         The best weights and how they were reached.
@@ -112,9 +102,7 @@ def fit(
     run_dir = Path(settings.save_dir).resolve() / settings.name
     run_dir.mkdir(parents=True, exist_ok=True)
     write_atomically(run_dir / SETTINGS_FILE, settings.model_dump_json(indent=1).encode(), overwrite=True)
-    tracking = _open_tracking(settings, catalog, tags or {})
-    if tracking and opened:
-        opened(tracking[1])
+    tracking = _open_tracking(settings, catalog)
     job = Job(settings, train, validation, str(run_dir), _fingerprint(settings, catalog), board, tracking)
     trainer = TorchTrainer(
         train_worker,  # type: ignore[arg-type]  # Ray's type wants no return value
@@ -129,7 +117,6 @@ def fit(
             storage_path=str(run_dir.parent),
             failure_config=FailureConfig(max_failures=settings.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=settings.keep_checkpoints),
-            callbacks=list(callbacks),
         ),
     )
     status = "FAILED"
@@ -154,12 +141,12 @@ def _workers(settings: TrainSettings) -> Any:
     return (settings.min_workers, settings.workers) if settings.min_workers else settings.workers
 
 
-def _open_tracking(settings: TrainSettings, catalog: Catalog, tags: Mapping[str, str]) -> tuple[str, str] | None:
+def _open_tracking(settings: TrainSettings, catalog: Catalog) -> tuple[str, str] | None:
     """Create the run in MLflow, unless that is off or does not answer."""
     uri = store_address(settings.tracking_uri, settings.save_dir)
     if uri is None:
         return None
-    facts = {"data_fingerprint": catalog.fingerprint, **tags}
+    facts = {"data_fingerprint": catalog.fingerprint}
     run_id = open_run(uri, settings.experiment, settings.name, flatten(settings.model_dump()), facts)
     return (uri, run_id) if run_id else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -251,9 +251,7 @@ class Worker:
             "optimizer": checkpoints.pack_optimizer(self.optimizer),
         }
         on_cpu = {part: {name: value.cpu() for name, value in named.items()} for part, named in tensors.items()}
-        progress = Progress(**{name: getattr(self.progress, name) for name in Progress.__slots__})
-        progress.seconds = self._seconds()
-        return Checkpoint(progress, on_cpu)
+        return Checkpoint(replace(self.progress, seconds=self._seconds()), on_cpu)
 
     def _resume(self) -> None:
         """Take up the newest whole checkpoint of the run."""
