@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,28 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the first table with the values of the second put in, level by level."""
-    result = dict(first)
+    """Return the first table with the values of the second put in, level by level; neither shares a table with it."""
+    result = {name: merged(value, {}) if isinstance(value, Mapping) else value for name, value in first.items()}
     for name, value in second.items():
         below = result.get(name)
-        result[name] = merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        table = below if isinstance(below, Mapping) else {}
+        result[name] = merged(table, value) if isinstance(value, Mapping) else value
     return result
+
+
+def assign_changes(values: dict[str, Any], changes: Sequence[str]) -> None:
+    """Set values written as PATH=VALUE, which are read as YAML does.
+
+    Raises:
+        ConfigError: One is written otherwise.
+    """
+    import yaml
+
+    for change in changes:
+        path, mark, text = change.partition("=")
+        if not mark:
+            raise ConfigError(got=f"--set {change}", allowed="PATH=VALUE", fix="write for example optim.lr=0.0005")
+        assign(values, path, yaml.safe_load(text))
 
 
 def assign(values: dict[str, Any], path: str, value: Any) -> None:

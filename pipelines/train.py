@@ -21,11 +21,10 @@ import click
 from cutray.commands.options import given
 from cutray.commands.run import run
 from cutray.config import TrainSettings, parse_settings
-from cutray.data.stream import LOADER_CPUS
 from cutray.errors import ConfigError, MissingExtraError
 from cutray.imaging.files import write_atomically
 from pipelines.ray_session import ray_session
-from pipelines.run_settings import PRESETS, assign, load_settings
+from pipelines.run_settings import PRESETS, assign, assign_changes, load_settings
 
 _STORE_BYTES = 512 << 20
 # Workers say nothing themselves; and Ray makes them give way to all else, but here they are the point.
@@ -67,7 +66,7 @@ def train(
     """
     settings = _settings(preset, config, options, changes, resume)
     try:
-        from cutray.training.fit import fit, prepare_run
+        from cutray.training.fit import cpus_needed, fit, prepare_run
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             got=f"{error.name} is not installed", fix="run `pip install 'cutray[train]'`"
@@ -79,7 +78,7 @@ def train(
         write_atomically(show_batch, _picture_of_batch(settings, rows), overwrite=True)
         click.echo(f"16 samples as the network sees them: {show_batch}")
         return 0
-    num_cpus = math.ceil(settings.workers * (settings.cpus_per_worker + settings.data.loaders * LOADER_CPUS)) + 1
+    num_cpus = math.ceil(cpus_needed(settings)) + 1
     session = ray_session(settings.address, num_cpus, _STORE_BYTES, "train", _VARIABLES)
     with session, _progress(settings) as board:
         result = fit(settings, board=board)
@@ -108,11 +107,7 @@ def _settings(
     paths |= {"batch_size": "optim.batch_size"}
     for name, value in options.items():
         assign(values, paths.get(name, name), value)
-    for change in changes:
-        path, mark, text = change.partition("=")
-        if not mark:
-            raise ConfigError(got=f"--set {change}", allowed="PATH=VALUE", fix="write for example optim.lr=0.0005")
-        assign(values, path, _plain(text))
+    assign_changes(values, changes)
     if not values.get("name"):
         values["name"] = f"{preset or 'run'}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     return parse_settings(TrainSettings, values)
@@ -127,13 +122,6 @@ def _of_run(folder: Path) -> TrainSettings:
     except (OSError, ValueError) as error:
         raise ConfigError(got=f"{folder} holds no run: {error}", fix="name the folder of a run") from error
     return parse_settings(TrainSettings, {**values, "save_dir": str(folder.resolve().parent), "name": folder.name})
-
-
-def _plain(text: str) -> Any:
-    """Read a value as YAML does."""
-    import yaml
-
-    return yaml.safe_load(text)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ _VERBS = {
     "doctor": ("cutray.commands.doctor:doctor", "Show what this machine offers and what Cutray makes of it."),
     "serve": ("serve_apps.serve:serve", "Serve the HTTP endpoint and its page."),
     "train": ("pipelines.train:train", "Train U²-Net on your photos, here or on a Ray cluster."),
+    "tune": ("pipelines.tune:tune", "Search for better settings, for training or for the mask."),
     "export": ("pipelines.export:export", "Turn weights into files that every engine runs."),
     "register": ("pipelines.register:register", "Register a model; the better one is champion."),
     "evaluate": ("pipelines.evaluate:evaluate", "Measure a model on photos with known masks."),

@@ -282,6 +282,48 @@ class TrainSettings(Settings):
     loss: LossSettings = LossSettings()
 
 
+class SchedulerSettings(Settings):
+    """When a trial that does badly is ended before its time. A round is an epoch, or a tenth of the photos."""
+
+    kind: Literal["asha", "median", "none"] = Field(
+        "asha", description="Keep the best at each halving (asha), those above the median of the others, or all."
+    )
+    grace_rounds: int = Field(1, ge=1, description="Rounds that every trial is given.")
+    reduction: float = Field(2.0, gt=1, description="One in so many goes on, for asha.")
+
+
+class SweepSettings(Settings):
+    """A search for good settings: which may vary, within what, judged by what, at what cost."""
+
+    job: Literal["train", "remove"] = Field(
+        "train", description="Train a network in each trial, or cut out photos with known masks without any training."
+    )
+    preset: str | None = Field(None, description="Preset of `cutray train` that every trial begins with.")
+    settings: dict[str, Any] = Field({}, description="Settings of every trial that differ from preset and defaults.")
+    search: dict[str, dict[str, Any]] = Field(
+        min_length=1,
+        description="What varies: path of a setting and its choice, uniform, loguniform or int, with `when` if needed.",
+    )
+    data: tuple[str, ...] = Field((), description="Folders of photos and masks; the trials' `data.folders` in training.")
+    photos: int = Field(0, ge=0, description="Most photos taken from each folder, evenly spaced, without training.")
+    metric: str = Field("iou", description="Score that decides.")
+    mode: Literal["max", "min"] = Field("max", description="Whether more or less of it is better.")
+    searcher: Literal["optuna", "random"] = Field("optuna", description="How the next values are chosen.")
+    scheduler: SchedulerSettings = SchedulerSettings()
+    trials: int = Field(16, ge=1, le=10_000, description="Trials, that with the settings left as they are included.")
+    concurrent: int = Field(0, ge=0, description="Trials at a time; 0 means as many as fit.")
+    cpus_per_trial: float = Field(1.0, gt=0, description="Processors of a trial that does not train.")
+    max_minutes: float = Field(0.0, ge=0, description="End the search after that many minutes; 0 never.")
+    seed: int = Field(0, ge=0, description="Number that the choice of values follows from.")
+    name: str = Field("", pattern=r"^[\w.-]*$", description="Name of the sweep; empty makes one from file and time.")
+    save_dir: str = Field("runs", description="Folder, on a cluster a shared one, in which each sweep has its own.")
+    address: str | None = Field(None, description="Ray cluster to join (auto, or HOST:PORT); without it, this machine.")
+    tracking_uri: str = Field(
+        "", description="MLflow server or store; empty reads MLFLOW_TRACKING_URI, 'none' is none."
+    )
+    experiment: str = Field("cutray", description="MLflow experiment.")
+
+
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
@@ -314,6 +356,16 @@ def _describe(cls: type[Settings], problem: Any) -> str:
     path = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":
         return f"{path} = {problem['input']!r}: {problem['msg']}"
-    close = difflib.get_close_matches(str(problem["loc"][-1]), list(cls.model_fields), n=1)
-    hint = f", did you mean {close[0]!r}?" if close else f", known are {', '.join(cls.model_fields)}"
+    known = list(_level_of(cls, problem["loc"][:-1]).model_fields)
+    close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+    hint = f", did you mean {close[0]!r}?" if close else f", known are {', '.join(known)}"
     return f"unknown setting {path!r}{hint}"
+
+
+def _level_of(cls: type[Settings], way: tuple[Any, ...]) -> type[Settings]:
+    """Return the class of the settings below a path."""
+    for name in way:
+        below = cls.model_fields[name].annotation if name in cls.model_fields else None
+        if isinstance(below, type) and issubclass(below, Settings):
+            cls = below
+    return cls

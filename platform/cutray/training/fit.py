@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cutray.config import TrainSettings
 from cutray.data.catalog import Catalog, build_catalog
-from cutray.data.stream import Row, training_rows, validation_rows
+from cutray.data.stream import LOADER_CPUS, Row, training_rows, validation_rows
 from cutray.errors import CutrayError, TrainingError
 from cutray.imaging.files import write_atomically
 from cutray.models.export import describe_model
@@ -19,10 +19,11 @@ from cutray.models.registry import store_address
 from cutray.training import checkpoints
 from cutray.training.checkpoints import Progress
 from cutray.training.network import trained_spec
-from cutray.training.tracking import close_run, open_run
+from cutray.training.tracking import close_run, open_run, reopen_run
 from cutray.training.worker import Job, train_worker
 
 SETTINGS_FILE, BEST_FILE, HISTORY_FILE = "settings.json", "best.safetensors", "history.json"
+TRACKING_FILE = "mlflow.json"
 # What may differ between a run and its continuation: where and how fast it runs, not what it computes.
 _WITHOUT_EFFECT = frozenset(
     {
@@ -79,7 +80,18 @@ def prepare_run(settings: TrainSettings) -> tuple[Catalog, list[Row], list[Row]]
     return catalog, train, validation
 
 
-def fit(settings: TrainSettings, *, board: Any = None) -> FitResult:
+def cpus_needed(settings: TrainSettings) -> float:
+    """Return the processors that a run's workers and loaders take of Ray's book-keeping, all together."""
+    return settings.workers * (settings.cpus_per_worker + settings.data.loaders * LOADER_CPUS)
+
+
+def fit(
+    settings: TrainSettings,
+    *,
+    board: Any = None,
+    callbacks: Sequence[Any] = (),
+    tags: Mapping[str, str] | None = None,
+) -> FitResult:
     """Train a network on the Ray cluster that this process is connected to.
 
     A run whose folder holds checkpoints goes on from the newest whole one.
@@ -87,6 +99,8 @@ def fit(settings: TrainSettings, *, board: Any = None) -> FitResult:
     Args:
         settings: All about the run; ``name`` must be set.
         board: Actor from ``open_board``, told about progress.
+        callbacks: Ray Train's callbacks, told of every report.
+        tags: Tags of the run in MLflow, such as the sweep that it belongs to.
 
     Returns:
         The best weights and how they were reached.
@@ -102,7 +116,7 @@ def fit(settings: TrainSettings, *, board: Any = None) -> FitResult:
     run_dir = Path(settings.save_dir).resolve() / settings.name
     run_dir.mkdir(parents=True, exist_ok=True)
     write_atomically(run_dir / SETTINGS_FILE, settings.model_dump_json(indent=1).encode(), overwrite=True)
-    tracking = _open_tracking(settings, catalog)
+    tracking = _open_tracking(settings, run_dir, {**(tags or {}), "data_fingerprint": catalog.fingerprint})
     job = Job(settings, train, validation, str(run_dir), _fingerprint(settings, catalog), board, tracking)
     trainer = TorchTrainer(
         train_worker,  # type: ignore[arg-type]  # Ray's type wants no return value
@@ -117,12 +131,13 @@ def fit(settings: TrainSettings, *, board: Any = None) -> FitResult:
             storage_path=str(run_dir.parent),
             failure_config=FailureConfig(max_failures=settings.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=settings.keep_checkpoints),
+            callbacks=list(callbacks),
         ),
     )
     status = "FAILED"
     try:
         trainer.fit()
-        result = _gather(settings, run_dir, tracking[1] if tracking else None)
+        result = gather(settings, run_dir, tracking[1] if tracking else None)
         status = "FINISHED"
         return result
     except Exception as error:
@@ -141,18 +156,34 @@ def _workers(settings: TrainSettings) -> Any:
     return (settings.min_workers, settings.workers) if settings.min_workers else settings.workers
 
 
-def _open_tracking(settings: TrainSettings, catalog: Catalog) -> tuple[str, str] | None:
-    """Create the run in MLflow, unless that is off or does not answer."""
+def _open_tracking(settings: TrainSettings, run_dir: Path, tags: Mapping[str, str]) -> tuple[str, str] | None:
+    """Create the run in MLflow, or take it up again; not if that is off or does not answer."""
     uri = store_address(settings.tracking_uri, settings.save_dir)
     if uri is None:
         return None
-    facts = {"data_fingerprint": catalog.fingerprint}
-    run_id = open_run(uri, settings.experiment, settings.name, flatten(settings.model_dump()), facts)
-    return (uri, run_id) if run_id else None
+    note = run_dir / TRACKING_FILE
+    if note.is_file():
+        known = json.loads(note.read_text())
+        if known["uri"] == uri and reopen_run(uri, known["run_id"]):
+            return uri, known["run_id"]
+    run_id = open_run(uri, settings.experiment, settings.name, flatten(settings.model_dump()), tags)
+    if run_id is None:
+        return None
+    write_atomically(note, json.dumps({"uri": uri, "run_id": run_id}).encode(), overwrite=True)
+    return uri, run_id
 
 
-def _gather(settings: TrainSettings, run_dir: Path, run_id: str | None) -> FitResult:
-    """Take the best weights out of the newest whole checkpoint."""
+def gather(settings: TrainSettings, run_dir: Path, run_id: str | None = None) -> FitResult:
+    """Take the best weights so far out of the newest whole checkpoint of a run, whether it has ended or was stopped.
+
+    Args:
+        settings: Its settings.
+        run_dir: Its folder; ``best.safetensors``, its description and ``history.json`` are written there.
+        run_id: The run in MLflow.
+
+    Raises:
+        TrainingError: No whole checkpoint holds validated weights.
+    """
     found, problems = checkpoints.newest_whole(run_dir)
     if found is None or not found.tensors.get("best"):
         raise TrainingError(got=f"the run left no whole checkpoint in {run_dir}: {'; '.join(problems) or 'none'}")

@@ -82,6 +82,15 @@ def open_run(uri: str, experiment: str, name: str, params: Mapping[str, Any], ta
     return str(run.info.run_id)
 
 
+def reopen_run(uri: str, run_id: str) -> bool:
+    """Take up a run again; tell whether the store has it."""
+    try:
+        client(uri).update_run(run_id, status="RUNNING")
+    except Exception:  # the outer edge of tracking: a new run is opened instead
+        return False
+    return True
+
+
 def close_run(uri: str, run_id: str, status: str, files: list[Path]) -> None:
     """End a run and keep some files with it; a store that does not answer is a warning."""
     store = client(uri)
@@ -92,6 +101,24 @@ def close_run(uri: str, run_id: str, status: str, files: list[Path]) -> None:
         warnings.warn(f"MLflow at {uri} has not kept the files: {error}", stacklevel=2)
     with contextlib.suppress(Exception):
         store.set_terminated(run_id, status)
+
+
+def close_children(uri: str, parent: str, experiment: str, ends: Mapping[str, str]) -> None:
+    """End the runs below another one that are still marked as running.
+
+    Args:
+        uri: Address of the store.
+        parent: The run that they belong to.
+        experiment: Name of their experiment.
+        ends: Status by the value of their tag ``trial``.
+    """
+    store = client(uri)
+    try:
+        query = f"tags.mlflow.parentRunId = '{parent}' and attributes.status = 'RUNNING'"
+        for run in store.search_runs([open_experiment(store, uri, experiment)], query):
+            store.set_terminated(run.info.run_id, ends.get(run.data.tags.get("trial", ""), "KILLED"))
+    except Exception as error:  # the outer edge of tracking
+        warnings.warn(f"MLflow at {uri} has not closed the runs of the trials: {error}", stacklevel=2)
 
 
 def _param(key: str, value: Any) -> Any:

@@ -1,0 +1,91 @@
+"""The search itself: Ray Tune over the trials, taken up again after a crash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cutray.config import SweepSettings, TrainSettings, parse_settings
+from pipelines.sweep.resources import DRIVER_CPUS
+from pipelines.sweep.space import Space
+from pipelines.sweep.trials import ROUNDS, Plan, remove_trial, train_trial
+from pipelines.sweep.watch import Watch
+
+STATE = "tune"
+
+
+def rounds_of(sweep: SweepSettings, space: Space) -> int:
+    """Return the most rounds that a trial may have."""
+    if sweep.job == "remove":
+        return 10**6
+    ends = [one.values[-1] for one in space.dimensions if one.path == "optim.epochs"]
+    return int(max(ends, default=parse_settings(TrainSettings, space.base).optim.epochs))
+
+
+def search(plan: Plan, concurrent: int, watch: Watch) -> None:
+    """Run all trials, or those that an interrupted search has left; what comes of them is in ``trials.json``.
+
+    Args:
+        plan: What all trials share.
+        concurrent: Most trials at a time.
+        watch: Told about every trial.
+    """
+    from ray import tune
+
+    sweep = plan.sweep
+    function = train_trial if sweep.job == "train" else remove_trial
+    cpus = DRIVER_CPUS if sweep.job == "train" else sweep.cpus_per_trial
+    trainable = tune.with_resources(tune.with_parameters(function, plan=plan), {"cpu": cpus})
+    state = Path(plan.folder) / STATE
+    if tune.Tuner.can_restore(str(state)):
+        tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True, restart_errored=True)
+    else:
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                metric=sweep.metric,
+                mode=sweep.mode,
+                num_samples=sweep.trials,
+                max_concurrent_trials=concurrent,
+                search_alg=_searcher(plan),
+                scheduler=_scheduler(plan),
+                time_budget_s=60 * sweep.max_minutes or None,
+            ),
+            run_config=tune.RunConfig(name=STATE, storage_path=plan.folder, verbose=0, callbacks=[watch]),
+        )
+    tuner.fit()
+
+
+def _searcher(plan: Plan) -> Any:
+    """Make the searcher; the settings as they are come first."""
+    from optuna.samplers import RandomSampler, TPESampler
+    from ray.tune.search.optuna import OptunaSearch
+
+    sweep = plan.sweep
+    first = plan.space.defaults()
+    sampler = RandomSampler(sweep.seed) if sweep.searcher == "random" else TPESampler(seed=sweep.seed)
+    return OptunaSearch(
+        plan.space, sweep.metric, sweep.mode, points_to_evaluate=[first] if first else None, sampler=sampler
+    )
+
+
+def _scheduler(plan: Plan) -> Any:
+    """Make the scheduler. What all are compared with, the settings as they are, is never ended early."""
+    from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+
+    settings, first = plan.sweep.scheduler, plan.space.defaults()
+    options: dict[str, Any] = {"time_attr": ROUNDS, "grace_period": settings.grace_rounds}
+    if settings.kind == "none":
+        return FIFOScheduler()
+    if settings.kind == "asha":
+        base: Any = AsyncHyperBandScheduler
+        options |= {"max_t": rounds_of(plan.sweep, plan.space), "reduction_factor": settings.reduction}
+    else:
+        base = MedianStoppingRule
+
+    class SparesTheFirst(base):  # type: ignore[misc]  # Ray has no types here
+        def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> Any:
+            decision = super().on_trial_result(controller, trial, result)
+            return TrialScheduler.CONTINUE if trial.config == first else decision
+
+    return SparesTheFirst(**options)

@@ -1,0 +1,161 @@
+"""What one trial does: train a network through ``fit``, or cut out photos with settings of the remover."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cutray.config import RemoverSettings, SweepSettings, TrainSettings, parse_settings
+from cutray.errors import CutrayError
+from cutray.evaluation.datasets import Sample, find_samples, load_truth
+from cutray.evaluation.metrics import score, summarise
+from cutray.remover import BackgroundRemover
+from pipelines.sweep.remembering import RememberingEngine
+from pipelines.sweep.space import Space
+
+RUNS, MAPS = "trials", "maps"
+ROUNDS = "rounds"  # what schedulers count by
+_PARTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What all trials share.
+
+    Attributes:
+        sweep: The sweep's settings.
+        space: Its search space.
+        folder: The sweep's folder.
+        threads: Processor threads of each process of a trial whose settings do not say.
+        tracking: Address of the MLflow store and the run that the trials' runs belong to, or None.
+    """
+
+    sweep: SweepSettings
+    space: Space
+    folder: str
+    threads: int
+    tracking: tuple[str, str] | None
+
+
+def train_settings(plan: Plan, chosen: Mapping[str, Any], trial_id: str) -> TrainSettings:
+    """Return the settings of a training trial; its folder is named after it, so that it can go on there."""
+    own: dict[str, Any] = {"name": trial_id, "save_dir": str(Path(plan.folder) / RUNS), "experiment": plan.sweep.experiment}
+    own["tracking_uri"] = plan.tracking[0] if plan.tracking else "none"
+    # Two checkpoints an epoch would slow down short trials, and each holds the network four times.
+    own |= {"keep_checkpoints": 2, "checkpoint_every_steps": 10**9}
+    settings = parse_settings(TrainSettings, {**plan.space.settings(chosen), **own})
+    return settings if settings.threads_per_worker else settings.model_copy(update={"threads_per_worker": plan.threads})
+
+
+def train_trial(config: dict[str, Any], plan: Plan) -> None:
+    """Train a network and report each epoch; the last report holds the best epoch's scores.
+
+    Args:
+        config: Value by path.
+        plan: What all trials share.
+    """
+    from ray import tune
+
+    from cutray.training.fit import fit
+
+    trial_id = tune.get_context().get_trial_id()
+    tags = {"trial": trial_id} | ({"mlflow.parentRunId": plan.tracking[1]} if plan.tracking else {})
+    result = fit(train_settings(plan, config, trial_id), callbacks=[_report_epochs()], tags=tags)
+    history = result.progress.history
+    tune.report({**history[result.progress.best_epoch], ROUNDS: len(history)})
+
+
+def _report_epochs() -> Any:
+    """Make the callback that hands finished epochs, and nothing in between, from Ray Train to Ray Tune."""
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    class ReportEpochs(TuneReportCallback):  # type: ignore[misc]  # Ray has no types here
+        def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+            if "iou" in metrics[0]:
+                super().after_report(run_context, [{**metrics[0], ROUNDS: int(metrics[0]["epoch"]) + 1}], checkpoint)
+
+    return ReportEpochs()
+
+
+def remove_trial(config: dict[str, Any], plan: Plan) -> None:
+    """Cut out the photos that the search looks at, and report the mean scores after each part of them.
+
+    Args:
+        config: Value by path.
+        plan: What all trials share.
+    """
+    from ray import tune
+
+    cutter = Cutter(plan, config)
+    samples = searched_samples(plan.sweep)
+    # Every part holds a share of every folder, so that early rounds speak for all.
+    parts = min(_PARTS, max(len(group) for group in samples.values()))
+    for part in range(parts):
+        for name, group in samples.items():
+            cutter.add(name, group[part::parts])
+        tune.report({**cutter.means(), ROUNDS: part + 1})
+
+
+def searched_samples(sweep: SweepSettings) -> dict[str, list[Sample]]:
+    """Return every other photo of each folder; the others are kept apart for the final word."""
+    return {name: samples[::2] for name, samples in _all_samples(sweep).items()}
+
+
+def held_out_samples(sweep: SweepSettings) -> dict[str, list[Sample]]:
+    """Return the photos that the search has not seen."""
+    return {name: samples[1::2] for name, samples in _all_samples(sweep).items()}
+
+
+def _all_samples(sweep: SweepSettings) -> dict[str, list[Sample]]:
+    """Find the photos of each folder, evenly thinned out."""
+    found = {}
+    for folder in sweep.data:
+        samples = find_samples(Path(folder))
+        step = max(1, math.ceil(len(samples) / sweep.photos)) if sweep.photos else 1
+        found[Path(folder).name] = samples[::step]
+    return found
+
+
+class Cutter:
+    """Cuts out photos with one trial's settings and keeps the scores."""
+
+    def __init__(self, plan: Plan, chosen: Mapping[str, Any]) -> None:
+        """Load the network.
+
+        Args:
+            plan: What all trials share.
+            chosen: Value by path.
+        """
+        settings = parse_settings(RemoverSettings, plan.space.settings(chosen))
+        values = settings.model_dump() | {"threads": settings.threads or plan.threads}
+        self._remover = BackgroundRemover(values.pop("model"), **values)
+        segmenter = self._remover.segmenter
+        memory = Path(plan.folder) / MAPS / segmenter.weights.sha256[:16]
+        self._remover.segmenter = replace(segmenter, engine=RememberingEngine(segmenter.engine, memory))
+        self._scores: dict[str, list[Any]] = {}
+
+    def add(self, name: str, samples: list[Sample]) -> None:
+        """Cut out some photos of a folder.
+
+        Raises:
+            CutrayError: A photo cannot be used.
+        """
+        scores = self._scores.setdefault(name, [])
+        for sample, removal in zip(samples, self._remover.remove_many(one.image for one in samples), strict=True):
+            if isinstance(removal, CutrayError):
+                raise removal
+            mask = removal.mask.astype(np.float32) / 255.0
+            scores.append(score(mask, load_truth(sample.truth, shape=mask.shape)))
+
+    def means(self) -> dict[str, float]:
+        """Return the scores of each folder, and their mean over the folders, each of which weighs the same."""
+        by_folder = {name: summarise(scores) for name, scores in self._scores.items() if scores}
+        metrics = next(iter(by_folder.values()))
+        means = {metric: float(np.mean([row[metric] for row in by_folder.values()])) for metric in metrics}
+        each = {f"{name}.{metric}": value for name, row in by_folder.items() for metric, value in row.items()}
+        return {name: value for name, value in {**means, **each}.items() if not math.isnan(value)}

@@ -1,0 +1,183 @@
+"""What a person sees while a search runs, and the list of its trials that is kept beside it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+
+from cutray.imaging.files import write_atomically
+from pipelines.sweep.trials import ROUNDS
+
+TRIALS = "trials.json"
+_SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one trial came to.
+
+    Attributes:
+        number: Its place in the order of start, from 1.
+        trial_id: Its name in Ray Tune and, in training, its folder's.
+        chosen: Value by path.
+        status: waiting, running, finished or failed.
+        score: Its best score so far, or None.
+        scores: All it reported last.
+        rounds: Rounds it has done.
+        seconds: How long it took.
+        error: Why it failed, in one line, or empty.
+    """
+
+    number: int
+    trial_id: str
+    chosen: dict[str, Any]
+    status: str
+    score: float | None
+    scores: dict[str, float]
+    rounds: int
+    seconds: float
+    error: str = ""
+
+
+_STATUS = {"PENDING": "waiting", "RUNNING": "running", "PAUSED": "waiting", "TERMINATED": "finished", "ERROR": "failed"}
+
+
+class Watch(Callback):  # type: ignore[misc]  # Ray has no types here
+    """Ray Tune tells it about every trial. It is kept with the search's state, so it holds nothing that is open."""
+
+    def __init__(self, folder: str, metric: str, mode: str, trials: int, concurrent: int) -> None:
+        """Remember what is searched for.
+
+        Args:
+            folder: The sweep's folder.
+            metric: Score that decides.
+            mode: max or min.
+            trials: How many there will be.
+            concurrent: Most of them at a time.
+        """
+        self._folder, self._metric, self._mode = folder, metric, mode
+        self._trials, self._concurrent = trials, concurrent
+        self._live: Any = None
+        self._told: set[str] = set()
+        self._started = time.time()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to this process."""
+        return {**self.__dict__, "_live": None}
+
+    def setup(self, *_: Any, **__: Any) -> None:
+        """Begin, or begin again after a crash."""
+        self._started = time.time()
+        if sys.stderr.isatty():
+            from rich.live import Live
+
+            from cutray.commands.progress import error_console
+
+            self._live = Live(console=error_console(), refresh_per_second=2, transient=True)
+            self._live.start()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:  # noqa: ARG002 (Ray's signature)
+        """Show it."""
+        self._show(trials)
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:  # noqa: ARG002 (Ray's signature)
+        """Show it."""
+        self._show(trials)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:  # noqa: ARG002 (Ray's signature)
+        """Show and keep it."""
+        self._show(trials)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:  # noqa: ARG002 (Ray's signature)
+        """Show and keep it."""
+        self._show(trials)
+
+    def on_experiment_end(self, trials: list[Any], **_: Any) -> None:
+        """Keep the list and leave the screen to others."""
+        self._show(trials)
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _show(self, trials: list[Any]) -> None:
+        """Write the list down and show the best of it."""
+        outcomes = [self._outcome(number, trial) for number, trial in enumerate(trials, 1)]
+        data = json.dumps([asdict(outcome) for outcome in outcomes], indent=1)
+        write_atomically(Path(self._folder) / TRIALS, data.encode(), overwrite=True)
+        if self._live is not None:
+            self._live.update(self._table(outcomes))
+            return
+        for outcome in outcomes:
+            if outcome.status in ("finished", "failed") and outcome.trial_id not in self._told:
+                self._told.add(outcome.trial_id)
+                print(self._line(outcome), file=sys.stderr, flush=True)
+
+    def _outcome(self, number: int, trial: Any) -> Outcome:
+        """Read what Ray Tune knows of a trial."""
+        last = trial.last_result or {}
+        known = trial.metric_analysis.get(self._metric, {})
+        numbers = {name: value for name, value in last.items() if isinstance(value, int | float) and "/" not in name}
+        error = str(trial.get_pickled_error() or trial.get_error() or "") if trial.status == "ERROR" else ""
+        return Outcome(
+            number=number,
+            trial_id=trial.trial_id,
+            chosen=dict(trial.config),
+            status=_STATUS.get(trial.status, trial.status.lower()),
+            score=known.get(self._mode),
+            scores={name: float(value) for name, value in numbers.items() if name not in _RAYS},
+            rounds=int(last.get(ROUNDS, 0)),
+            seconds=float(last.get("time_total_s", 0.0)),
+            error=error.strip().splitlines()[-1][:300] if error.strip() else "",
+        )
+
+    def _line(self, outcome: Outcome) -> str:
+        """Say in one line what came of a trial."""
+        score = "no score" if outcome.score is None else f"{self._metric} {outcome.score:.4f}"
+        ending = f", failed: {outcome.error}" if outcome.status == "failed" else ""
+        return f"trial {outcome.number} of {self._trials}: {score}, {shown(outcome.chosen)}{ending}"
+
+    def _table(self, outcomes: list[Outcome]) -> Any:
+        """Lay out the best trials, and how long it will take."""
+        from rich.table import Table
+
+        over = [one for one in outcomes if one.status in ("finished", "failed")]
+        passed = time.time() - self._started
+        left = passed / len(over) * (self._trials - len(over)) if over else None
+        ending = "" if left is None else f", about {left / 60:.0f} min to go"
+        title = f"{len(over)} of {self._trials} trials, {passed / 60:.1f} min{ending}"
+        table = Table("trial", self._metric, "rounds", "", "settings", title=title, title_justify="left")
+        for one in ranked(outcomes, self._mode)[:_SHOWN]:
+            score = "" if one.score is None else f"{one.score:.4f}"
+            table.add_row(str(one.number), score, str(one.rounds), one.status, shown(one.chosen))
+        return table
+
+
+# Ray's own figures, which say nothing about a trial's quality.
+_RAYS = frozenset(
+    {"timestamp", "done", "training_iteration", "time_this_iter_s", "time_total_s", "pid", "time_since_restore"}
+    | {"iterations_since_restore", "should_checkpoint", "epoch", ROUNDS}
+)
+
+
+def ranked(outcomes: list[Outcome], mode: str) -> list[Outcome]:
+    """Put the best first, those without a score last."""
+    sign = -1.0 if mode == "max" else 1.0
+    return sorted(outcomes, key=lambda one: (one.score is None, sign * (one.score or 0.0), one.number))
+
+
+def shown(chosen: Mapping[str, Any]) -> str:
+    """Write values for people."""
+    parts = (f"{path} {value:.3g}" if isinstance(value, float) else f"{path} {value}" for path, value in chosen.items())
+    return ", ".join(parts) or "as they are"
+
+
+def read_outcomes(folder: Path) -> list[Outcome]:
+    """Read the list of trials."""
+    return [Outcome(**entry) for entry in json.loads((folder / TRIALS).read_text())]

@@ -1,0 +1,195 @@
+"""The sweep: a file with a search space in, the best settings and weights out.
+
+python -m pipelines.tune tune_configs/smoke.yaml    the same as ``cutray tune tune_configs/smoke.yaml``
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cutray.commands.options import given, settings_options
+from cutray.commands.run import run
+from cutray.config import SweepSettings, parse_settings
+from cutray.errors import ConfigError, DatasetError, MissingExtraError
+from cutray.imaging.files import write_atomically
+from pipelines.ray_session import ray_session
+from pipelines.run_settings import assign_changes, merged, read_yaml
+from pipelines.sweep.space import Space
+
+SWEEP_FILE = "sweep.json"
+_STORE_BYTES = 512 << 20
+_VARIABLES = {
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_worker_niceness": "0",  # Ray makes its workers give way to all else, but here they are the point
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the list of trials is ours
+    "TUNE_GLOBAL_CHECKPOINT_S": "1",  # what a crash may cost
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+@click.command(epilog="Exit code: 0 searched to the end, 1 no trial succeeded, 2 wrong usage or configuration.")
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--data", multiple=True, help="Folder with images/ and masks/; may be given several times.")
+@settings_options("trials", "max_minutes", "concurrent", "searcher", "seed", "name", "save_dir", of=SweepSettings)
+@click.option("--address", help="Ray cluster to join (auto, or HOST:PORT); without it, this machine.")
+@click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="A setting of all trials.")
+@click.option("--dry-run", is_flag=True, help="Check everything, say what would be searched, and stop.")
+@click.option("--resume", type=click.Path(path_type=Path), help="Folder of a sweep that was interrupted: go on there.")
+def tune(file: Path | None, dry_run: bool, resume: Path | None, changes: tuple[str, ...], **options: Any) -> int:
+    """Search for better settings, on this machine or on a Ray cluster; every trial is a run in MLflow.
+
+    \b
+    cutray tune tune_configs/smoke.yaml                          drawn scenes, a few minutes, no data needed
+    cutray tune tune_configs/finetune.yaml --data shoes/         your own products
+    cutray tune tune_configs/edges.yaml --data shoes/            settings of the mask, without training
+    cutray tune FILE --data shoes/ --trials 40 --max-minutes 120 --set optim.epochs=12
+    cutray tune --resume runs/smoke-20260101-120000              go on after an interruption
+    cutray train --config runs/NAME/best.yaml --data shoes/      train on with what was found
+    """
+    if (file is None) == (resume is None):
+        raise ConfigError(got="a file and --resume together" if file else "no file", allowed="FILE, or --resume DIR")
+    options["data"] = list(options["data"]) or None
+    sweep = _begun(resume) if resume else _settings(Path(str(file)), given(options), changes)
+    space = Space(sweep)
+    _check_data(sweep, space)
+    if dry_run:
+        click.echo(_describe(sweep, space))
+        return 0
+    try:
+        import optuna  # noqa: F401 (found missing here, not in the middle)
+
+        from pipelines.sweep.resources import concurrent_here, resources_of
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            got=f"{error.name} is not installed", fix="run `pip install 'cutray[train]'`"
+        ) from error
+    here = concurrent_here(sweep, space)
+    cpus, _ = resources_of(sweep, space)
+    with ray_session(sweep.address, math.ceil(here * cpus) + 1, _STORE_BYTES, "train", _VARIABLES):
+        return _search(sweep, space, here)
+
+
+def _search(sweep: SweepSettings, space: Space, here: int) -> int:
+    """Search on the cluster that this process is connected to, and write down what was found."""
+    from pipelines.sweep import results
+    from pipelines.sweep.resources import concurrent_there
+    from pipelines.sweep.search import search
+    from pipelines.sweep.trials import Plan
+    from pipelines.sweep.watch import Watch, read_outcomes
+
+    concurrent = concurrent_there(sweep if sweep.address else sweep.model_copy(update={"concurrent": here}), space)
+    folder = Path(sweep.save_dir).resolve() / sweep.name
+    tracking = _open_tracking(sweep, folder)
+    plan = Plan(sweep, space, str(folder), _threads(concurrent, sweep), tracking)
+    click.echo(f"{sweep.trials} trials, {concurrent} at a time, in {folder}", err=True)
+    search(plan, concurrent, Watch(str(folder), sweep.metric, sweep.mode, sweep.trials, concurrent))
+    outcomes = read_outcomes(folder)
+    if any(one.status in ("waiting", "running") for one in outcomes):
+        click.echo(f"interrupted; go on with: cutray tune --resume {folder}", err=True)
+        return 130
+    try:
+        best = results.best_of(outcomes, sweep.mode)
+    except Exception:
+        results.close_tracking(plan, outcomes, None, [])
+        raise
+    verdict = results.judge(outcomes, best, space.defaults(), sweep)
+    confirmed = results.confirm(plan, best) if sweep.job == "remove" else {}
+    settings, weights = results.write_settings(plan, best), results.keep_weights(plan, outcomes, best)
+    pictures = results.draw(space, outcomes, sweep, folder)
+    report = results.write_report(plan, outcomes, verdict, pictures, confirmed)
+    results.close_tracking(plan, outcomes, best, [settings, report, *pictures])
+    click.echo(verdict, err=True)
+    for name, scores in confirmed.items():
+        click.echo(f"on photos that the search has not seen, {name}: {sweep.metric} {scores[sweep.metric]:.5f}", err=True)
+    click.echo(f"report: {report}\nbest settings: {settings}", err=True)
+    if weights is not None:
+        click.echo(f"try them: cutray remove photo.jpg -m {weights}", err=True)
+        click.echo(f"train on: cutray train --config {settings}", err=True)
+    click.echo(results.summary(plan, outcomes, best))
+    return 0
+
+
+def _settings(file: Path, options: dict[str, Any], changes: tuple[str, ...]) -> SweepSettings:
+    """Put the sweep's settings together: file, then options."""
+    values = merged(read_yaml(file), options)
+    values["settings"] = merged({}, values.get("settings") or {})
+    assign_changes(values["settings"], changes)
+    if not values.get("name"):
+        values["name"] = f"{file.stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    return parse_settings(SweepSettings, values)
+
+
+def _begun(folder: Path) -> SweepSettings:
+    """Read the settings of a sweep that was begun."""
+    try:
+        values = json.loads((folder / SWEEP_FILE).read_text())["sweep"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(got=f"{folder} holds no sweep: {error}", fix="name the folder of a sweep") from error
+    return parse_settings(SweepSettings, {**values, "save_dir": str(folder.resolve().parent), "name": folder.name})
+
+
+def _open_tracking(sweep: SweepSettings, folder: Path) -> tuple[str, str] | None:
+    """Write the sweep down, and open its run in MLflow; one that was begun goes on in its own."""
+    from cutray.models.registry import store_address
+    from cutray.training.fit import flatten
+    from cutray.training.tracking import open_run, reopen_run
+
+    path, uri = folder / SWEEP_FILE, store_address(sweep.tracking_uri, sweep.save_dir)
+    known = json.loads(path.read_text()).get("run_id") if path.is_file() else None
+    if uri is None:
+        run_id = None
+    elif known and reopen_run(uri, known):
+        run_id = known
+    else:
+        facts = flatten({**sweep.model_dump(), "search": {name: str(entry) for name, entry in sweep.search.items()}})
+        run_id = open_run(uri, sweep.experiment, sweep.name, facts, {"kind": "sweep"})
+    data = json.dumps({"sweep": sweep.model_dump(), "run_id": run_id}, indent=1)
+    write_atomically(path, data.encode(), overwrite=True)
+    return (uri, run_id) if uri and run_id else None
+
+
+def _threads(concurrent: int, sweep: SweepSettings) -> int:
+    """Share this machine's processors among the trials; on a cluster a trial keeps to what it asked for."""
+    from cutray.engines.hardware import usable_cores
+
+    return 1 if sweep.address else max(1, usable_cores() // concurrent)
+
+
+def _check_data(sweep: SweepSettings, space: Space) -> None:
+    """Find the photos before anything is started."""
+    if sweep.job == "train":
+        from cutray.config import TrainSettings
+        from cutray.training.fit import prepare_run
+
+        prepare_run(parse_settings(TrainSettings, space.base))
+        return
+    from pipelines.sweep.trials import held_out_samples
+
+    if not sweep.data or any(not group for group in held_out_samples(sweep).values()):
+        raise DatasetError(
+            got="no photos to search on" if not sweep.data else "a folder with a single photo",
+            allowed="folders with images/ and masks/, two photos or more in each",
+            fix="name them with --data",
+        )
+
+
+def _describe(sweep: SweepSettings, space: Space) -> str:
+    """Say what would be searched."""
+    lines = [f"{sweep.trials} trials by {sweep.searcher}, {sweep.scheduler.kind}; {sweep.mode} {sweep.metric}"]
+    for one in space.dimensions:
+        when = "".join(f", when {path} is {' or '.join(map(str, allowed))}" for path, allowed in one.when.items())
+        lines.append(f"  {one.path}: {one.kind} {', '.join(map(str, one.values))}{when}")
+    first = space.defaults()
+    lines.append(f"first trial: {first}" if first else "the settings as they are lie outside: they are not tried")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(run(tune))
