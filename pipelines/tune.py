@@ -31,6 +31,7 @@ _VARIABLES = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the list of trials is ours
     "TUNE_GLOBAL_CHECKPOINT_S": "1",  # what a crash may cost
     "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_worker_maximum_startup_concurrency": "8",  # else Ray warns of every process that waits for others
 }
 
 

@@ -58,9 +58,11 @@ def search(plan: Plan, concurrent: int, watch: Watch) -> None:
 
 def _searcher(plan: Plan) -> Any:
     """Make the searcher; the settings as they are come first."""
+    import optuna
     from optuna.samplers import RandomSampler, TPESampler
     from ray.tune.search.optuna import OptunaSearch
 
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     sweep = plan.sweep
     first = plan.space.defaults()
     sampler = RandomSampler(sweep.seed) if sweep.searcher == "random" else TPESampler(seed=sweep.seed)

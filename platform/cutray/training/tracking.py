@@ -104,19 +104,23 @@ def close_run(uri: str, run_id: str, status: str, files: list[Path]) -> None:
 
 
 def close_children(uri: str, parent: str, experiment: str, ends: Mapping[str, str]) -> None:
-    """End the runs below another one that are still marked as running.
+    """Give the runs below another one the ending that is known of them.
+
+    A trial that a scheduler stops is killed: its run is left as running, or as failed, which it is not.
 
     Args:
         uri: Address of the store.
         parent: The run that they belong to.
         experiment: Name of their experiment.
-        ends: Status by the value of their tag ``trial``.
+        ends: Status by the value of their tag ``trial``; those of others become KILLED.
     """
     store = client(uri)
     try:
-        query = f"tags.mlflow.parentRunId = '{parent}' and attributes.status = 'RUNNING'"
+        query = f"tags.mlflow.parentRunId = '{parent}'"
         for run in store.search_runs([open_experiment(store, uri, experiment)], query):
-            store.set_terminated(run.info.run_id, ends.get(run.data.tags.get("trial", ""), "KILLED"))
+            status = ends.get(run.data.tags.get("trial", ""), "KILLED")
+            if run.info.status != status:
+                store.set_terminated(run.info.run_id, status)
     except Exception as error:  # the outer edge of tracking
         warnings.warn(f"MLflow at {uri} has not closed the runs of the trials: {error}", stacklevel=2)
 

@@ -1,0 +1,114 @@
+"""Search spaces: what they may say, and what is refused before anything is started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cutray.config import SweepSettings, parse_settings
+from cutray.errors import ConfigError
+from pipelines.run_settings import read_yaml
+from pipelines.sweep.space import Space
+
+FILES = sorted((Path(__file__).parents[2] / "tune_configs").glob("*.yaml"))
+
+
+def space(search: dict[str, Any], **values: Any) -> Space:
+    return Space(parse_settings(SweepSettings, {"search": search, **values}))
+
+
+class FixedTrial:
+    """Answers like one of Optuna's trials, always with the first choice or the lowest value."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
+        self.asked.append(name)
+        return choices[0]
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> float:
+        self.asked.append(name)
+        return low if log else high
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_files_of_the_project_are_sound(path: Path) -> None:
+    """Every file is read, names settings that exist, and tries the settings as they are first."""
+    sweep = parse_settings(SweepSettings, read_yaml(path))
+    first = Space(sweep).defaults()
+    assert first is not None
+    assert set(first) <= set(sweep.search)
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        ({"optim.lrr": {"uniform": [0.1, 0.2]}}, "unknown setting 'optim.lrr', did you mean 'lr'"),
+        ({"optm.lr": {"uniform": [0.1, 0.2]}}, "did you mean 'optim'"),
+        ({"optim.lr": {"uniform": [0.2, 0.1]}}, "not a lower and a higher number"),
+        ({"optim.lr": {"loguniform": [0, 0.1]}}, "number above 0"),
+        ({"optim.lr": {"loguniform": [0.1, 2.0]}}, "less than or equal to 1"),
+        ({"optim.lr": {"normal": [0, 1]}}, "normal says how it varies"),
+        ({"optim.lr": {}}, "nothing says how it varies"),
+        ({"optim.lr": {"uniform": [0.1, 0.2], "choice": [1]}}, "uniform, choice says how"),
+        ({"architecture": {"choice": ["u2net", "resnet"]}}, "resnet"),
+        ({"architecture": {"choice": "u2net"}}, "no list"),
+        ({"optim.lr": {"uniform": [0.1, 0.2], "when": {"architecture": "u2net"}}}, "which does not vary"),
+        ({"optim.epochs": {"int": ["a", 3]}}, "not a lower and a higher number"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(search: dict[str, Any], message: str) -> None:
+    """Unknown paths, empty or impossible ranges and loose conditions are errors that name the path."""
+    with pytest.raises(ConfigError, match=message):
+        space(search)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    """Two mistakes are one message."""
+    with pytest.raises(ConfigError, match=r"optim\.lrr.*loss\.bcee"):
+        space({"optim.lrr": {"uniform": [0, 1]}, "loss.bcee": {"uniform": [0, 1]}})
+
+
+def test_numbers_that_yaml_takes_for_words_are_numbers() -> None:
+    """1e-4 without a point is a word in YAML; it is meant as a number."""
+    (dimension,) = space({"optim.lr": {"loguniform": ["1e-4", "1e-2"]}}).dimensions
+    assert dimension.values == (1e-4, 1e-2)
+
+
+def test_a_condition_decides_what_is_asked() -> None:
+    """A dimension is left alone where its condition does not hold."""
+    search = {
+        "augment.warp": {"choice": [0.0, 0.5]},
+        "augment.perspective": {"uniform": [0, 0.2], "when": {"augment.warp": 0.5}},
+        "optim.lr": {"loguniform": [1e-4, 1e-2]},
+    }
+    trial = FixedTrial()
+    space(search)(trial)
+    assert trial.asked == ["augment.warp", "optim.lr"]
+    swapped = {**search, "augment.warp": {"choice": [0.5, 0.0]}}
+    trial = FixedTrial()
+    space(swapped)(trial)
+    assert trial.asked == ["augment.warp", "augment.perspective", "optim.lr"]
+
+
+def test_trials_do_not_touch_each_others_settings() -> None:
+    """The values of one trial are not found in the next, nor in what all share."""
+    tried = space({"optim.lr": {"uniform": [0.1, 0.2]}}, settings={"optim": {"epochs": 3}})
+    assert tried.settings({"optim.lr": 0.15})["optim"] == {"epochs": 3, "lr": 0.15}
+    assert tried.settings({})["optim"] == {"epochs": 3}
+    assert tried.settings({"optim.lr": 0.2})["optim"]["lr"] == 0.2
+
+
+def test_settings_outside_of_the_space_are_not_tried() -> None:
+    """Without the shipped value among the choices there is nothing to compare with, and that is said."""
+    assert space({"optim.lr": {"uniform": [0.5, 0.6]}}).defaults() is None
+    assert space({"optim.lr": {"uniform": [1e-4, 0.6]}}).defaults() == {"optim.lr": 1e-3}
+
+
+def test_a_preset_is_for_training() -> None:
+    """A search without training has no preset to begin with."""
+    with pytest.raises(ConfigError, match="does not train"):
+        space({"looks": {"choice": [1, 2]}}, job="remove", preset="smoke")
