@@ -14,7 +14,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split("\n")
-SOURCES = [path for top in ("platform", "pipelines", "serve_apps", "cluster") for path in sorted((ROOT / top).rglob("*.py"))]
+SOURCES = [
+    path for top in ("platform", "pipelines", "serve_apps", "cluster") for path in sorted((ROOT / top).rglob("*.py"))
+]
 FOLDERS = {"platform", "pipelines", "serve_apps", "tune_configs", "cluster", "tests", "docs", ".ci"}
 FILES = {"README.md", "pyproject.toml", "Makefile", "LICENSE", "CHANGELOG.md", ".gitignore", ".pre-commit-config.yaml"}
 

@@ -48,7 +48,7 @@ def lint(text: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_linter_finds_nothing() -> None:
-    """hadolint accepts the Dockerfile without a warning."""
+    """Hadolint accepts the Dockerfile without a warning."""
     found = lint(DOCKERFILE.read_text())
     assert found.returncode == 0, found.stdout
 
