@@ -14,7 +14,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split("\n")
-SOURCES = [path for top in ("platform", "pipelines", "serve_apps") for path in sorted((ROOT / top).rglob("*.py"))]
+SOURCES = [
+    path for top in ("platform", "pipelines", "serve_apps", "cluster") for path in sorted((ROOT / top).rglob("*.py"))
+]
 FOLDERS = {"platform", "pipelines", "serve_apps", "tune_configs", "cluster", "tests", "docs", ".ci"}
 FILES = {"README.md", "pyproject.toml", "Makefile", "LICENSE", "CHANGELOG.md", ".gitignore", ".pre-commit-config.yaml"}
 
@@ -61,8 +63,8 @@ def test_import_is_light() -> None:
     assert found.stdout.strip() == "[]"
 
 
-def test_wheel_holds_the_library_alone(tmp_path: Path) -> None:
-    """The wheel installs `cutray` with its data and nothing else."""
+def test_wheel_holds_all_that_the_commands_need(tmp_path: Path) -> None:
+    """The wheel installs the library, the jobs and the endpoint with all their data, and nothing else."""
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
         cwd=ROOT,
@@ -71,9 +73,16 @@ def test_wheel_holds_the_library_alone(tmp_path: Path) -> None:
     )
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert {Path(name).parts[0] for name in names if ".dist-info" not in name} == {"cutray"}
-    assert "cutray/models/weights.toml" in names
-    assert "cutray/py.typed" in names
+    assert {Path(name).parts[0] for name in names if ".dist-info" not in name} == {"cutray", "pipelines", "serve_apps"}
+    kept = subprocess.run(
+        ["git", "ls-files", "pipelines", "serve_apps", "platform/cutray"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.split()
+    assert {name.removeprefix("platform/") for name in kept} <= set(names)
+    assert {"cutray/models/weights.toml", "serve_apps/remover/page/index.html", "cutray/py.typed"} <= set(names)
     assert not any(name.endswith((".onnx", ".pth", ".safetensors")) and "refiner" not in name for name in names)
 
 

@@ -1,0 +1,1 @@
+"""Where the platform runs: what is generated here is generated from the configuration of the other folders."""

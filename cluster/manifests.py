@@ -1,0 +1,126 @@
+"""The manifests of KubeRay: the service, the cluster and the jobs, from one configuration of Serve and one of pods."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cluster.pods import Manifest, Site, Size, Task, head, locked_down, submitter, workers
+
+NAMESPACE = "cutray"
+RAY_VERSION = "2.60.0"
+SERVING = {
+    "cpu": Size(cpus=8, memory_gib=32, fewest=1, most=5),
+    "gpu": Size(cpus=4, memory_gib=16, gpus=1, fewest=2, most=8),
+}
+WORK = {
+    "cpu": Size(cpus=8, memory_gib=32, most=4),
+    "gpu": Size(cpus=8, memory_gib=32, gpus=1, most=4),
+    "gpu-spot": Size(cpus=8, memory_gib=32, gpus=1, most=8, spot=True),
+}
+_HEAD = Size(cpus=2, memory_gib=8)
+_RUNS = {"/runs": "cutray-runs"}  # one volume for data, runs and results, that all pods can write to
+JOBS = {
+    "batch": "cutray batch s3://photos/in s3://photos/out --address auto --gpus-per-actor 1 --max-failures 1%",
+    "train": "cutray train --address auto --preset u2net --data /runs/data --save-dir /runs/train --name u2net",
+    "tune": "cutray tune /opt/cutray/tune_configs/u2net.yaml --address auto --data /runs/data --save-dir /runs/tune",
+}
+
+
+def ray_service(site: Site, plan: dict[str, Any], plan_text: str) -> Manifest:
+    """Return the RayService: the endpoint on a cluster of its own, renewed without a pause.
+
+    Args:
+        site: Images and places.
+        plan: The checked configuration of Serve.
+        plan_text: The same as YAML.
+    """
+    task = Task("serving", env=_serving_env(plan), api=True)
+    spec = _cluster(site, task, SERVING)
+    return _object(
+        "RayService",
+        "cutray",
+        {
+            "upgradeStrategy": {"type": "NewCluster"},
+            "rayClusterDeletionDelaySeconds": 120,
+            "excludeHeadPodFromServeSvc": True,
+            "serveConfigV2": plan_text,
+            "rayClusterConfig": spec | {"gcsFaultToleranceOptions": _lasting_memory()},
+        },
+    )
+
+
+def ray_cluster(site: Site) -> Manifest:
+    """Return a RayCluster for several people and jobs; all its workers come and go."""
+    task = Task("work", secrets=("cutray-s3", "cutray-mlflow"), shared=_RUNS)
+    spec = _cluster(site, task, WORK, torch=True)
+    return _object("RayCluster", "cutray-work", spec | {"gcsFaultToleranceOptions": _lasting_memory()})
+
+
+def ray_job(site: Site, name: str) -> Manifest:
+    """Return a RayJob: a cluster for one job, which goes when the job is done."""
+    task = Task(name, secrets=("cutray-s3", "cutray-mlflow"), shared={} if name == "batch" else _RUNS)
+    groups = {group: size for group, size in WORK.items() if size.gpus}
+    return _object(
+        "RayJob",
+        f"cutray-{name}",
+        {
+            "entrypoint": JOBS[name],
+            "submissionMode": "K8sJobMode",
+            "submitterPodTemplate": submitter(site, task),
+            "shutdownAfterJobFinishes": True,
+            "ttlSecondsAfterFinished": 600,
+            "activeDeadlineSeconds": 172800,
+            "backoffLimit": 2,  # batch and training go on where they stopped
+            "rayClusterSpec": _cluster(site, task, groups, torch=True),
+        },
+    )
+
+
+def _cluster(site: Site, task: Task, groups: dict[str, Size], *, torch: bool = False) -> Manifest:
+    """Return a cluster with a token, a head and groups that the autoscaler fills."""
+    return {
+        "rayVersion": RAY_VERSION,
+        "authOptions": {"mode": "token", "secretName": "cutray-auth"},
+        "enableInTreeAutoscaling": True,
+        "autoscalerOptions": {
+            "version": "v2",
+            "idleTimeoutSeconds": 300,
+            "upscalingMode": "Default",
+            "resources": {
+                "requests": {"cpu": "500m", "memory": "1Gi"},
+                "limits": {"cpu": "500m", "memory": "1Gi"},
+            },
+            "securityContext": locked_down(),
+            "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
+        },
+        "headGroupSpec": head(site, task, _HEAD, torch=torch),
+        "workerGroupSpecs": [workers(site, task, name, size) for name, size in groups.items()],
+    }
+
+
+def _serving_env(plan: dict[str, Any]) -> dict[str, str]:
+    """Return what has to be known before Serve starts: the guard in front of the proxy, and its limits."""
+    from serve_apps.remover.schemas import BATCH_VARIABLE, BODY_VARIABLE, Limits
+    from serve_apps.serve import GUARD
+
+    limits = Limits(**plan["applications"][0]["args"].get("limits", {}))
+    return {
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": GUARD,
+        BODY_VARIABLE: str(limits.max_body_bytes),
+        BATCH_VARIABLE: str(limits.max_batch_body_bytes),
+    }
+
+
+def _lasting_memory() -> Manifest:
+    """Return where the cluster's memory lives, so that workers outlive the head."""
+    return {
+        "redisAddress": "redis:6379",
+        "redisPassword": {"valueFrom": {"secretKeyRef": {"name": "cutray-redis", "key": "password"}}},
+    }
+
+
+def _object(kind: str, name: str, spec: Manifest) -> Manifest:
+    """Return an object of KubeRay."""
+    labels = {"app.kubernetes.io/name": name, "app.kubernetes.io/part-of": "cutray"}
+    metadata = {"name": name, "namespace": NAMESPACE, "labels": labels}
+    return {"apiVersion": "ray.io/v1", "kind": kind, "metadata": metadata, "spec": spec}
