@@ -32,7 +32,9 @@ def why_not() -> str:
     missing = [name for name in ("ip", "unshare", "nsenter") if not shutil.which(name)]
     if missing:
         return f"{', '.join(missing)} not installed (iproute2, util-linux)"
-    tried = subprocess.run(["unshare", "--net", "ip", "link", "add", "name", "b", "type", "bridge"], capture_output=True)
+    tried = subprocess.run(
+        ["unshare", "--net", "ip", "link", "add", "name", "b", "type", "bridge"], capture_output=True
+    )
     return "" if tried.returncode == 0 else f"no bridge: {tried.stderr.decode().strip()}"
 
 

@@ -58,7 +58,9 @@ def main() -> int:
 def _run_head(ray: RayProcesses, own: str, options: argparse.Namespace) -> int:
     """Be the head until a signal comes, or until it fails: then its cluster is gone, and a supervisor starts anew."""
     dashboard = ["--include-dashboard=true", f"--dashboard-host={options.dashboard_host}"]
-    ray.start(["--head", f"--port={GCS_PORT}", *dashboard, f"--dashboard-port={DASHBOARD_PORT}", *_shared(own, options)])
+    ray.start(
+        ["--head", f"--port={GCS_PORT}", *dashboard, f"--dashboard-port={DASHBOARD_PORT}", *_shared(own, options)]
+    )
     _say(f"the head is up; start-worker {own} on the other hosts adds them")
     _say(f"jobs and dashboard: http://{options.dashboard_host}:{DASHBOARD_PORT}, with the token")
     return ray.wait()
