@@ -59,7 +59,8 @@ while True:
                 status = answer.status if len(answer.read()) > 100 else 0
         except OSError:
             time.sleep(0.3)
-    print(json.dumps({"begun": begun, "seconds": time.monotonic() - begun, "tries": tries, "status": status}), flush=True)
+    told = {"begun": begun, "seconds": time.monotonic() - begun, "tries": tries, "status": status}
+    print(json.dumps(told), flush=True)
     time.sleep(0.5)
 """
 ACTORS = """
