@@ -82,7 +82,6 @@ def prepare_environment(*, verbose: bool = False) -> None:
         os.environ.setdefault(name, value)
     if os.environ["RAY_AUTH_MODE"] == "token":
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] = GUARD
     for module in ("ray.serve", "python_multipart", "yaml"):
         try:
             importlib.import_module(module)
@@ -90,6 +89,22 @@ def prepare_environment(*, verbose: bool = False) -> None:
             raise MissingExtraError(
                 got="Ray Serve is not installed", fix="run `pip install 'cutray[serve]'`"
             ) from error
+
+
+def guard_variables(args: dict[str, Any]) -> dict[str, str]:
+    """Return what puts the guard on Serve's proxies; the processes of a cluster must have it from their start.
+
+    Args:
+        args: The application's arguments in the YAML: fields of ``AppArgs``.
+    """
+    from serve_apps.remover.schemas import BATCH_VARIABLE, BODY_VARIABLE, Limits
+
+    limits = Limits(**args.get("limits", {}))
+    return {
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": GUARD,
+        BODY_VARIABLE: str(limits.max_body_bytes),
+        BATCH_VARIABLE: str(limits.max_batch_body_bytes),
+    }
 
 
 class Endpoint:
@@ -151,11 +166,8 @@ def start(plan: dict[str, Any], *, verbose: bool = False) -> Endpoint:
     Returns:
         The endpoint, which may not be ready yet.
     """
-    from serve_apps.remover.schemas import BATCH_VARIABLE, BODY_VARIABLE, Limits
-
     args = arguments(plan)
-    limits = Limits(**args.get("limits", {}))
-    os.environ |= {BODY_VARIABLE: str(limits.max_body_bytes), BATCH_VARIABLE: str(limits.max_batch_body_bytes)}
+    os.environ |= guard_variables(args)
     import ray
     from ray.serve._private.api import serve_start
 

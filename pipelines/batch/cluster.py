@@ -112,11 +112,14 @@ def run_tasks(blocks: Sequence[Sequence[Task]], pool: Pool, orders: Any) -> Iter
     """
     import ray
     from ray.exceptions import RayError
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     from pipelines.batch.cutter import Cutter
     from pipelines.batch.ledger import Ledger
 
-    ledger = ray.remote(Ledger).options(num_cpus=0).remote()
+    # The job depends on it: it must not lie on a host that may be lost while this process goes on.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    ledger = ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here).remote()
     actors = min(pool.actors, len(blocks))
     rows = ray.data.from_arrow([_block(tasks) for tasks in blocks]).map_batches(
         Cutter,

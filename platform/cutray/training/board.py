@@ -28,7 +28,9 @@ class Board:
 
 
 def open_board() -> Any:
-    """Start a board on the cluster; it takes no processor of Ray's book-keeping."""
+    """Start a board beside this process, where no lost host takes it away; it takes no processor of Ray's books."""
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    return ray.remote(num_cpus=0)(Board).remote()
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here).remote()
