@@ -108,7 +108,9 @@ def _search(sweep: SweepSettings, space: Space, here: int) -> int:
     results.close_tracking(plan, outcomes, best, [settings, report, *pictures])
     click.echo(verdict, err=True)
     for name, scores in confirmed.items():
-        click.echo(f"on photos that the search has not seen, {name}: {sweep.metric} {scores[sweep.metric]:.5f}", err=True)
+        click.echo(
+            f"on photos that the search has not seen, {name}: {sweep.metric} {scores[sweep.metric]:.5f}", err=True
+        )
     click.echo(f"report: {report}\nbest settings: {settings}", err=True)
     if weights is not None:
         click.echo(f"try them: cutray remove photo.jpg -m {weights}", err=True)

@@ -42,7 +42,7 @@ def concurrent_there(sweep: SweepSettings, space: Space) -> int:
     import ray
 
     cpus, gpus = resources_of(sweep, space)
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     there = {kind: sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU")}
     fit = min(int(there[kind] // need) for kind, need in (("CPU", cpus), ("GPU", gpus)) if need)
     if not fit:

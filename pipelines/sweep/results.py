@@ -133,9 +133,7 @@ def draw(space: Space, outcomes: Sequence[Outcome], sweep: SweepSettings, folder
     from optuna.visualization import matplotlib as plots
 
     scored = [one for one in outcomes if one.score is not None]
-    varied = [
-        one.path for one in space.dimensions if len({repr(other.chosen.get(one.path)) for other in scored}) > 1
-    ]
+    varied = [one.path for one in space.dimensions if len({repr(other.chosen.get(one.path)) for other in scored}) > 1]
     if len(scored) < _ENOUGH_TO_RANK or not varied:
         return []
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -155,7 +153,7 @@ def draw(space: Space, outcomes: Sequence[Outcome], sweep: SweepSettings, folder
                 study, evaluator=evaluator, params=always, target_name=sweep.metric
             )
     for name, axes in pictures.items():
-        figure = axes.get_figure()
+        figure: Any = axes.figure
         figure.set_size_inches(11, 4.5)
         figure.savefig(folder / name, dpi=110, bbox_inches="tight")
         written.append(folder / name)

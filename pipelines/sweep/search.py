@@ -78,7 +78,7 @@ def _scheduler(plan: Plan) -> Any:
     settings, first = plan.sweep.scheduler, plan.space.defaults()
     options: dict[str, Any] = {"time_attr": ROUNDS, "grace_period": settings.grace_rounds}
     if settings.kind == "none":
-        return FIFOScheduler()
+        return FIFOScheduler()  # type: ignore[no-untyped-call]  # Ray has no types here
     if settings.kind == "asha":
         base: Any = AsyncHyperBandScheduler
         options |= {"max_t": rounds_of(plan.sweep, plan.space), "reduction_factor": settings.reduction}

@@ -44,7 +44,11 @@ class Plan:
 
 def train_settings(plan: Plan, chosen: Mapping[str, Any], trial_id: str) -> TrainSettings:
     """Return the settings of a training trial; its folder is named after it, so that it can go on there."""
-    own: dict[str, Any] = {"name": trial_id, "save_dir": str(Path(plan.folder) / RUNS), "experiment": plan.sweep.experiment}
+    own: dict[str, Any] = {
+        "name": trial_id,
+        "save_dir": str(Path(plan.folder) / RUNS),
+        "experiment": plan.sweep.experiment,
+    }
     own["tracking_uri"] = plan.tracking[0] if plan.tracking else "none"
     # Two checkpoints an epoch would slow down short trials, and each holds the network four times.
     own |= {"keep_checkpoints": 2, "checkpoint_every_steps": 10**9}
@@ -74,12 +78,12 @@ def _report_epochs() -> Any:
     """Make the callback that hands finished epochs, and nothing in between, from Ray Train to Ray Tune."""
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    class ReportEpochs(TuneReportCallback):  # type: ignore[misc]  # Ray has no types here
+    class ReportEpochs(TuneReportCallback):
         def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
             if "iou" in metrics[0]:
                 super().after_report(run_context, [{**metrics[0], ROUNDS: int(metrics[0]["epoch"]) + 1}], checkpoint)
 
-    return ReportEpochs()
+    return ReportEpochs()  # type: ignore[no-untyped-call]  # Ray has no types here
 
 
 def remove_trial(config: dict[str, Any], plan: Plan) -> None:

@@ -49,7 +49,7 @@ class Outcome:
 _STATUS = {"PENDING": "waiting", "RUNNING": "running", "PAUSED": "waiting", "TERMINATED": "finished", "ERROR": "failed"}
 
 
-class Watch(Callback):  # type: ignore[misc]  # Ray has no types here
+class Watch(Callback):
     """Ray Tune tells it about every trial. It is kept with the search's state, so it holds nothing that is open."""
 
     def __init__(self, folder: str, metric: str, mode: str, trials: int, concurrent: int) -> None:

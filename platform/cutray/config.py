@@ -304,7 +304,9 @@ class SweepSettings(Settings):
         min_length=1,
         description="What varies: path of a setting and its choice, uniform, loguniform or int, with `when` if needed.",
     )
-    data: tuple[str, ...] = Field((), description="Folders of photos and masks; the trials' `data.folders` in training.")
+    data: tuple[str, ...] = Field(
+        (), description="Folders of photos and masks; the trials' `data.folders` in training."
+    )
     photos: int = Field(0, ge=0, description="Most photos taken from each folder, evenly spaced, without training.")
     metric: str = Field("iou", description="Score that decides.")
     mode: Literal["max", "min"] = Field("max", description="Whether more or less of it is better.")
