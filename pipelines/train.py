@@ -66,7 +66,7 @@ def train(
     """
     settings = _settings(preset, config, options, changes, resume)
     try:
-        from cutray.training.fit import cpus_needed, fit, prepare_run
+        from cutray.training.fit import fit, prepare_run
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             got=f"{error.name} is not installed", fix="run `pip install 'cutray[train]'`"
@@ -78,9 +78,7 @@ def train(
         write_atomically(show_batch, _picture_of_batch(settings, rows), overwrite=True)
         click.echo(f"16 samples as the network sees them: {show_batch}")
         return 0
-    num_cpus = math.ceil(cpus_needed(settings)) + 1
-    session = ray_session(settings.address, num_cpus, _STORE_BYTES, "train", _VARIABLES)
-    with session, _progress(settings) as board:
+    with training_session(settings) as board:
         result = fit(settings, board=board)
     best = result.progress.history[result.progress.best_epoch]
     curves = _draw_curves(result.run_dir, result.progress.history)
@@ -94,13 +92,30 @@ def train(
 def _settings(
     preset: str | None, config: Path | None, options: dict[str, Any], changes: tuple[str, ...], resume: Path | None
 ) -> TrainSettings:
-    """Put the settings together: preset, then file, then options."""
-    if resume is not None:
-        if preset or config or changes or given({name: value or None for name, value in options.items()}):
-            raise ConfigError(
-                got="--resume together with other settings", allowed="--resume alone", fix="leave the others out"
-            )
-        return _of_run(resume)
+    """Take up the settings of a run, or put new ones together."""
+    if resume is None:
+        return new_settings(preset, config, options, changes)
+    if preset or config or changes or given({name: value or None for name, value in options.items()}):
+        raise ConfigError(
+            got="--resume together with other settings", allowed="--resume alone", fix="leave the others out"
+        )
+    return _of_run(resume)
+
+
+def new_settings(
+    preset: str | None, config: Path | None, options: dict[str, Any], changes: tuple[str, ...]
+) -> TrainSettings:
+    """Put the settings of a run together: preset, then file, then options.
+
+    Args:
+        preset: Name of a preset.
+        config: YAML file.
+        options: Those of the command line.
+        changes: Others, written as PATH=VALUE.
+
+    Raises:
+        ConfigError: A setting is unknown or has a value that is not allowed.
+    """
     values = load_settings(preset, config)
     assign(values, "data.folders", list(options.pop("folders")) or None)
     paths = {"image_dir": "data.image_dir", "mask_dir": "data.mask_dir", "epochs": "optim.epochs"}
@@ -122,6 +137,21 @@ def _of_run(folder: Path) -> TrainSettings:
     except (OSError, ValueError) as error:
         raise ConfigError(got=f"{folder} holds no run: {error}", fix="name the folder of a run") from error
     return parse_settings(TrainSettings, {**values, "save_dir": str(folder.resolve().parent), "name": folder.name})
+
+
+@contextmanager
+def training_session(settings: TrainSettings) -> Iterator[Any]:
+    """Have Ray, and show how a run goes; yields the board that the run is to tell.
+
+    Args:
+        settings: The run's settings.
+    """
+    from cutray.training.fit import cpus_needed
+
+    num_cpus = math.ceil(cpus_needed(settings)) + 1
+    session = ray_session(settings.address, num_cpus, _STORE_BYTES, "train", _VARIABLES)
+    with session, _progress(settings) as board:
+        yield board
 
 
 @contextmanager

@@ -15,9 +15,7 @@ STATE = "tune"
 
 
 def rounds_of(sweep: SweepSettings, space: Space) -> int:
-    """Return the most rounds that a trial may have."""
-    if sweep.job == "remove":
-        return 10**6
+    """Return the most epochs that a trial may have."""
     ends = [one.values[-1] for one in space.dimensions if one.path == "optim.epochs"]
     return int(max(ends, default=parse_settings(TrainSettings, space.base).optim.epochs))
 
@@ -76,8 +74,8 @@ def _scheduler(plan: Plan) -> Any:
     from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
     settings, first = plan.sweep.scheduler, plan.space.defaults()
-    options: dict[str, Any] = {"time_attr": ROUNDS, "grace_period": settings.grace_rounds}
-    if settings.kind == "none":
+    options: dict[str, Any] = {"time_attr": ROUNDS, "grace_period": settings.grace_epochs}
+    if settings.kind == "none" or plan.sweep.job == "remove":
         return FIFOScheduler()  # type: ignore[no-untyped-call]  # Ray has no types here
     if settings.kind == "asha":
         base: Any = AsyncHyperBandScheduler

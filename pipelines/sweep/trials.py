@@ -20,7 +20,6 @@ from pipelines.sweep.space import Space
 
 RUNS, MAPS = "trials", "maps"
 ROUNDS = "rounds"  # what schedulers count by
-_PARTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ def _report_epochs() -> Any:
 
 
 def remove_trial(config: dict[str, Any], plan: Plan) -> None:
-    """Cut out the photos that the search looks at, and report the mean scores after each part of them.
+    """Cut out all photos that the search looks at, and report their mean scores: those of some cannot be compared.
 
     Args:
         config: Value by path.
@@ -96,13 +95,9 @@ def remove_trial(config: dict[str, Any], plan: Plan) -> None:
     from ray import tune
 
     cutter = Cutter(plan, config)
-    samples = searched_samples(plan.sweep)
-    # Every part holds a share of every folder, so that early rounds speak for all.
-    parts = min(_PARTS, max(len(group) for group in samples.values()))
-    for part in range(parts):
-        for name, group in samples.items():
-            cutter.add(name, group[part::parts])
-        tune.report({**cutter.means(), ROUNDS: part + 1})
+    for name, samples in searched_samples(plan.sweep).items():
+        cutter.add(name, samples)
+    tune.report({**cutter.means(), ROUNDS: 1})
 
 
 def searched_samples(sweep: SweepSettings) -> dict[str, list[Sample]]:

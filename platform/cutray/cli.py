@@ -15,11 +15,12 @@ from cutray.errors import MissingExtraError
 # Verb → module:attribute, and its one line in the list. Loading only the one that is called keeps --help fast.
 _VERBS = {
     "remove": ("cutray.commands.remove:remove", "Cut the subject out of photos."),
-    "batch": ("pipelines.batch_remove:batch", "Cut out whole collections, on one machine or on a Ray cluster."),
+    "batch": ("pipelines.batch_remove:batch", "Cut out whole collections, here or on a Ray cluster."),
     "models": ("cutray.commands.models:models", "List, fetch, show and verify model weights."),
-    "doctor": ("cutray.commands.doctor:doctor", "Show what this machine offers and what Cutray makes of it."),
+    "doctor": ("cutray.commands.doctor:doctor", "Show what this machine offers, and what is used of it."),
     "serve": ("serve_apps.serve:serve", "Serve the HTTP endpoint and its page."),
     "train": ("pipelines.train:train", "Train U²-Net on your photos, here or on a Ray cluster."),
+    "train-ensemble": ("pipelines.train_ensemble:train_ensemble", "Put several networks together as one model."),
     "tune": ("pipelines.tune:tune", "Search for better settings, for training or for the mask."),
     "export": ("pipelines.export:export", "Turn weights into files that every engine runs."),
     "register": ("pipelines.register:register", "Register a model; the better one is champion."),

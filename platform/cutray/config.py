@@ -283,12 +283,12 @@ class TrainSettings(Settings):
 
 
 class SchedulerSettings(Settings):
-    """When a trial that does badly is ended before its time. A round is an epoch, or a tenth of the photos."""
+    """When a training that does badly is ended before its time; without training every trial sees all photos."""
 
     kind: Literal["asha", "median", "none"] = Field(
         "asha", description="Keep the best at each halving (asha), those above the median of the others, or all."
     )
-    grace_rounds: int = Field(1, ge=1, description="Rounds that every trial is given.")
+    grace_epochs: int = Field(1, ge=1, description="Epochs that every trial is given.")
     reduction: float = Field(2.0, gt=1, description="One in so many goes on, for asha.")
 
 

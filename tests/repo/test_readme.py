@@ -38,7 +38,7 @@ def test_every_command_exists(page: str, command: str) -> None:
         targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
         assert words[1] in targets, page
         return
-    verb = [word for word in words[1:3] if re.fullmatch(r"[a-z]+", word)]
+    verb = [word for word in words[1:3] if re.fullmatch(r"[a-z][a-z-]*", word)]
     grouped = verb[:1] == ["models"] or (verb[:1] == ["bench"] and verb[1:] in (["batch"], ["edges"], ["serve"]))
     verb = verb if grouped else verb[:1]
     shown = subprocess.run(

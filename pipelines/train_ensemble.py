@@ -1,0 +1,152 @@
+"""The ensemble: several networks, trained here or by a sweep, as one file; compared with what else its cost buys.
+
+python -m pipelines.train_ensemble --from-sweep runs/shoes    the same as ``cutray train-ensemble …``
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cutray.commands.progress import download_progress
+from cutray.commands.run import run
+from cutray.config import RemoverSettings, TrainSettings, parse_settings
+from cutray.errors import ConfigError, OutputExistsError
+from cutray.evaluation.datasets import find_samples
+from cutray.evaluation.report import ModelScores, markdown_table
+from cutray.imaging.files import write_atomically
+from cutray.models.weights import Weights, resolve
+from pipelines.evaluate import score_model
+from pipelines.run_settings import PRESETS
+from pipelines.train import new_settings, training_session
+
+_RUNS = "trials"  # a sweep's folder of runs
+
+
+@click.command("train-ensemble", epilog="Exit code: 0 done, 1 something failed, 2 wrong usage or configuration.")
+@click.argument("weights", nargs=-1)
+@click.option("--from-sweep", type=click.Path(path_type=Path), help="Take the best trials of this sweep.")
+@click.option("--members", type=click.IntRange(min=2), default=3, show_default=True, help="How many, where not named.")
+@click.option("--data", "folders", multiple=True, help="Train members on this folder, each from another seed.")
+@click.option("--preset", type=click.Choice(PRESETS), help="Settings that they are trained with.")
+@click.option("--config", type=click.Path(path_type=Path), help="YAML file with settings that differ from them.")
+@click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="Any other setting of the training.")
+@click.option("--save-dir", help="Folder for the members' runs.  [default: runs]")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="ONNX file to write.")
+@click.option("--held-out", type=click.Path(path_type=Path), help="Compare on these photos with known masks.")
+@click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
+def train_ensemble(
+    weights: tuple[str, ...],
+    from_sweep: Path | None,
+    members: int,
+    output: Path,
+    held_out: Path | None,
+    overwrite: bool,
+    **training: Any,
+) -> None:
+    """Put several networks together; the file works wherever a model is named.
+
+    \b
+    cutray train-ensemble --from-sweep runs/shoes --members 3 -o shoes.onnx --held-out held-out/
+    cutray train-ensemble --data shoes/ --preset finetune --members 3 -o shoes.onnx
+    cutray train-ensemble a.safetensors b.safetensors c.safetensors -o three.onnx
+    cutray remove photo.jpg -m three.onnx
+    """
+    from cutray.models.ensemble import load_ensemble
+    from cutray.models.export import describe_model, export_onnx
+
+    if output.exists() and not overwrite:
+        raise OutputExistsError(got=f"{output} exists", fix="choose another --output, or add --overwrite")
+    wanted = bool(weights) + (from_sweep is not None) + any(training[name] for name in ("folders", "preset", "config"))
+    if wanted != 1:
+        raise ConfigError(
+            got="several sources of members" if wanted else "no members",
+            allowed="WEIGHTS, or --from-sweep, or --data, --preset and --config",
+            fix="choose one",
+        )
+    if from_sweep is not None:
+        weights = _best_of_sweep(from_sweep, members)
+    elif not weights:
+        weights = _train_members(members, output.stem, training)
+    with download_progress() as report:
+        found = [resolve(one, progress=report) for one in weights]
+    ensemble, spec = load_ensemble(found)
+    exported = export_onnx(ensemble, spec.input_size_px)
+    write_atomically(output, exported.data, overwrite=True)
+    write_atomically(output.with_suffix(".toml"), describe_model(spec).encode(), overwrite=True)
+    click.echo(f"{spec.description}: {output}", err=True)
+    facts: dict[str, Any] = {"job": "train-ensemble", "file": str(output), "members": [str(one.path) for one in found]}
+    if held_out is not None:
+        facts["scores"] = _compare(output, found, held_out)
+    click.echo(f"try it: cutray remove photo.jpg -m {output}", err=True)
+    click.echo(json.dumps(facts))
+
+
+def _best_of_sweep(folder: Path, members: int) -> tuple[str, ...]:
+    """Name the weights of a sweep's best trials."""
+    try:
+        mode = json.loads((folder / "sweep.json").read_text())["sweep"]["mode"]
+        trials = json.loads((folder / "trials.json").read_text())
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(got=f"{folder} holds no sweep: {error}", fix="name the folder of a sweep") from error
+    scored = sorted((one for one in trials if one["score"] is not None), key=lambda one: one["score"])
+    best = scored[::-1] if mode == "max" else scored
+    paths = [folder / _RUNS / one["trial_id"] / "best.safetensors" for one in best]
+    there = [str(path) for path in paths if path.is_file()][:members]
+    if len(there) < members:
+        raise ConfigError(
+            got=f"{len(there)} trained trials in {folder}", allowed=f"{members} or more", fix="lower --members"
+        )
+    return tuple(there)
+
+
+def _train_members(members: int, name: str, training: dict[str, Any]) -> tuple[str, ...]:
+    """Train networks that differ in their seed alone; those that are there already are kept."""
+    from cutray.training.fit import BEST_FILE, fit
+
+    preset, config, changes = (training.pop(key) for key in ("preset", "config", "changes"))
+    base = new_settings(preset, config, {**training, "folders": tuple(training["folders"])}, changes)
+    paths = []
+    for seed in range(members):
+        own = {"seed": seed, "name": f"{name}-member-{seed + 1}"}
+        settings = parse_settings(TrainSettings, base.model_dump() | own)
+        path = Path(settings.save_dir).resolve() / settings.name / BEST_FILE
+        if not path.is_file():
+            click.echo(f"member {seed + 1} of {members}", err=True)
+            with training_session(settings) as board:
+                path = fit(settings, board=board).best
+        paths.append(str(path))
+    return tuple(paths)
+
+
+def _compare(ensemble: Path, members: Sequence[Weights], folder: Path) -> dict[str, float]:
+    """Score the ensemble, each member, and the best member with at least as many passes of its network."""
+    samples = find_samples(folder)
+    rows: list[ModelScores] = []
+
+    def add(model: str, name: str, looks: int) -> float:
+        scores, _ = score_model(
+            parse_settings(RemoverSettings, {"model": model, "looks": looks, "only_mask": True}), samples, None
+        )
+        rows.append(ModelScores(name, scores.cases))
+        return math.fsum(case.scores.iou for case in scores.cases) / len(scores.cases)
+
+    ious = {f"ensemble of {len(members)}": add(str(ensemble), f"ensemble of {len(members)}", 1)}
+    for number, member in enumerate(members, 1):
+        ious[f"member {number}"] = add(str(member.path), f"member {number}", 1)
+    best = max(range(len(members)), key=lambda index: ious[f"member {index + 1}"])
+    looks = 2 if len(members) == 2 else 4
+    name = f"member {best + 1}, {looks} looks"
+    ious[name] = add(str(members[best].path), name, looks)
+    click.echo(markdown_table(rows))
+    return ious
+
+
+if __name__ == "__main__":
+    sys.exit(run(train_ensemble))
