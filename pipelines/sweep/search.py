@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cutray.config import SweepSettings, TrainSettings, parse_settings
+from cutray.config import TrainSettings, parse_settings
 from pipelines.sweep.resources import DRIVER_CPUS
 from pipelines.sweep.space import Space
 from pipelines.sweep.trials import ROUNDS, Plan, remove_trial, train_trial
@@ -14,8 +14,8 @@ from pipelines.sweep.watch import Watch
 STATE = "tune"
 
 
-def rounds_of(sweep: SweepSettings, space: Space) -> int:
-    """Return the most epochs that a trial may have."""
+def most_epochs(space: Space) -> int:
+    """Return the most epochs that a training may have."""
     ends = [one.values[-1] for one in space.dimensions if one.path == "optim.epochs"]
     return int(max(ends, default=parse_settings(TrainSettings, space.base).optim.epochs))
 
@@ -79,7 +79,7 @@ def _scheduler(plan: Plan) -> Any:
         return FIFOScheduler()  # type: ignore[no-untyped-call]  # Ray has no types here
     if settings.kind == "asha":
         base: Any = AsyncHyperBandScheduler
-        options |= {"max_t": rounds_of(plan.sweep, plan.space), "reduction_factor": settings.reduction}
+        options |= {"max_t": most_epochs(plan.space), "reduction_factor": settings.reduction}
     else:
         base = MedianStoppingRule
 
