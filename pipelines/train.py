@@ -184,7 +184,7 @@ def _progress(settings: TrainSettings) -> Iterator[Any]:
             )
             last = news["last"]
             scores = f", IoU {last['iou']:.4f}, MAE {last['mae']:.4f}" if last else ""
-            bar.update(task, completed=news["share"] or 0.0, line=line + scores)
+            bar.update(task, completed=news["share"], line=line + scores)
             if not shown and last and last["epoch"] > told:
                 told = int(last["epoch"])
                 click.echo(f"epoch {told + 1}: loss {last['loss']:.4f}{scores}", err=True)

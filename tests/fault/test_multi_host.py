@@ -1,24 +1,29 @@
-"""Three hosts with own addresses: one is cut off and comes back under an endpoint, and a stranger scans them."""
+"""Three hosts with own addresses: one is cut off and comes back under a batch, a training and an endpoint."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.batches import batch_rows, hashes_of
 from tests.conftest import require_weights
 from tests.hosts import ROOT, Cluster, network, wait_until, why_not
 from tests.scenes import write_pairs
+from tests.training import TINY
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "hosts can be made")
 
 CUT = "three"
+PHOTOS = 400
 SCRIPTS = ROOT / "cluster" / "hosts"
 # Opens a connection to every port of an address and prints those that answer.
 SCAN = """
@@ -89,7 +94,8 @@ TABLE: list[tuple[str, float, float, str]] = []
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     require_weights("u2netp")
-    with network(tmp_path_factory.mktemp("hosts"), ["one", "two", CUT, "outside"]) as net:
+    quick = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
+    with network(tmp_path_factory.mktemp("hosts"), ["one", "two", CUT, "outside"], **quick) as net:
         yield Cluster(net, "one", ["two", CUT])
     print("\n| work | lost after, s | back after, s | meanwhile |\n|---|---|---|---|")
     for work, lost_s, back_s, meanwhile in TABLE:
@@ -114,6 +120,58 @@ def test_what_a_job_depends_on_stays_with_its_driver(cluster: Cluster) -> None:
     """Actors without which a job cannot go on are never put on a host that may be lost."""
     placed = cluster.head.python(ACTORS).split()
     assert placed == ["True"] * 9
+
+
+def test_a_batch_does_every_photo_once(cluster: Cluster, tmp_path: Path) -> None:
+    """With a host cut off and back again, results and rows are those of an undisturbed batch."""
+    write_pairs(tmp_path / "scenes", PHOTOS, side_px=128)
+    source, target = tmp_path / "scenes" / "images", tmp_path / "cut"
+    options = ["-m", "u2netp", "--threads", 1, "--no-report"]
+    batch = [sys.executable, "-m", "pipelines.batch_remove", source]
+    spread = ["--address", f"{cluster.head.address}:6379", "--cpus-per-actor", 4, "--photos-per-task", 4]
+    process = cluster.head.start(*batch, target, *spread, *options, log="batch")
+    wait_until(lambda: len(list(target.glob("*.png"))) > 30 or process.poll() is not None, "some are done", 240)
+    cut, lost = _cut(cluster)
+    mended, back = _mend(cluster)
+    assert process.wait(480) == 0, cluster.head.log("batch")
+
+    rows = batch_rows(target)
+    assert len(rows) == PHOTOS
+    assert {row["status"] for row in rows.values()} <= {"ok", "no_subject"}
+    alone = tmp_path / "alone"
+    done = cluster.net.hosts["two"].run(*batch, alone, *options, timeout_s=480)
+    assert done.returncode == 0, done.stderr
+    assert hashes_of(target) == hashes_of(alone)
+    shares = Counter(row["node"] for row in rows.values())
+    assert len(shares) >= 3, shares
+    TABLE.append(("batch", lost - cut, back - mended, f"{PHOTOS} photos, 0 lost, 0 twice"))
+
+
+def test_a_training_goes_on_where_there_are_hosts(cluster: Cluster, tmp_path: Path) -> None:
+    """When the host of one worker is cut off, the others go on from the newest checkpoint without it."""
+    data = write_pairs(tmp_path / "data", 44, side_px=64)
+    run_dir = tmp_path / "runs" / "hurt"
+    # A worker takes more than half of a host, so that each host has one of the three.
+    settings = [*TINY, "--workers=3", "--batch-size=6", "--epochs=30", "--set=cpus_per_worker=3"]
+    settings += ["--set=tracking_uri=none", "--set=min_workers=2"]
+    where = ["--data", data, "--save-dir", tmp_path / "runs", "--name", "hurt"]
+    address = ["--address", f"{cluster.head.address}:6379"]
+    process = cluster.head.start(sys.executable, "-m", "pipelines.train", *where, *settings, *address, log="training")
+
+    def steps() -> int:
+        written = [path.parent.name for path in run_dir.glob("checkpoint_*/sha256sums")]
+        return max((int(name.split("_")[1]) for name in written), default=0)
+
+    wait_until(lambda: steps() >= 6 or process.poll() is not None, "some steps are done", 240)
+    assert process.poll() is None, cluster.head.log("training")
+    cut, lost = _cut(cluster)
+    before = steps()
+    wait_until(lambda: steps() > before + 2 or process.poll() is not None, "it goes on", 300)
+    resumed = time.monotonic()
+    mended, back = _mend(cluster)
+    assert process.wait(300) == 0, cluster.head.log("training")
+    assert steps() >= before + 2
+    TABLE.append(("training", lost - cut, back - mended, f"goes on {resumed - cut:.0f} s after the cut"))
 
 
 def test_the_endpoint_keeps_answering(cluster: Cluster, tmp_path: Path) -> None:
@@ -168,8 +226,9 @@ def test_others_reach_the_api_alone(cluster: Cluster) -> None:
         assert done.returncode == 0, done.stderr
     try:
         for member in members:
-            # Serve listens on the head and where it has replicas.
-            assert set(outside.python(SCAN, member.address).split()) <= {"8000"}, member.name
+            # Serve listens on the head, and on others where it has replicas.
+            found = outside.python(SCAN, member.address).split()
+            assert found == ["8000"] if member is cluster.head else set(found) <= {"8000"}, (member.name, found)
         assert "6379" in two.python(SCAN, cluster.head.address).split()
     finally:
         for member in members:

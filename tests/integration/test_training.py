@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cutray import __version__
 from tests.scenes import write_pairs
 from tests.training import TINY, environment, last_difference, run_training, train_command
 
@@ -34,6 +35,12 @@ def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[d
     return summary, folder / "whole"
 
 
+def _commit() -> str | None:
+    """Return the commit that the tests run on, or None outside of a repository."""
+    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
+
+
 def test_a_run_leaves_all_that_is_needed(undisturbed: tuple[dict[str, Any], Path]) -> None:
     """Weights with their description, scores of each epoch, curves, and a run in MLflow with the same figures."""
     from mlflow import MlflowClient
@@ -49,6 +56,8 @@ def test_a_run_leaves_all_that_is_needed(undisturbed: tuple[dict[str, Any], Path
     run = client.get_run(summary["mlflow_run"])
     assert run.info.status == "FINISHED"
     assert run.data.params["optim.batch_size"] == "8"
+    assert run.data.tags["cutray_version"] == __version__
+    assert run.data.tags.get("mlflow.source.git.commit") == _commit()
     assert run.data.metrics["iou"] == pytest.approx(history[-1]["iou"])
     assert len(client.get_metric_history(summary["mlflow_run"], "loss")) == 3
 

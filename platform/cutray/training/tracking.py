@@ -11,6 +11,7 @@ from queue import Queue
 from threading import Thread
 from typing import Any
 
+from cutray import __version__
 from cutray.models.registry import client, open_experiment
 
 _CLOSE_AFTER_S = 30.0
@@ -74,12 +75,24 @@ def open_run(uri: str, experiment: str, name: str, params: Mapping[str, Any], ta
     """
     store = client(uri)
     try:
-        run = store.create_run(open_experiment(store, uri, experiment), run_name=name, tags=dict(tags))
+        run = store.create_run(open_experiment(store, uri, experiment), run_name=name, tags={**_origin(), **tags})
         store.log_batch(run.info.run_id, params=[_param(key, value) for key, value in params.items()])
     except Exception as error:  # the outer edge of tracking: a run goes on without it
         warnings.warn(f"MLflow at {uri} does not answer, the run is not tracked: {error}", stacklevel=2)
         return None
     return str(run.info.run_id)
+
+
+def _origin() -> dict[str, str]:
+    """Name the versions that a run is made with, and the commit of the folder it is started in, if that has one."""
+    from importlib.metadata import version
+
+    from mlflow.utils.git_utils import get_git_commit
+    from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
+
+    commit = get_git_commit(str(Path.cwd()))
+    tags = {f"{package}_version": version(package) for package in ("ray", "torch")}
+    return tags | {"cutray_version": __version__} | ({MLFLOW_GIT_COMMIT: commit} if commit else {})
 
 
 def reopen_run(uri: str, run_id: str) -> bool:

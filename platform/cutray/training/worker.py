@@ -85,6 +85,7 @@ class Worker:
         self.steps_per_epoch = len(job.train) // self.settings.optim.batch_size
         self.bf16 = _computes_in_bf16(self.settings, self.device)
         self._started, self._told_at, self._bad_steps = time.monotonic(), 0.0, 0
+        self._share = 0.0  # of the run, when the last step began; to know it better all workers would have to agree
 
     def run(self) -> dict[str, float] | None:
         """Train to the end and return the last epoch's figures (worker 0 alone)."""
@@ -102,10 +103,10 @@ class Worker:
         optim, progress = self.settings.optim, self.progress
         total, done, started = 0.0, 0, time.monotonic()
         for batch in self._batches():
-            share = self._share_done()
-            if share >= 1.0:
+            self._share = self._share_done()
+            if self._share >= 1.0:
                 break
-            loss = self._step(batch, optim.lr * rate_at(share, optim.warmup_share))
+            loss = self._step(batch, optim.lr * rate_at(self._share, optim.warmup_share))
             progress.step += 1
             progress.total_steps += 1
             total, done = total + loss, done + 1
@@ -217,7 +218,7 @@ class Worker:
         history = self.progress.history
         self.job.board.tell.remote(
             {
-                "share": self._share_done() if not self.settings.max_minutes else None,
+                "share": self._share,
                 "epoch": self.progress.epoch,
                 "step": self.progress.step,
                 "steps": self.steps_per_epoch,
