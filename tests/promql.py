@@ -15,9 +15,7 @@ DASHBOARDS = sorted(FOLDER.glob("dashboards/*.json"))
 
 def alerts() -> list[dict[str, Any]]:
     """Return all alert rules."""
-    return [
-        rule for group in yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"] for rule in group["rules"]
-    ]
+    return [rule for group in yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
 
 
 def expressions(path: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""A small batch and a small training on a Ray of its own; prints the names of all metrics that Ray exports meanwhile."""
+"""A small batch and a small training on a Ray of its own; prints the names of what Ray exports meanwhile."""
 
 from __future__ import annotations
 
