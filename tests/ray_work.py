@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 os.environ |= {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "RAY_TRAIN_V2_ENABLED": "1"}
 
@@ -26,7 +27,7 @@ def names(text: str) -> set[str]:
     return {line.split("{")[0].split(" ")[0] for line in text.splitlines() if line and not line.startswith("#")}
 
 
-def _slow(batch: dict[str, object]) -> dict[str, object]:
+def _slow(batch: Any) -> Any:
     time.sleep(_STEP_S)
     return batch
 
