@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.batches import batch_rows, hashes_of, run_batch_command, write_photos
+from tests.batches import batch_rows, hash_of, hashes_of, run_batch_command, write_photos
 
 pytest.importorskip("ray")
 pytest.importorskip("pyarrow.parquet")
@@ -33,13 +33,13 @@ def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_results_equal_those_of_the_library(photos: Path, finished: Path) -> None:
-    """The batch and BackgroundRemover write the same bytes."""
+    """The batch and BackgroundRemover come to the same pixels."""
     from cutray import BackgroundRemover
 
     remover = BackgroundRemover("u2netp", threads=2)
     for source, row in batch_rows(finished).items():
         removal = remover.remove_background(photos / source)
-        assert (finished / row["output"]).read_bytes() == removal.data
+        assert hash_of((finished / row["output"]).read_bytes()) == hash_of(removal.data)
         assert row["confidence"] == pytest.approx(removal.report.confidence)
 
 
