@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -31,6 +34,7 @@ PORTS = {
 }
 _CONNECT_S, _START_S, _DRAIN_S, _RETRY_S = 5.0, 60.0, 10.0, 2.0
 _SHORTEST_TOKEN = 32
+_GET_ADDRESS = 0x8915  # SIOCGIFADDR
 
 
 class HostError(Exception):
@@ -44,6 +48,9 @@ def main() -> int:
         environment = _environment(options)
         own = options.address if options.role == "head" else _way_to(options.head, options.address)
         _require_own(own)
+        # Without these, workers that train together announce what their host's name stands for: often the loopback.
+        for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+            environment = {name: _interface_of(own), **environment}
         ray = RayProcesses(environment)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, ray.ask_to_end)
@@ -277,6 +284,20 @@ def _require_own(address: str) -> None:
             f"{address} is not an address of this host ({error.strerror or error}). `ip -brief address` lists them; "
             "choose the one that the other hosts reach it at."
         ) from error
+
+
+def _interface_of(address: str) -> str:
+    """Return the network interface that has an IPv4 address of this host; for others, those that are not the loopback.
+
+    Source: Linux, netdevice(7), SIOCGIFADDR.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for _, name in socket.if_nameindex():
+            request = struct.pack("256s", name.encode())
+            with contextlib.suppress(OSError):  # an interface without an address
+                if socket.inet_ntoa(fcntl.ioctl(probe, _GET_ADDRESS, request)[20:24]) == address:
+                    return name
+    return ",".join(name for _, name in socket.if_nameindex() if name != "lo")
 
 
 def _say(line: str) -> None:
