@@ -24,9 +24,8 @@ from cutray.imaging.files import write_atomically
 from cutray.models.weights import Weights, resolve
 from pipelines.evaluate import score_model
 from pipelines.run_settings import PRESETS
+from pipelines.sweep.outcomes import RUNS, SWEEP, ranked, read_outcomes
 from pipelines.train import new_settings, training_session
-
-_RUNS = "trials"  # a sweep's folder of runs
 
 
 @click.command("train-ensemble", epilog="Exit code: 0 done, 1 something failed, 2 wrong usage or configuration.")
@@ -91,13 +90,11 @@ def train_ensemble(
 def _best_of_sweep(folder: Path, members: int) -> tuple[str, ...]:
     """Name the weights of a sweep's best trials."""
     try:
-        mode = json.loads((folder / "sweep.json").read_text())["sweep"]["mode"]
-        trials = json.loads((folder / "trials.json").read_text())
+        mode = json.loads((folder / SWEEP).read_text())["sweep"]["mode"]
+        outcomes = ranked(read_outcomes(folder), mode)
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(got=f"{folder} holds no sweep: {error}", fix="name the folder of a sweep") from error
-    scored = sorted((one for one in trials if one["score"] is not None), key=lambda one: one["score"])
-    best = scored[::-1] if mode == "max" else scored
-    paths = [folder / _RUNS / one["trial_id"] / "best.safetensors" for one in best]
+    paths = [folder / RUNS / one.trial_id / "best.safetensors" for one in outcomes if one.score is not None]
     there = [str(path) for path in paths if path.is_file()][:members]
     if len(there) < members:
         raise ConfigError(

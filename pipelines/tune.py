@@ -21,9 +21,9 @@ from cutray.errors import ConfigError, DatasetError, MissingExtraError
 from cutray.imaging.files import write_atomically
 from pipelines.ray_session import ray_session
 from pipelines.run_settings import assign_changes, merged, read_yaml
+from pipelines.sweep.outcomes import SWEEP, read_outcomes
 from pipelines.sweep.space import Space
 
-SWEEP_FILE = "sweep.json"
 _STORE_BYTES = 512 << 20
 _VARIABLES = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
@@ -83,14 +83,14 @@ def _search(sweep: SweepSettings, space: Space, here: int) -> int:
     from pipelines.sweep.resources import concurrent_there
     from pipelines.sweep.search import search
     from pipelines.sweep.trials import Plan
-    from pipelines.sweep.watch import Watch, read_outcomes
+    from pipelines.sweep.watch import Watch
 
     concurrent = concurrent_there(sweep if sweep.address else sweep.model_copy(update={"concurrent": here}), space)
     folder = Path(sweep.save_dir).resolve() / sweep.name
     tracking = _open_tracking(sweep, folder)
     plan = Plan(sweep, space, str(folder), _threads(concurrent, sweep), tracking)
     click.echo(f"{sweep.trials} trials, {concurrent} at a time, in {folder}", err=True)
-    search(plan, concurrent, Watch(str(folder), sweep.metric, sweep.mode, sweep.trials, concurrent))
+    search(plan, concurrent, Watch(str(folder), sweep.metric, sweep.mode, sweep.trials))
     outcomes = read_outcomes(folder)
     if any(one.status in ("waiting", "running") for one in outcomes):
         click.echo(f"interrupted; go on with: cutray tune --resume {folder}", err=True)
@@ -132,7 +132,7 @@ def _settings(file: Path, options: dict[str, Any], changes: tuple[str, ...]) -> 
 def _begun(folder: Path) -> SweepSettings:
     """Read the settings of a sweep that was begun."""
     try:
-        values = json.loads((folder / SWEEP_FILE).read_text())["sweep"]
+        values = json.loads((folder / SWEEP).read_text())["sweep"]
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(got=f"{folder} holds no sweep: {error}", fix="name the folder of a sweep") from error
     return parse_settings(SweepSettings, {**values, "save_dir": str(folder.resolve().parent), "name": folder.name})
@@ -144,7 +144,7 @@ def _open_tracking(sweep: SweepSettings, folder: Path) -> tuple[str, str] | None
     from cutray.training.fit import flatten
     from cutray.training.tracking import open_run, reopen_run
 
-    path, uri = folder / SWEEP_FILE, store_address(sweep.tracking_uri, sweep.save_dir)
+    path, uri = folder / SWEEP, store_address(sweep.tracking_uri, sweep.save_dir)
     known = json.loads(path.read_text()).get("run_id") if path.is_file() else None
     if uri is None:
         run_id = None

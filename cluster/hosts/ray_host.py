@@ -49,8 +49,7 @@ def main() -> int:
         own = options.address if options.role == "head" else _way_to(options.head, options.address)
         _require_own(own)
         # Without these, workers that train together announce what their host's name stands for: often the loopback.
-        for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-            environment = {name: _interface_of(own), **environment}
+        environment = dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), _interface_of(own)) | environment
         ray = RayProcesses(environment)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, ray.ask_to_end)

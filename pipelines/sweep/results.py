@@ -17,9 +17,9 @@ from cutray.config import SweepSettings, parse_settings
 from cutray.errors import TrainingError
 from cutray.imaging.files import write_atomically
 from pipelines.run_settings import assign
+from pipelines.sweep.outcomes import RUNS, Outcome, ranked, shown
 from pipelines.sweep.space import Space
-from pipelines.sweep.trials import RUNS, Cutter, Plan, held_out_samples, train_settings
-from pipelines.sweep.watch import Outcome, ranked, shown
+from pipelines.sweep.trials import Cutter, Plan, held_out_samples, train_settings
 
 BEST, REPORT, PARALLEL, IMPORTANCE = "best.yaml", "report.html", "parallel.png", "importance.png"
 _ENOUGH_TO_RANK = 4
@@ -65,7 +65,7 @@ def write_settings(plan: Plan, best: Outcome) -> Path:
 
 
 def _keep_given(whole: dict[str, Any], given: dict[str, Any], into: dict[str, Any], prefix: str = "") -> None:
-    """Copy those of all settings that differ from the defaults, in the form that YAML keeps."""
+    """Copy what was given, with the values as they were understood."""
     for name, value in given.items():
         if isinstance(value, dict):
             _keep_given(whole[name], value, into, f"{prefix}{name}.")

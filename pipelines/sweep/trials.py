@@ -15,10 +15,11 @@ from cutray.errors import CutrayError
 from cutray.evaluation.datasets import Sample, find_samples, load_truth
 from cutray.evaluation.metrics import score, summarise
 from cutray.remover import BackgroundRemover
+from pipelines.sweep.outcomes import RUNS
 from pipelines.sweep.remembering import RememberingEngine
 from pipelines.sweep.space import Space
 
-RUNS, MAPS = "trials", "maps"
+MAPS = "maps"
 ROUNDS = "rounds"  # what schedulers count by
 
 

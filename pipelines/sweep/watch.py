@@ -5,45 +5,17 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
 
 from cutray.imaging.files import write_atomically
+from pipelines.sweep.outcomes import TRIALS, Outcome, ranked, shown
 from pipelines.sweep.trials import ROUNDS
 
-TRIALS = "trials.json"
 _SHOWN = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one trial came to.
-
-    Attributes:
-        number: Its place in the order of start, from 1.
-        trial_id: Its name in Ray Tune and, in training, its folder's.
-        chosen: Value by path.
-        status: waiting, running, finished or failed.
-        score: Its best score so far, or None.
-        scores: All it reported last.
-        rounds: Rounds it has done.
-        seconds: How long it took.
-        error: Why it failed, in one line, or empty.
-    """
-
-    number: int
-    trial_id: str
-    chosen: dict[str, Any]
-    status: str
-    score: float | None
-    scores: dict[str, float]
-    rounds: int
-    seconds: float
-    error: str = ""
 
 
 _STATUS = {"PENDING": "waiting", "RUNNING": "running", "PAUSED": "waiting", "TERMINATED": "finished", "ERROR": "failed"}
@@ -52,7 +24,7 @@ _STATUS = {"PENDING": "waiting", "RUNNING": "running", "PAUSED": "waiting", "TER
 class Watch(Callback):
     """Ray Tune tells it about every trial. It is kept with the search's state, so it holds nothing that is open."""
 
-    def __init__(self, folder: str, metric: str, mode: str, trials: int, concurrent: int) -> None:
+    def __init__(self, folder: str, metric: str, mode: str, trials: int) -> None:
         """Remember what is searched for.
 
         Args:
@@ -60,10 +32,9 @@ class Watch(Callback):
             metric: Score that decides.
             mode: max or min.
             trials: How many there will be.
-            concurrent: Most of them at a time.
         """
         self._folder, self._metric, self._mode = folder, metric, mode
-        self._trials, self._concurrent = trials, concurrent
+        self._trials = trials
         self._live: Any = None
         self._told: set[str] = set()
         self._started = time.time()
@@ -164,20 +135,3 @@ _RAYS = frozenset(
     {"timestamp", "done", "training_iteration", "time_this_iter_s", "time_total_s", "pid", "time_since_restore"}
     | {"iterations_since_restore", "should_checkpoint", "epoch", ROUNDS}
 )
-
-
-def ranked(outcomes: list[Outcome], mode: str) -> list[Outcome]:
-    """Put the best first, those without a score last."""
-    sign = -1.0 if mode == "max" else 1.0
-    return sorted(outcomes, key=lambda one: (one.score is None, sign * (one.score or 0.0), one.number))
-
-
-def shown(chosen: Mapping[str, Any]) -> str:
-    """Write values for people."""
-    parts = (f"{path} {value:.3g}" if isinstance(value, float) else f"{path} {value}" for path, value in chosen.items())
-    return ", ".join(parts) or "as they are"
-
-
-def read_outcomes(folder: Path) -> list[Outcome]:
-    """Read the list of trials."""
-    return [Outcome(**entry) for entry in json.loads((folder / TRIALS).read_text())]
