@@ -1,7 +1,8 @@
-"""Starts or joins Ray for the length of a job."""
+"""Starts or joins Ray for the length of a job, and says what there is before anything waits for it."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -49,3 +50,51 @@ def ray_session(
         yield
     finally:
         ray.shutdown()
+
+
+def require_gpus_here(gpus: float) -> None:
+    """Refuse what this machine does not have, before Ray is started: whoever waits for it would wait for ever.
+
+    Args:
+        gpus: GPUs that are wanted at a time.
+
+    Raises:
+        ConfigError: There are fewer.
+    """
+    from cutray.engines.hardware import cuda_gpus
+
+    names = cuda_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if gpus > len(names):
+        raise ConfigError(
+            got=f"{gpus:g} GPUs are wanted",
+            allowed=f"what this machine has: {', '.join(names) or 'no GPU'}",
+            fix="lower workers or gpus_per_worker, or join a cluster with --address",
+        )
+
+
+def room_for(cpus: float, gpus: float) -> int:
+    """Return how often something fits on the cluster that this process is connected to.
+
+    Args:
+        cpus: Processors of Ray's book-keeping that it takes.
+        gpus: GPUs that it takes.
+
+    Raises:
+        ConfigError: It never does, not even when the cluster has grown as far as it may.
+    """
+    import ray
+    from ray._private.state import state
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    there = {kind: sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU")}
+    # A cluster that grows when something waits may have no worker at all now; its configuration knows how many.
+    most = state.get_max_resources_from_cluster_config() or {}
+    there = {kind: max(amount, most.get(kind, 0.0)) for kind, amount in there.items()}
+    fit = min(int(there[kind] // need) for kind, need in (("CPU", cpus), ("GPU", gpus)) if need)
+    if not fit:
+        raise ConfigError(
+            got=f"{cpus:g} processors and {gpus:g} GPUs of Ray's book-keeping are wanted",
+            allowed=f"what is there: {there['CPU']:g} processors and {there['GPU']:g} GPUs on {len(nodes)} machines",
+            fix="lower workers, cpus_per_worker or gpus_per_worker, or join a larger cluster with --address",
+        )
+    return fit

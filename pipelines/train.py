@@ -23,7 +23,7 @@ from cutray.commands.run import run
 from cutray.config import TrainSettings, parse_settings
 from cutray.errors import ConfigError, MissingExtraError
 from cutray.imaging.files import write_atomically
-from pipelines.ray_session import ray_session
+from pipelines.ray_session import ray_session, require_gpus_here, room_for
 from pipelines.run_settings import PRESETS, assign, assign_changes, load_settings
 
 _STORE_BYTES = 512 << 20
@@ -148,10 +148,15 @@ def training_session(settings: TrainSettings) -> Iterator[Any]:
     """
     from cutray.training.fit import cpus_needed
 
+    least = settings.model_copy(update={"workers": settings.min_workers or settings.workers})
+    gpus = least.workers * least.gpus_per_worker
+    if settings.address is None:
+        require_gpus_here(gpus)
     num_cpus = math.ceil(cpus_needed(settings)) + 1
-    session = ray_session(settings.address, num_cpus, _STORE_BYTES, "train", _VARIABLES)
-    with session, _progress(settings) as board:
-        yield board
+    with ray_session(settings.address, num_cpus, _STORE_BYTES, "train", _VARIABLES):
+        room_for(cpus_needed(least), gpus)
+        with _progress(settings) as board:
+            yield board
 
 
 @contextmanager

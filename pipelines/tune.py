@@ -19,7 +19,7 @@ from cutray.commands.run import run
 from cutray.config import SweepSettings, parse_settings
 from cutray.errors import ConfigError, DatasetError, MissingExtraError
 from cutray.imaging.files import write_atomically
-from pipelines.ray_session import ray_session
+from pipelines.ray_session import ray_session, require_gpus_here
 from pipelines.run_settings import assign_changes, merged, read_yaml
 from pipelines.sweep.outcomes import SWEEP, read_outcomes
 from pipelines.sweep.space import Space
@@ -72,7 +72,9 @@ def tune(file: Path | None, dry_run: bool, resume: Path | None, changes: tuple[s
             got=f"{error.name} is not installed", fix="run `pip install 'cutray[train]'`"
         ) from error
     here = concurrent_here(sweep, space)
-    cpus, _ = resources_of(sweep, space)
+    cpus, gpus = resources_of(sweep, space)
+    if sweep.address is None:
+        require_gpus_here(gpus)
     with ray_session(sweep.address, math.ceil(here * cpus) + 1, _STORE_BYTES, "train", _VARIABLES):
         return _search(sweep, space, here)
 

@@ -6,7 +6,7 @@ import math
 
 from cutray.config import SweepSettings, TrainSettings, parse_settings
 from cutray.engines.hardware import usable_cores
-from cutray.errors import ConfigError
+from pipelines.ray_session import room_for
 from pipelines.sweep.space import Space
 
 DRIVER_CPUS = 0.1  # a trial that trains only waits for its workers
@@ -39,16 +39,5 @@ def concurrent_there(sweep: SweepSettings, space: Space) -> int:
     Raises:
         ConfigError: Not even one does.
     """
-    import ray
-
-    cpus, gpus = resources_of(sweep, space)
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    there = {kind: sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU")}
-    fit = min(int(there[kind] // need) for kind, need in (("CPU", cpus), ("GPU", gpus)) if need)
-    if not fit:
-        raise ConfigError(
-            got=f"one trial takes {cpus:g} processors and {gpus:g} GPUs of Ray's book-keeping",
-            allowed=f"what is there: {there['CPU']:g} processors and {there['GPU']:g} GPUs on {len(nodes)} machines",
-            fix="lower workers, cpus_per_worker or gpus_per_worker, or join a larger cluster with --address",
-        )
+    fit = room_for(*resources_of(sweep, space))
     return min(fit, sweep.concurrent) if sweep.concurrent else fit

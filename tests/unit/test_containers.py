@@ -121,3 +121,15 @@ def test_secrets_come_from_the_environment() -> None:
     for name, service in services().items():
         for key, value in service.get("environment", {}).items():
             assert not re.search("PASSWORD|TOKEN|SECRET|_KEY", key) or "${" in value, f"{name}: {key}"
+
+
+def test_mlflow_finds_its_database_and_is_found() -> None:
+    """The driver in the database's address is locked, and MLflow takes requests by the name that nodes ask it by."""
+    ours = services()
+    settings = ours["mlflow"]["environment"]
+    driver = re.fullmatch(r"postgresql\+(\w+)://.*", settings["MLFLOW_BACKEND_STORE_URI"])
+    assert driver and f"\n{driver[1]}-binary==" in (FOLDER / "mlflow.lock").read_text()
+    asked = ours["worker"]["environment"]["MLFLOW_TRACKING_URI"].removeprefix("http://")
+    assert asked in settings["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+    bucket = settings["MLFLOW_ARTIFACTS_DESTINATION"].removeprefix("s3://")
+    assert f"mkdir -p /data/{bucket}" in ours["store"]["command"][0]
