@@ -143,21 +143,17 @@ def _begun(folder: Path) -> SweepSettings:
 def _open_tracking(sweep: SweepSettings, folder: Path) -> tuple[str, str] | None:
     """Write the sweep down, and open its run in MLflow; one that was begun goes on in its own."""
     from cutray.models.registry import store_address
-    from cutray.training.fit import flatten
-    from cutray.training.tracking import open_run, reopen_run
+    from cutray.training.fit import TRACKING_FILE, flatten
+    from cutray.training.tracking import take_up_run
 
-    path, uri = folder / SWEEP, store_address(sweep.tracking_uri, sweep.save_dir)
-    known = json.loads(path.read_text()).get("run_id") if path.is_file() else None
+    data = json.dumps({"sweep": sweep.model_dump()}, indent=1)
+    write_atomically(folder / SWEEP, data.encode(), overwrite=True)
+    uri = store_address(sweep.tracking_uri, sweep.save_dir)
     if uri is None:
-        run_id = None
-    elif known and reopen_run(uri, known):
-        run_id = known
-    else:
-        facts = flatten({**sweep.model_dump(), "search": {name: str(entry) for name, entry in sweep.search.items()}})
-        run_id = open_run(uri, sweep.experiment, sweep.name, facts, {"kind": "sweep"})
-    data = json.dumps({"sweep": sweep.model_dump(), "run_id": run_id}, indent=1)
-    write_atomically(path, data.encode(), overwrite=True)
-    return (uri, run_id) if uri and run_id else None
+        return None
+    facts = flatten({**sweep.model_dump(), "search": {name: str(entry) for name, entry in sweep.search.items()}})
+    run_id = take_up_run(folder / TRACKING_FILE, uri, sweep.experiment, sweep.name, facts, {"kind": "sweep"})
+    return (uri, run_id) if run_id else None
 
 
 def _threads(concurrent: int, sweep: SweepSettings) -> int:

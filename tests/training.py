@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,18 @@ def run_training(arguments: Sequence[object], **extra: str) -> tuple[int, dict[s
     )
     lines = done.stdout.strip().splitlines()
     return done.returncode, json.loads(lines[-1]) if done.returncode == 0 else {}, done.stderr
+
+
+def kill_once_there_are(checkpoints: int, command: Sequence[str], folder: Path, pattern: str) -> None:
+    """Start a command and kill it with -9 as soon as so many whole checkpoints match; wait until Ray is gone too."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
+    until = time.monotonic() + 300
+    while len(list(folder.glob(f"{pattern}/sha256sums"))) < checkpoints and time.monotonic() < until:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    time.sleep(8)  # Ray's own processes follow within seconds
 
 
 def last_difference(first: Path, second: Path) -> float:

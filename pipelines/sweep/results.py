@@ -154,7 +154,7 @@ def draw(space: Space, outcomes: Sequence[Outcome], sweep: SweepSettings, folder
             )
     for name, axes in pictures.items():
         figure: Any = axes.figure
-        figure.set_size_inches(11, 4.5)
+        figure.set_size_inches((11, 4.5) if name == PARALLEL else (7, 1.2 + 0.4 * len(always)))
         figure.savefig(folder / name, dpi=110, bbox_inches="tight")
         written.append(folder / name)
     return written

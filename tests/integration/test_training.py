@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 
 from cutray import __version__
 from tests.scenes import write_pairs
-from tests.training import TINY, environment, last_difference, run_training, train_command
+from tests.training import TINY, kill_once_there_are, last_difference, run_training, train_command
 
 pytest.importorskip("ray.train")
 pytest.importorskip("mlflow")
@@ -77,17 +76,8 @@ def test_a_killed_run_with_a_damaged_checkpoint_goes_on(
 ) -> None:
     """Killed in the middle, its newest checkpoint damaged, a run still ends where an undisturbed one does."""
     arguments = ["--data", data, *TINY, "--save-dir", tmp_path, "--name", "cut"]
-    process = subprocess.Popen(
-        train_command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment()
-    )
     run_dir = tmp_path / "cut"
-    until = time.monotonic() + 240
-    while len(list(run_dir.glob("checkpoint_*/sha256sums"))) < 5 and time.monotonic() < until:
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    time.sleep(8)  # Ray's own processes follow within seconds
+    kill_once_there_are(5, train_command(*arguments), run_dir, "checkpoint_*")
     kept = sorted(path.parent for path in run_dir.glob("checkpoint_*/sha256sums"))
     damaged = kept[-1] / "weights.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-100])

@@ -14,7 +14,7 @@ import yaml
 
 from cutray.config import RemoverSettings, TrainSettings, parse_settings
 from tests.scenes import write_pairs
-from tests.training import environment
+from tests.training import environment, kill_once_there_are
 
 pytest.importorskip("ray.tune")
 pytest.importorskip("optuna")
@@ -93,25 +93,14 @@ def test_a_killed_sweep_goes_on_where_it_was(data: Path, tmp_path: Path) -> None
 
     file = write(tmp_path / "train.yaml", TRAINING)
     folder = tmp_path / "runs" / "cut"
-    process = subprocess.Popen(
-        command(file, "--data", data, "--save-dir", folder.parent, "--name", folder.name),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment(),
-    )
-    until = time.monotonic() + 300
-    while len(list(folder.glob("trials/*/checkpoint_*/sha256sums"))) < 3 and time.monotonic() < until:
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.kill()
-    process.wait()
+    started = command(file, "--data", data, "--save-dir", folder.parent, "--name", folder.name)
+    kill_once_there_are(3, started, folder, "trials/*/checkpoint_*")
     finished = {
         trial["trial_id"]: trial
         for trial in json.loads((folder / "trials.json").read_text())
         if trial["status"] == "finished"
     }
     assert len(finished) == 1
-    time.sleep(8)  # Ray's own processes follow within seconds
 
     code, summary, told = tune("--resume", folder)
     assert code == 0, told

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -58,3 +60,35 @@ def test_scrape_configuration_has_known_keys() -> None:
     assert [set(job) for job in plan["scrape_configs"]] == [{"job_name", "dns_sd_configs"}]
     assert set(plan["scrape_configs"][0]["dns_sd_configs"][0]) == {"names", "type", "port", "refresh_interval"}
     assert plan["scrape_configs"][0]["job_name"] == "ray"  # alerts select it
+
+
+def promtool(tmp_path: Path, config: str, rules: str) -> subprocess.CompletedProcess[str]:
+    """Let Prometheus' own tool check a configuration together with its rules."""
+    program = shutil.which("promtool")
+    if program is None:
+        pytest.skip("promtool is not installed; it comes with Prometheus")
+    (tmp_path / "alerts.yml").write_text(rules)
+    path = tmp_path / "prometheus.yml"
+    path.write_text(config.replace("/etc/prometheus/alerts.yml", str(tmp_path / "alerts.yml")))
+    return subprocess.run([program, "check", "config", path], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("", ""),
+        ("scrape_interval:", "scrape_intervall:"),
+        ("dns_sd_configs:", "dns_configs:"),
+        ("type: A,", "type: AB,"),
+        ("expr: up{", "expr: up}"),
+        ("annotations:", "anotations:"),
+    ],
+)
+def test_prometheus_itself_takes_the_files(tmp_path: Path, right: str, wrong: str) -> None:
+    """Its tool accepts scrape configuration and rules as they are, and refuses each with a typo."""
+    texts = [(FOLDER / name).read_text() for name in ("prometheus.yml", "alerts.yml")]
+    assert any(right in text for text in texts)
+    done = promtool(tmp_path, *(text.replace(right, wrong) if right else text for text in texts))
+    assert (done.returncode == 0) == (right == wrong), done.stdout + done.stderr
+    if right == wrong:
+        assert f"{len(alerts())} rules found" in done.stdout

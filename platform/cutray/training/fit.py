@@ -19,7 +19,7 @@ from cutray.models.registry import store_address
 from cutray.training import checkpoints
 from cutray.training.checkpoints import Progress
 from cutray.training.network import trained_spec
-from cutray.training.tracking import close_run, open_run, reopen_run
+from cutray.training.tracking import close_run, take_up_run
 from cutray.training.worker import Job, train_worker
 
 SETTINGS_FILE, BEST_FILE, HISTORY_FILE = "settings.json", "best.safetensors", "history.json"
@@ -161,16 +161,9 @@ def _open_tracking(settings: TrainSettings, run_dir: Path, tags: Mapping[str, st
     uri = store_address(settings.tracking_uri, settings.save_dir)
     if uri is None:
         return None
-    note = run_dir / TRACKING_FILE
-    if note.is_file():
-        known = json.loads(note.read_text())
-        if known["uri"] == uri and reopen_run(uri, known["run_id"]):
-            return uri, known["run_id"]
-    run_id = open_run(uri, settings.experiment, settings.name, flatten(settings.model_dump()), tags)
-    if run_id is None:
-        return None
-    write_atomically(note, json.dumps({"uri": uri, "run_id": run_id}).encode(), overwrite=True)
-    return uri, run_id
+    params = flatten(settings.model_dump())
+    run_id = take_up_run(run_dir / TRACKING_FILE, uri, settings.experiment, settings.name, params, tags)
+    return (uri, run_id) if run_id else None
 
 
 def gather(settings: TrainSettings, run_dir: Path, run_id: str | None = None) -> FitResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 import warnings
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from threading import Thread
 from typing import Any
 
 from cutray import __version__
+from cutray.imaging.files import write_atomically
 from cutray.models.registry import client, open_experiment
 
 _CLOSE_AFTER_S = 30.0
@@ -102,6 +104,32 @@ def reopen_run(uri: str, run_id: str) -> bool:
     except Exception:  # the outer edge of tracking: a new run is opened instead
         return False
     return True
+
+
+def take_up_run(
+    note: Path, uri: str, experiment: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]
+) -> str | None:
+    """Go on in the run that a file names, if the store still has it; else open one and name it there.
+
+    Args:
+        note: File in the folder of the run or sweep.
+        uri: Address of the store; a run of another one is not taken up.
+        experiment: As for ``open_run``, like the rest.
+        name: Name of the run.
+        params: Settings, flat.
+        tags: Revision, data and the like.
+
+    Returns:
+        The run's id, or None when the store does not answer.
+    """
+    if note.is_file():
+        known = json.loads(note.read_text())
+        if known["uri"] == uri and reopen_run(uri, known["run_id"]):
+            return str(known["run_id"])
+    run_id = open_run(uri, experiment, name, params, tags)
+    if run_id is not None:
+        write_atomically(note, json.dumps({"uri": uri, "run_id": run_id}).encode(), overwrite=True)
+    return run_id
 
 
 def close_run(uri: str, run_id: str, status: str, files: list[Path]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from cutray.training.validation import METRICS, validate
 
 _MAX_BAD_STEPS = 20
 _TELL_EVERY_S = 0.5
+_KEPT_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ class Worker:
         self.steps_per_epoch = len(job.train) // self.settings.optim.batch_size
         self.bf16 = _computes_in_bf16(self.settings, self.device)
         self._started, self._told_at, self._bad_steps = time.monotonic(), 0.0, 0
+        self._drawn: list[dict[str, Any]] = []  # for validation: to draw scenes takes longer than to score them
         self._share = 0.0  # of the run, when the last step began; to know it better all workers would have to agree
 
     def run(self) -> dict[str, float] | None:
@@ -180,11 +182,11 @@ class Worker:
         side = self.settings.data.side_px
         size = max(1, self.settings.optim.batch_size // self.world_size)
         loader = Loader(side, self.settings.seed, 0, None)
-        batches = (
-            as_tensors(batch, self.spec, self.device)
-            for batch in stream(rows, loader, size, self.settings.data.loaders)
-        )
-        sums = validate(self.average.network, batches, self._forward).to(self.device)
+        batches: Iterable[dict[str, Any]] = self._drawn or stream(rows, loader, size, self.settings.data.loaders)
+        if not self._drawn and len(rows) * side * side * 4 <= _KEPT_BYTES and all("case" in row for row in rows):
+            batches = self._drawn = list(batches)
+        tensors = (as_tensors(batch, self.spec, self.device) for batch in batches)
+        sums = validate(self.average.network, tensors, self._forward).to(self.device)
         if self.world_size > 1:
             torch.distributed.all_reduce(sums)
         means = (sums[:-1] / sums[-1].clamp_min(1)).tolist()
