@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from cluster.pods import Manifest, Site, Size, Task, head, locked_down, submitter, workers
@@ -59,7 +60,12 @@ def ray_cluster(site: Site) -> Manifest:
 def ray_job(site: Site, name: str) -> Manifest:
     """Return a RayJob: a cluster for one job, which goes when the job is done."""
     task = Task(name, secrets=("cutray-s3", "cutray-mlflow"), shared={} if name == "batch" else _RUNS)
-    groups = {group: size for group, size in WORK.items() if size.gpus}
+    # A batch spreads over the nodes that are there when it starts; a training and a sweep wait for more.
+    groups = {
+        group: size if size.spot else replace(size, fewest=size.most if name == "batch" else 1)
+        for group, size in WORK.items()
+        if size.gpus
+    }
     return _object(
         "RayJob",
         f"cutray-{name}",

@@ -29,13 +29,25 @@ class SegmenterMetrics:
         """Register the names."""
         self.batch_size = Histogram("cutray_batch_size", "Photos per forward pass.", _SIZES)
         self.forward_ms = Histogram("cutray_forward_ms", "Milliseconds per forward pass.", _MS)
-        self.swap_failed = Gauge("cutray_model_swap_failed", "1 while a configured model could not be loaded.")
+        self._swap_failed = Gauge("cutray_model_swap_failed", "1 while a configured model could not be loaded.")
         self._model = Gauge("cutray_model_info", "1 for the model in use.", ("name", "sha256"))
+        self._failed = 0
         self._current: dict[str, str] | None = None
+
+    def swap_failed(self) -> None:
+        """Show that a configured model could not be loaded."""
+        self._failed = 1
+        self.repeat()
 
     def model(self, name: str, sha256: str) -> None:
         """Show which model is in use."""
         if self._current is not None:
             self._model.set(0, self._current)
-        self._current = {"name": name, "sha256": sha256}
-        self._model.set(1, self._current)
+        self._failed, self._current = 0, {"name": name, "sha256": sha256}
+        self.repeat()
+
+    def repeat(self) -> None:
+        """Say again what holds: Ray forgets a gauge that was not set for some seconds."""
+        self._swap_failed.set(self._failed)
+        if self._current is not None:
+            self._model.set(1, self._current)

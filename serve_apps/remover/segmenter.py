@@ -61,18 +61,18 @@ class Segmenter:
             if self._loaded is None:
                 raise
             self._swap_error = getattr(error, "code", type(error).__name__)
-            self._metrics.swap_failed.set(1)
+            self._metrics.swap_failed()
             return
         self._loaded, self._swap_error = loaded, None
         self._batch.set_max_batch_size(wanted.max_batch_size)
         self._batch.set_batch_wait_timeout_s(wanted.batch_wait_s)
-        self._metrics.swap_failed.set(0)
         self._metrics.model(loaded.network.weights.spec.name, loaded.network.weights.sha256)
 
     def check_health(self) -> None:
         """Raise while there is no model; Serve then replaces the replica."""
         if self._loaded is None:
             raise EngineError(got="no model is loaded")
+        self._metrics.repeat()
 
     async def describe(self) -> ModelInfo:
         """Say which model runs, on what and why."""
