@@ -182,6 +182,16 @@ def test_a_training_goes_on_where_there_are_hosts(cluster: Cluster, tmp_path: Pa
     TABLE.append(("training", lost - cut, back - mended, f"goes on {resumed - cut:.0f} s after the cut"))
 
 
+def test_what_does_not_fit_is_told_at_once(cluster: Cluster, tmp_path: Path) -> None:
+    """A training that wants GPUs which no host has ends with an error instead of waiting for them."""
+    data = write_pairs(tmp_path / "data", 24, side_px=64)
+    words = ["--data", data, *TINY, "--set=gpus_per_worker=1", "--save-dir", tmp_path]
+    address = ["--address", f"{cluster.head.address}:6379"]
+    done = cluster.head.run(sys.executable, "-m", "pipelines.train", *words, *address)
+    assert done.returncode == 2, done.stderr
+    assert "0 GPUs on 3 machines" in done.stderr
+
+
 def test_the_endpoint_keeps_answering(cluster: Cluster, tmp_path: Path) -> None:
     """A client that asks the next host gets every photo while one host is cut off and when it is back."""
     plan = yaml.safe_load((SCRIPTS / "remover.yaml").read_text())

@@ -56,6 +56,19 @@ def test_every_link_leads_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page}: {target}"
 
 
+def test_every_file_that_is_named_exists() -> None:
+    """Files of the repository in commands and sentences are there."""
+    folders = "cluster|docs|pipelines|platform|serve_apps|tests|tune_configs"
+    named = {
+        (page, path.rstrip("."))
+        for page in PAGES
+        for path in re.findall(rf"(?<![\w./-])(?:{folders})/[\w./-]*\.[a-z]+", page.read_text())
+        if "NAME" not in path
+    }
+    assert len(named) > 30
+    assert not [f"{page.relative_to(ROOT)}: {path}" for page, path in sorted(named) if not (ROOT / path).exists()]
+
+
 def test_python_examples_compile() -> None:
     """Python in the README is at least Python, and imports only names that exist."""
     for block in _blocks(ROOT / "README.md", "python"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -223,3 +224,13 @@ def test_all_files_of_the_kustomization_exist() -> None:
     named = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())["resources"]
     assert all((FOLDER / name).is_file() for name in named)
     assert not [name for name in named if name.startswith("rayjob")]
+
+
+def test_the_page_creates_the_secrets_that_are_asked_for() -> None:
+    """Names and keys of secrets in docs/operations.md are those that the RayService and Redis cannot do without."""
+    page = (ROOT / "docs" / "operations.md").read_text()
+    made = set(re.findall(r"create secret generic (\S+) --from-literal=(\w+)=", page))
+    spec = first("rayservice.yaml")["spec"]["rayClusterConfig"]
+    password = spec["gcsFaultToleranceOptions"]["redisPassword"]["valueFrom"]["secretKeyRef"]
+    assert made == {(spec["authOptions"]["secretName"], "auth_token"), (password["name"], password["key"])}
+    assert f"{password['name']}, key: {password['key']}" in (FOLDER / "redis.yaml").read_text()
