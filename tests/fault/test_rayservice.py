@@ -38,7 +38,8 @@ import sys, time, urllib.error, urllib.request
 photo = open(sys.argv[1], "rb").read()
 while True:
     try:
-        request = urllib.request.Request(f"http://{sys.argv[2]}:8000/remove-background", photo)
+        url, kind = f"http://{sys.argv[2]}:8000/remove-background", {"Content-Type": "image/png"}
+        request = urllib.request.Request(url, photo, kind)
         status = urllib.request.urlopen(request, timeout=60).status
     except (OSError, urllib.error.HTTPError) as error:
         status = getattr(error, "code", repr(error))
