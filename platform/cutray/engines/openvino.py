@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -13,6 +15,10 @@ from cutray.engines.base import as_probs, check_batch
 from cutray.engines.int8 import Recipe, quantise, read_recipe
 from cutray.errors import EngineError, EngineUnavailableError
 
+# OpenVINO's binding prepares itself when it is first used. If two threads come at that moment, one waits for the
+# other's preparation while it holds Python's own lock, which the other needs: both wait for ever. So the first pass of
+# each engine is made by one thread at a time.
+_FIRST_PASS = threading.Lock()
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
@@ -34,8 +40,7 @@ def read_network(core: Any, path: Path, input_size_px: int) -> Any:
 class OpenVinoEngine:
     """One compiled network. Each of its streams runs one picture at a time on its share of the threads.
 
-    Callers take turns, as many at a time as there are streams: one more would only wait inside OpenVINO, where
-    several threads have been seen to wait for ever.
+    Callers take turns, as many at a time as there are streams: one more would only wait inside OpenVINO.
 
     Compiled networks are not kept on disk: a kept one saves 0.7 of the 2.2 s to the first result, but holds its
     own 176 MB copy of the weights, which would run without their hash being checked.
@@ -99,13 +104,16 @@ class OpenVinoEngine:
         self._requests: SimpleQueue[Any] = SimpleQueue()
         for _ in range(streams):
             self._requests.put(self._compiled.create_infer_request())
+        self._used = False
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network on (N, 3, S, S), one picture after the other."""
         check_batch(batch, self._input_size_px)
         request = self._requests.get()
         try:
-            outputs = [request.infer([np.ascontiguousarray(one[None])])[0].copy() for one in batch]
+            with contextlib.nullcontext() if self._used else _FIRST_PASS:
+                outputs = [request.infer([np.ascontiguousarray(one[None])])[0].copy() for one in batch]
+                self._used = True
         except RuntimeError as error:
             raise EngineError(got=f"OpenVINO failed: {str(error).strip().splitlines()[-1]}") from error
         finally:
