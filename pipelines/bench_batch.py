@@ -8,8 +8,10 @@ import shutil
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,13 +36,62 @@ class _Side:
 
     name: str
     photos: int
-    run: Run
+    seconds: float
+    peak_bytes: int
     steady_per_s: float | None = None
 
     @property
     def per_s(self) -> float:
         """Photos per second from the start of the program to its end."""
-        return self.photos / self.run.seconds
+        return self.photos / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """What is measured, and the folder for photos and figures.
+
+    Attributes:
+        place: The folder.
+        images: Folder of source photos, or None for scikit-image's samples.
+        model: Model of both sides.
+        options: For `cutray batch`.
+        only: Parts to measure now; all if there are none.
+    """
+
+    place: Path
+    images: Path | None
+    model: str
+    options: Sequence[str]
+    only: Sequence[str]
+
+    def part(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
+        """Return the figures of a part: those in the folder, or new ones, which are kept there at once."""
+        file = self.place / f"{name}.json"
+        if file.exists():
+            kept: dict[str, Any] = json.loads(file.read_text())
+            return kept
+        if self.only and name not in self.only:
+            return None
+        figures = measure()
+        write_atomically(file, json.dumps(figures).encode(), overwrite=True)
+        return figures
+
+    def photos(self, number: int, every: int = 1) -> tuple[Path, dict[str, float]]:
+        """Return a folder of mixed photos, or of every so-manieth of them, and their mean size and bytes."""
+        folder, facts = self.place / f"photos-{number}", self.place / f"photos-{number}.json"
+        if not facts.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            write_atomically(facts, json.dumps(mixed_photos(self.images, number, folder)).encode(), overwrite=True)
+        known: dict[str, float] = json.loads(facts.read_text())
+        if every == 1:
+            return folder, known
+        sample = self.place / f"photos-{number}-{every}"
+        shutil.rmtree(sample, ignore_errors=True)
+        sample.mkdir()
+        for path in sorted(folder.iterdir())[::every]:
+            shutil.copy(path, sample)
+        return sample, known
 
 
 @click.command("batch", context_settings={"ignore_unknown_options": True})
@@ -50,8 +101,19 @@ class _Side:
     "--memory-at", default="200,2000", show_default=True, help="Numbers of photos for the memory; empty leaves it out."
 )
 @click.option("--rembg", type=click.Path(path_type=Path), help="The program rembg; without it only we run.")
+@click.option(
+    "--rembg-every", default=1, show_default=True, type=click.IntRange(1), help="Give rembg every so-manieth photo."
+)
 @click.option("-m", "--model", default="u2net", show_default=True, help="Model that both sides run.")
 @click.option("--overhead/--no-overhead", default=True, show_default=True, help="Measure what the job itself costs.")
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path),
+    help="Keep photos and figures in this folder; figures that are there are not measured again.",
+)
+@click.option(
+    "--only", multiple=True, help="Measure only this part now: photos, rembg, beside-rembg, cutray-NUMBER, overhead."
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the tables to this file (Markdown).")
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def batch_speed(
@@ -59,79 +121,92 @@ def batch_speed(
     photos: int,
     memory_at: str,
     rembg: Path | None,
+    rembg_every: int,
     model: str,
     overhead: bool,
+    work: Path | None,
+    only: tuple[str, ...],
     output: Path | None,
     options: tuple[str, ...],
 ) -> None:
     """Measure a whole folder of mixed photos, side by side with rembg.
 
     Both sides are programs that are started, work through the same folder one after the other, and end. OPTIONS go to
-    `cutray batch`.
+    `cutray batch`. A long measurement can be done in pieces, with --work and --only.
 
     \b
     cutray bench batch --rembg .venv-rembg/bin/rembg -o docs/benchmarks-batch.md
     cutray bench batch -n 20 --memory-at ''  -- --threads 1
+    cutray bench batch --work bench/ --only cutray-1000
     """
-    weights = resolve(model)
-    environment = {**os.environ, "U2NET_HOME": str(weights.path.parent)}
-    with tempfile.TemporaryDirectory(prefix="cutray-bench-") as folder:
-        place = Path(folder)
-        facts = _fill(place / "photos", images, photos)
-        ours = _ours(place, photos, model, options)
-        theirs = _theirs(place, photos, model, rembg, environment) if rembg else None
-        memory = []
-        for number in sorted(int(text) for text in memory_at.split(",") if text.strip()):
-            _fill(place / "photos", images, number)
-            memory.append(_ours(place, number, model, options))
-        cost = _overhead(place, model, options) if overhead else None
-    text = _page(ours, theirs, memory, cost, facts, (model, options, rembg))
+    numbers = sorted({photos, *(int(text) for text in memory_at.split(",") if text.strip())})
+    with ExitStack() as stack:
+        place = work or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cutray-bench-")))
+        place.mkdir(parents=True, exist_ok=True)
+        bench = _Bench(place, images, model, options, only)
+        facts = [bench.photos(number)[1] for number in numbers][numbers.index(photos)]
+        theirs = beside = None
+        if rembg:
+            theirs = bench.part("rembg", partial(_theirs, bench, photos, rembg_every, rembg))
+            if rembg_every > 1:
+                beside = bench.part("beside-rembg", partial(_ours, bench, photos, rembg_every))
+        ours = [bench.part(f"cutray-{number}", partial(_ours, bench, number)) for number in numbers]
+        cost = bench.part("overhead", partial(_overhead, bench)) if overhead else None
+    sides = {name: _Side(**side) if side else None for name, side in (("theirs", theirs), ("beside", beside))}
+    runs = [_Side(**side) for side in (beside, *ours) if side]
+    mine = next((side for side in runs if side.photos == photos), None)
+    if mine is None:
+        click.echo(json.dumps({"job": "bench batch", "measured": list(only)}))
+        return
+    text = _page(mine, sides["theirs"], sides["beside"], runs, cost, facts, (model, options, rembg))
     click.echo(text)
     if output is not None:
         write_atomically(output, text.encode(), overwrite=True)
-    ratio = ours.per_s / theirs.per_s if theirs else None
-    click.echo(json.dumps({"job": "bench batch", "photos_per_s": ours.per_s, "times_rembg": ratio}))
+    peer = sides["theirs"]
+    ratio = mine.per_s / peer.per_s if peer else None
+    click.echo(json.dumps({"job": "bench batch", "photos_per_s": mine.per_s, "times_rembg": ratio}))
 
 
-def _fill(folder: Path, images: Path | None, number: int) -> dict[str, float]:
-    """Write the photos into an empty folder."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return mixed_photos(images, number, folder)
-
-
-def _ours(place: Path, number: int, model: str, options: Sequence[str]) -> _Side:
-    """Run our job over the folder."""
-    run, summary = _job(place, model, options)
-    if run.returncode or summary["done"] + summary["no_subject"] != number:
+def _ours(bench: _Bench, number: int, every: int = 1) -> dict[str, Any]:
+    """Run our job over a folder."""
+    folder, _ = bench.photos(number, every)
+    expected = len(list(folder.iterdir()))
+    run, summary = _job(folder, bench)
+    if run.returncode or summary["done"] + summary["no_subject"] != expected:
         raise EngineError(got=f"the batch failed: {run.stderr.strip().splitlines()[-1:]}", fix="run it by itself")
-    return _Side("Cutray", number, run, summary["photos_per_s"])
+    return asdict(_Side("Cutray", expected, run.seconds, run.peak_bytes, summary["photos_per_s"]))
 
 
-def _job(place: Path, model: str, options: Sequence[str]) -> tuple[Run, dict[str, Any]]:
+def _job(folder: Path, bench: _Bench) -> tuple[Run, dict[str, Any]]:
     """Start `cutray batch`, wait for it, and drop its results."""
-    command = [sys.executable, "-m", "pipelines.batch_remove", str(place / "photos"), str(place / "out"), "-m", model]
-    run = run_watched([*command, *options], os.environ)
-    shutil.rmtree(place / "out", ignore_errors=True)
+    target = bench.place / "out"
+    shutil.rmtree(target, ignore_errors=True)
+    command = [sys.executable, "-m", "pipelines.batch_remove", str(folder), str(target), "-m", bench.model]
+    run = run_watched([*command, *bench.options], os.environ)
+    shutil.rmtree(target, ignore_errors=True)
     lines = run.stdout.strip().splitlines()
     if not lines:
         raise EngineError(got=f"the batch failed: {run.stderr.strip()[-500:]}", fix="run it by itself")
     return run, json.loads(lines[-1])
 
 
-def _theirs(place: Path, number: int, model: str, rembg: Path, environment: dict[str, str]) -> _Side:
-    """Run rembg over the folder."""
-    run = run_watched([str(rembg), "p", "-m", model, str(place / "photos"), str(place / "theirs")], environment)
-    made = sum(path.suffix == ".png" for path in (place / "theirs").rglob("*")) if (place / "theirs").exists() else 0
-    shutil.rmtree(place / "theirs", ignore_errors=True)
-    if run.returncode or made != number:
+def _theirs(bench: _Bench, number: int, every: int, rembg: Path) -> dict[str, Any]:
+    """Run rembg over every so-manieth photo."""
+    environment = {**os.environ, "U2NET_HOME": str(resolve(bench.model).path.parent)}
+    folder, _ = bench.photos(number, every)
+    expected, target = len(list(folder.iterdir())), bench.place / "theirs"
+    shutil.rmtree(target, ignore_errors=True)
+    run = run_watched([str(rembg), "p", "-m", bench.model, str(folder), str(target)], environment)
+    made = sum(path.suffix == ".png" for path in target.rglob("*")) if target.exists() else 0
+    shutil.rmtree(target, ignore_errors=True)
+    if run.returncode or made != expected:
         raise EngineError(
-            got=f"rembg made {made} of {number} cutouts: {run.stderr.strip()[-300:]}", fix="run `rembg p` by itself"
+            got=f"rembg made {made} of {expected} cutouts: {run.stderr.strip()[-300:]}", fix="run `rembg p` by itself"
         )
-    return _Side("rembg", number, run)
+    return asdict(_Side("rembg", expected, run.seconds, run.peak_bytes))
 
 
-def _overhead(place: Path, model: str, options: Sequence[str]) -> tuple[float, float]:
+def _overhead(bench: _Bench) -> dict[str, float]:
     """Measure the job without its photos: empty files go all the way through it and fail in no time.
 
     Returns:
@@ -139,20 +214,21 @@ def _overhead(place: Path, model: str, options: Sequence[str]) -> tuple[float, f
     """
     seconds = {}
     for number in (_EMPTY_FEW, _EMPTY_MANY):
-        shutil.rmtree(place / "photos")
-        (place / "photos").mkdir()
+        folder = bench.place / f"empty-{number}"
+        folder.mkdir(exist_ok=True)
         for index in range(number):
-            (place / "photos" / f"{index:05d}.jpg").touch()
-        seconds[number] = statistics.median(_job(place, model, options)[0].seconds for _ in range(3))
+            (folder / f"{index:05d}.jpg").touch()
+        seconds[number] = statistics.median(_job(folder, bench)[0].seconds for _ in range(3))
     each_s = (seconds[_EMPTY_MANY] - seconds[_EMPTY_FEW]) / (_EMPTY_MANY - _EMPTY_FEW)
-    return seconds[_EMPTY_FEW] - each_s * _EMPTY_FEW, each_s * 1000
+    return {"start_s": seconds[_EMPTY_FEW] - each_s * _EMPTY_FEW, "photo_ms": each_s * 1000}
 
 
 def _page(
     ours: _Side,
     theirs: _Side | None,
-    memory: Sequence[_Side],
-    cost: tuple[float, float] | None,
+    beside: _Side | None,
+    runs: Sequence[_Side],
+    cost: dict[str, float] | None,
     facts: dict[str, float],
     given: tuple[str, Sequence[str], Path | None],
 ) -> str:
@@ -173,23 +249,28 @@ def _page(
     ]
     if rembg:
         lines.append(f"rembg: `rembg p -m {model} IN OUT`; {peer_versions(rembg.with_name('python'))}.")
-    lines += ["", "| | photos/s | seconds | peak memory, MB |", "|---|--:|--:|--:|"]
+    if theirs and beside:
+        lines += ["", f"rembg is slow, so it did every {round(ours.photos / theirs.photos)}th photo only; Cutray did"]
+        lines += ["the same ones too, in a run of its own, and then all."]
+    lines += ["", "| | photos | photos/s | seconds | peak memory, MB |", "|---|--:|--:|--:|--:|"]
     lines += [
-        f"| {side.name} | {side.per_s:.2f} | {side.run.seconds:.0f} | {side.run.peak_bytes / _MIB:.0f} |"
-        for side in (theirs, ours)
+        f"| {side.name} | {side.photos} | {side.per_s:.2f} | {side.seconds:.0f} | {side.peak_bytes / _MIB:.0f} |"
+        for side in (theirs, beside, ours)
         if side is not None
     ]
     if theirs:
-        lines += ["", f"Cutray is {ours.per_s / theirs.per_s:.1f} times as fast."]
+        lines += ["", f"Cutray is {ours.per_s / theirs.per_s:.1f} times as fast"]
+        lines[-1] += f"; on the same {theirs.photos} photos {beside.per_s / theirs.per_s:.1f} times." if beside else "."
     if ours.steady_per_s:
         lines += ["", f"Between its start and its end Cutray does {ours.steady_per_s:.2f} photos/s."]
-    if memory:
+    if len(runs) > 1:
         lines += ["", "Memory by the number of photos:", "", "| photos | peak memory, MB | photos/s |", "|--:|--:|--:|"]
-        lines += [f"| {side.photos} | {side.run.peak_bytes / _MIB:.0f} | {side.per_s:.2f} |" for side in memory]
+        lines += [f"| {side.photos} | {side.peak_bytes / _MIB:.0f} | {side.per_s:.2f} |" for side in runs]
     if cost:
         lines += [
             "",
-            f"What the job costs beside the photos: {cost[0]:.1f} s for start and end, {cost[1]:.1f} ms per photo"
-            f" (from {_EMPTY_FEW} and {_EMPTY_MANY} empty files, which fail at once; medians of 3 runs).",
+            f"What the job costs beside the photos: {cost['start_s']:.1f} s for start and end,"
+            f" {cost['photo_ms']:.1f} ms per photo",
+            f"(from {_EMPTY_FEW} and {_EMPTY_MANY} empty files, which fail at once; medians of 3 runs).",
         ]
     return "\n".join(lines) + "\n"

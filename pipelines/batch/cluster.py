@@ -17,6 +17,7 @@ from cutray.errors import ConfigError, CutrayError, EngineError
 from pipelines.batch.plan import Task
 from pipelines.ray_session import ray_session
 
+_BLOCKS = 2  # that an actor has in work: the next one begins before the last photo of one is done
 _LOCAL_STORE_BYTES = 256 << 20  # only names and rows travel between processes, never pixels
 
 
@@ -126,7 +127,12 @@ def run_tasks(blocks: Sequence[Sequence[Task]], pool: Pool, orders: Any) -> Iter
         fn_constructor_args=(orders, ledger, math.ceil(pool.cpus), pool.photos),
         # One is enough to go on with, wherever room was counted that is not there.
         compute=ray.data.ActorPoolStrategy(
-            min_size=1, max_size=actors, initial_size=actors, max_tasks_in_flight_per_actor=2
+            min_size=1,
+            max_size=actors,
+            initial_size=actors,
+            max_concurrent_calls_per_actor=_BLOCKS,
+            max_tasks_in_flight_per_actor=2 * _BLOCKS,
+            enable_true_multi_threading=True,
         ),
         batch_size=None,
         batch_format="pyarrow",

@@ -12,18 +12,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 import pyarrow as pa
 
-from cutray.errors import CutrayError, EngineError, InputError, OutputError, WeightsError
+from cutray.config import RemoverSettings
+from cutray.errors import ConfigError, CutrayError, EngineError, InputError, OutputError, WeightsError
 from cutray.imaging.encode import encode_image
 from cutray.remover import BackgroundRemover, Removal
 from pipelines.batch.forward import SharedEngine
 from pipelines.batch.manifest import SCHEMA
 from pipelines.batch.orders import Orders
 from pipelines.batch.plan import mask_name
+from pipelines.batch.quarantine import Quarantine
 from pipelines.batch.shards import CountedFile, fill_shard, sample_names
 from pipelines.batch.sources import read_photo
 
@@ -43,7 +45,11 @@ class Done:
 
 
 class Cutter:
-    """Cuts out the photos of a block. Each photo becomes one row, whatever happens to it."""
+    """Cuts out the photos of a block. Each photo becomes one row, whatever happens to it.
+
+    Ray gives it several blocks at a time, in threads: while the last photos of one are in work, those of the next
+    begin. All blocks together have no more photos in work than one would.
+    """
 
     def __init__(self, orders: Orders, ledger: Any, cpus: int, photos: int) -> None:
         """Remember the orders; the network is loaded with the first photo, where an error can be told.
@@ -51,7 +57,7 @@ class Cutter:
         Args:
             orders: What to do.
             ledger: Actor that keeps account of crashes.
-            cpus: Threads of the network, unless the settings say otherwise.
+            cpus: Threads of the network, unless the settings say otherwise; each looks at a photo of its own.
             photos: Photos in work at a time.
         """
         import ray
@@ -61,6 +67,8 @@ class Cutter:
         self._node = ray.get_runtime_context().get_node_id()[:12]
         Thread(target=_end_with, args=(os.getppid(),), name="parent", daemon=True).start()
         self._remover: BackgroundRemover | None = None
+        self._loading = Lock()
+        self._quarantine = Quarantine()
         self._halt: CutrayError | None = None
         self._faults = 0
         self._pool = ThreadPoolExecutor(photos, "photo")
@@ -73,7 +81,8 @@ class Cutter:
 
         tasks = block.to_pylist()
         crashes = ray.get(self._ledger.crashes.remote([task["key"] for task in tasks]), timeout=60)
-        self._load()
+        with self._loading:
+            self._load()
         if self._orders.sink != "files":
             return pa.Table.from_pylist(self._shard(tasks, crashes), SCHEMA)
         return pa.Table.from_pylist([done.row for done in self._done(tasks, crashes)], SCHEMA)
@@ -81,9 +90,9 @@ class Cutter:
     def _done(self, tasks: Sequence[dict[str, Any]], crashes: dict[str, int]) -> Iterator[Done]:
         """Yield what became of each photo, in order, while those after it are in work."""
         # A photo that was in work when a process died is tried alone, so that no other is blamed for its crash.
-        tried = {task["key"]: self._guarded(task, crashes[task["key"]]) for task in tasks if task["key"] in crashes}
+        tried = {task["key"]: self._suspect(task, crashes[task["key"]]) for task in tasks if task["key"] in crashes}
         jobs = [
-            partial(tried.pop, task["key"]) if task["key"] in tried else partial(self._guarded, task) for task in tasks
+            partial(tried.pop, task["key"]) if task["key"] in tried else partial(self._ordinary, task) for task in tasks
         ]
         yield from _in_order(self._pool, jobs, self._ahead)
 
@@ -131,10 +140,12 @@ class Cutter:
         if self._remover is not None or self._halt is not None:
             return
         import cv2
+        import ray
 
         cv2.setNumThreads(1)  # the photos are the parallel part
         values = self._orders.settings.model_dump()
         values["threads"] = values["threads"] or self._cpus
+        values["streams"] = values["threads"]
         try:
             remover = BackgroundRemover(values.pop("model"), **values)
             found = remover.segmenter.weights.sha256
@@ -145,6 +156,13 @@ class Cutter:
                     fix="give every machine the same file",
                 )
             engine = remover.segmenter.engine
+            agreed = ray.get(self._ledger.agree.remote(engine.precision), timeout=60)
+            if agreed != engine.precision:
+                raise ConfigError(
+                    got=f"the fastest number format of this machine is {engine.precision}",
+                    allowed=f"{agreed}, in which the job has begun: results must not depend on who made them",
+                    fix=f"give --precision {agreed}, or one that all machines compute in",
+                )
             if engine.device != "cpu":
                 shared = SharedEngine(engine, self._orders.settings.batch_size)
                 remover.segmenter = replace(remover.segmenter, engine=shared)
@@ -152,20 +170,30 @@ class Cutter:
         except CutrayError as error:
             self._halt = error
 
-    def _guarded(self, task: dict[str, Any], crashes: int = 0) -> Done:
+    def _suspect(self, task: dict[str, Any], crashes: int) -> Done:
+        """Do one photo that has been in work when a process died, as long as it has not been often."""
+        if crashes >= self._orders.attempts:
+            reason = f"the process died {crashes} times while it worked on this photo"
+            return Done(self._row(task, "failed", CutrayError(got=reason)) | {"code": "crashed"})
+        with self._quarantine.alone():
+            return self._guarded(task)
+
+    def _ordinary(self, task: dict[str, Any]) -> Done:
+        """Do one photo while others are in work."""
+        with self._quarantine.among_others():
+            return self._guarded(task)
+
+    def _guarded(self, task: dict[str, Any]) -> Done:
         """Do one photo and keep account of it, in case it takes the process down."""
         import ray
 
         if self._halt is not None:
             return Done(self._row(task, HALTED, self._halt))
-        if crashes >= self._orders.attempts:
-            reason = f"the process died {crashes} times while it worked on this photo"
-            return Done(self._row(task, "failed", CutrayError(got=reason)) | {"code": "crashed"})
         ray.get(self._ledger.begin.remote(task["key"]), timeout=60)
         started = time.perf_counter()
         done = self._attempt(task)
         done.row["seconds"] = time.perf_counter() - started
-        ray.get(self._ledger.end.remote(task["key"]), timeout=60)
+        self._ledger.end.remote(task["key"])  # not waited for: if it is lost, the photo is tried alone once more
         return done
 
     def _attempt(self, task: dict[str, Any]) -> Done:
@@ -196,7 +224,7 @@ class Cutter:
         if to_files and digest == task["known_sha256"] and self._in_place(task):
             return Done(row | {"status": KEPT})
         removal = remover.remove_background(data, format=orders.format)
-        row |= _facts(removal)
+        row |= _facts(removal, orders.settings)
         if not removal.report.subject_found and not orders.write_empty:
             return Done(row | {"status": "no_subject", "code": "no_subject"})
         row |= {"output_bytes": len(removal.data), "output_sha256": hashlib.sha256(removal.data).hexdigest()}
@@ -258,7 +286,7 @@ def _in_order(pool: ThreadPoolExecutor, jobs: Iterable[Callable[[], Done]], ahea
         yield waiting.popleft().result()
 
 
-def _facts(removal: Removal) -> dict[str, Any]:
+def _facts(removal: Removal, settings: RemoverSettings) -> dict[str, Any]:
     """Columns that come from the library's report."""
     report = removal.report
     return {
@@ -267,6 +295,8 @@ def _facts(removal: Removal) -> dict[str, Any]:
         "confidence": report.confidence,
         "area_fraction": report.area_fraction,
         "notes": list(report.notes),
+        "refined": report.subject_found and settings.effort.edges != "soft",
+        "edge_cases": list(report.edge_cases) if settings.edge_cases else None,
         "engine": report.engine,
     }
 

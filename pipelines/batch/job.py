@@ -22,10 +22,10 @@ from cutray.errors import OptionError, OutputError, OutputExistsError
 from cutray.models.weights import resolve
 from pipelines.batch.cluster import ray_cluster, run_tasks
 from pipelines.batch.lock import sole_writer
-from pipelines.batch.manifest import FOLDER, Manifest, write_job
+from pipelines.batch.manifest import FOLDER, Entry, Manifest, write_job
 from pipelines.batch.orders import Orders
 from pipelines.batch.photo import Photo
-from pipelines.batch.plan import Plan, Rules, Task, hash_settings, make_plan
+from pipelines.batch.plan import Plan, Rules, Task, carry_on, hash_settings, make_plan
 from pipelines.batch.report import Pictures, report_page
 from pipelines.batch.shards import SHARD_SUFFIXES, name_shards
 from pipelines.batch.sources import Listing, list_photos, name_outputs
@@ -90,7 +90,18 @@ def run_batch(wishes: Wishes, settings: RemoverSettings, spread: BatchSettings) 
     with sole_writer(places.target):
         places.sweep()
         manifest = Manifest(places.target)
-        plan = _plan(wishes, listing, manifest, places, fingerprint, _naming(sink, format_name, spread))
+        entries = manifest.entries()
+        settings = carry_on(settings, entries, fingerprint)
+        rules = Rules(
+            fingerprint,
+            retry_failed=wishes.retry_failed,
+            reprocess=wishes.reprocess,
+            verify=wishes.verify,
+            overwrite=wishes.overwrite,
+            with_masks=places.masks is not None,
+            precision=settings.precision,
+        )
+        plan = _plan(listing, entries, places, rules, _naming(sink, format_name, spread))
         write_job(places.target, {"source": listing.reader.address, **settings.model_dump(), **extras})
         _claim(plan, manifest, fingerprint)
         tally = Tally(kept=plan.kept, failed=plan.still_failed + len(plan.blocked))
@@ -173,27 +184,13 @@ def _naming(sink: str, format_name: str, spread: BatchSettings) -> tuple[str, _N
 
 
 def _plan(
-    wishes: Wishes,
-    listing: Listing,
-    manifest: Manifest,
-    places: _Places,
-    fingerprint: str,
-    naming: tuple[str, _Naming],
+    listing: Listing, entries: Mapping[str, Entry], places: _Places, rules: Rules, naming: tuple[str, _Naming]
 ) -> Plan:
     """Compare source, manifest and target, and say what will be done and why."""
-    entries = manifest.entries()
     suffix, name_all = naming
     names = name_all(listing.photos, {key: one.output for key, one in entries.items() if one.output.endswith(suffix)})
     present = {found.name: found.size_bytes for found in places.target.walk()}
     masks = {found.name: found.size_bytes for found in places.masks.walk()} if places.masks else {}
-    rules = Rules(
-        fingerprint,
-        retry_failed=wishes.retry_failed,
-        reprocess=wishes.reprocess,
-        verify=wishes.verify,
-        overwrite=wishes.overwrite,
-        with_masks=places.masks is not None,
-    )
     plan = make_plan(listing.photos, names, entries, present, masks, rules)
     why = ", ".join(f"{number} {reason}" for reason, number in sorted(plan.reasons.items()))
     click.echo(f"{len(listing.photos)} photos: {plan.kept} done already, {why or 'nothing to do'}", err=True)
@@ -240,7 +237,7 @@ def _work(plan: Plan, manifest: Manifest, orders: Orders, spread: BatchSettings,
             for rows in run_tasks(_blocks(plan.tasks, orders.sink, spread), pool, orders):
                 for row in rows:
                     count_row(row, earlier, tally)
-                    advance(tally.failed)
+                    advance(tally.failed, tally.refined_share)
                 if tally.halted is not None:
                     break
                 if time.monotonic() - tally.kept_at_s > _KEEP_AFTER_S or len(tally.waiting) >= _KEEP_AFTER_ROWS:

@@ -1,4 +1,4 @@
-"""Counts which photos were in work when a process died, so that a photo that kills processes is found and given up."""
+"""Keeps what the processes of a job must agree on: which photos were in work when one died, and the number format."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ class Ledger:
     def __init__(self) -> None:
         """Start with empty accounts."""
         self._begun: Counter[str] = Counter()
+        self._precision = ""
 
     def crashes(self, keys: Sequence[str]) -> dict[str, int]:
         """Return how many times each of these photos was begun and never ended."""
         return {key: self._begun[key] for key in keys if self._begun[key]}
+
+    def agree(self, precision: str) -> str:
+        """Return the number format that all networks of the job must compute in: that of the first to say its own."""
+        self._precision = self._precision or precision
+        return self._precision
 
     def begin(self, key: str) -> None:
         """Note that work on a photo begins."""

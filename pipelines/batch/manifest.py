@@ -40,7 +40,9 @@ SCHEMA = pa.schema(
         ("confidence", pa.float32()),
         ("area_fraction", pa.float32()),
         ("notes", pa.list_(pa.string())),
-        ("engine", pa.string()),
+        ("refined", pa.bool_()),  # whether soft edges were solved from the photo's own colours
+        ("edge_cases", pa.list_(pa.string())),  # null where they were not looked for
+        ("engine", pa.string()),  # with device and precision
         ("node", pa.string()),  # of Ray, that did it
         ("model_sha256", pa.string()),
         ("settings_hash", pa.string()),
@@ -66,6 +68,12 @@ class Entry(NamedTuple):
     shard_bytes: int | None
     shard_sha256: str | None
     settings_hash: str | None
+    engine: str | None = None
+
+    @property
+    def precision(self) -> str | None:
+        """Number format that the network computed in, where it did."""
+        return self.engine.rpartition(" ")[2] if self.engine else None
 
 
 class Manifest:

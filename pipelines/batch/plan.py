@@ -16,8 +16,9 @@ from cutray.imaging.files import read_bytes
 from pipelines.batch.manifest import Entry
 from pipelines.batch.photo import Photo
 
-# How fast a result comes, and where from, does not change it.
-_WITHOUT_EFFECT = ("threads", "batch_size", "offline", "device", "model")
+# How fast a result comes, and where from, does not change it. The precision does, but "auto" says nothing of it:
+# each row has the one that was in effect.
+_WITHOUT_EFFECT = ("threads", "streams", "batch_size", "offline", "device", "model", "precision")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class Rules:
         verify: Compare contents by hash instead of by size and time.
         overwrite: Replace files in the target that no run of ours has claimed.
         with_masks: Masks are wanted as well.
+        precision: Number format that was asked for, or auto.
     """
 
     settings_hash: str
@@ -77,6 +79,7 @@ class Rules:
     verify: bool = False
     overwrite: bool = False
     with_masks: bool = False
+    precision: str = "auto"
 
 
 def hash_settings(settings: RemoverSettings, model_sha256: str, extras: Mapping[str, Any]) -> str:
@@ -98,6 +101,23 @@ def hash_settings(settings: RemoverSettings, model_sha256: str, extras: Mapping[
         facts["background"] = hashlib.sha256(read_bytes(settings.background, settings)).hexdigest()
     text = json.dumps({**facts, "model_sha256": model_sha256, **extras}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def carry_on(settings: RemoverSettings, entries: Mapping[str, Entry], settings_hash: str) -> RemoverSettings:
+    """Let an automatic precision stay the one that the results so far were made in, whatever is fastest here.
+
+    Args:
+        settings: What was asked for.
+        entries: What the manifest knows.
+        settings_hash: Hash of these settings.
+
+    Returns:
+        The settings, with the precision of the results that are there.
+    """
+    used = {entry.precision for entry in entries.values() if entry.settings_hash == settings_hash} - {None}
+    if settings.precision != "auto" or len(used) != 1:
+        return settings
+    return settings.model_copy(update={"precision": used.pop()})
 
 
 def make_plan(
@@ -138,7 +158,7 @@ def make_plan(
             continue
         stale += reasons.count("other settings")
         plan.reasons.update(reason or "in one file with these" for reason in reasons)
-        tasks = [_task(*facts, output, rules) for facts in zip(group, known, reasons, strict=True)]
+        tasks = [_task(*facts, output) for facts in zip(group, known, reasons, strict=True)]
         if output in present and not rules.overwrite and not any(map(_is_ours, known)):
             plan.blocked += tasks
             continue
@@ -158,9 +178,9 @@ def _is_ours(entry: Entry | None) -> bool:
     return entry is not None and (entry.status in ("ok", "no_subject", "pending") or entry.shard_bytes is not None)
 
 
-def _task(photo: Photo, entry: Entry | None, reason: str | None, output: str, rules: Rules) -> Task:
+def _task(photo: Photo, entry: Entry | None, reason: str | None, output: str) -> Task:
     """Note what the present result was made from, unless it has to be made again whatever the photo holds."""
-    done = entry is not None and entry.status in ("ok", "no_subject") and entry.settings_hash == rules.settings_hash
+    done = entry is not None and entry.status in ("ok", "no_subject") and reason != "other settings"
     if entry is None or not done or (reason or "").startswith("mask"):
         return Task(photo, output)
     return Task(photo, output, entry.source_sha256, entry.shard_sha256 or entry.output_sha256)
@@ -179,7 +199,7 @@ def _reason(
     )
     if entry.status == "failed" and (changed or entry.shard_bytes is None or rules.retry_failed):
         return "source changed" if changed else "failed before" if rules.retry_failed else None
-    if entry.settings_hash != rules.settings_hash:
+    if entry.settings_hash != rules.settings_hash or rules.precision not in ("auto", entry.precision or "auto"):
         return "other settings"
     size_bytes = entry.output_bytes if entry.shard_bytes is None else entry.shard_bytes
     if size_bytes is not None and present.get(entry.output) != size_bytes:

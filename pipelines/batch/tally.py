@@ -22,6 +22,7 @@ class Tally:
         worked: Photos that came back from the actors.
         kept: Photos that were done before and are in place.
         failed: Failed photos, of earlier runs too.
+        refined: Photos whose soft edges were solved from their own colours.
         halted: Why the job cannot go on.
         waiting: Rows that are not written down yet.
         kept_at_s: When rows were written down last, on the monotonic clock.
@@ -30,9 +31,15 @@ class Tally:
     worked: int = 0
     kept: int = 0
     failed: int = 0
+    refined: int = 0
     halted: str | None = None
     waiting: list[dict[str, Any]] = field(default_factory=list)
     kept_at_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def refined_share(self) -> float:
+        """Share of what came back, in [0, 1]."""
+        return self.refined / self.worked if self.worked else 0.0
 
 
 def count_row(row: dict[str, Any], earlier: Mapping[str, dict[str, Any]], tally: Tally) -> None:
@@ -48,6 +55,7 @@ def count_row(row: dict[str, Any], earlier: Mapping[str, dict[str, Any]], tally:
         tally.waiting.append(earlier[row["source"]] | fresh)
         return
     tally.failed += status == "failed"
+    tally.refined += bool(row["refined"])
     tally.waiting.append(row)
 
 
@@ -55,7 +63,10 @@ def progress_line(tally: Tally, total: int, elapsed_s: float) -> str:
     """One line for a log."""
     rate = tally.worked / elapsed_s
     left_s = (total - tally.worked) / rate if rate else float("nan")
-    return f"{tally.worked} of {total}, {rate:.1f} photos/s, {left_s:.0f} s left, {tally.failed} failed"
+    return (
+        f"{tally.worked} of {total}, {rate:.1f} photos/s, {left_s:.0f} s left, {tally.failed} failed,"
+        f" {tally.refined_share:.0%} with refined edges"
+    )
 
 
 def summarise_batch(
@@ -74,6 +85,7 @@ def summarise_batch(
         "done": counts.get("ok", 0),
         "no_subject": counts.get("no_subject", 0),
         "failed": failed,
+        "refined": pc.sum(rows.column("refined")).as_py() or 0,
         "worked": tally.worked,
         "kept": tally.kept,
         "photos_per_s": round(tally.worked / worked_s, 2) if worked_s else None,

@@ -22,7 +22,9 @@ from cutray.imaging.compose import compose
 from cutray.imaging.decode import DecodedImage, decode_image, from_array, from_pil
 from cutray.imaging.encode import format_for
 from cutray.imaging.files import read_bytes
+from cutray.imaging.resize import shrink_within
 from cutray.matting.alpha import classic_alpha, level_probs, stretch_levels
+from cutray.matting.detect import detect_edge_cases
 from cutray.matting.edges import matted_alpha
 from cutray.matting.looks import Seen, average_looks, fuse_looks, second_look_box
 from cutray.matting.subject import Subject, find_subject
@@ -32,6 +34,7 @@ from cutray.segmenter import prepare
 
 Source = str | PathLike[str] | bytes | Image.Image | np.ndarray
 
+_DETECTOR_SIDE_PX = 640
 # Side of a square with as many pixels as soft edges are solved on.
 _WORK_SIDES_PX = {"matted": 480, "fine": 720}
 
@@ -50,6 +53,7 @@ class RemovalReport:
         model: Name of the model.
         engine: Engine, device and precision.
         notes: What was left out or changed on the way in.
+        edge_cases: What makes the edges hard, if it was asked for: fine_detail, transparency, reflectivity, texture.
         timings_ms: Milliseconds of each stage.
     """
 
@@ -62,6 +66,7 @@ class RemovalReport:
     model: str
     engine: str
     notes: tuple[str, ...] = ()
+    edge_cases: tuple[str, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
 
 
@@ -178,6 +183,7 @@ def finish(
         model=names[0],
         engine=names[1],
         notes=image.notes,
+        edge_cases=_edge_cases(image, seen) if settings.edge_cases else (),
         timings_ms=timings,
     )
     return rendered, data, report
@@ -239,6 +245,11 @@ def _alpha(seen: Seen, subject: Subject, image: DecodedImage, settings: RemoverS
     if edges == "soft":
         return stretch_levels(levelled, height, width)
     return matted_alpha(levelled, seen.cells, opaque(image), _WORK_SIDES_PX[edges])
+
+
+def _edge_cases(image: DecodedImage, seen: Seen) -> tuple[str, ...]:
+    """Name what makes the edges of a photo hard."""
+    return detect_edge_cases(shrink_within(opaque(image), _DETECTOR_SIDE_PX), seen.probs).present
 
 
 def output_format(settings: RemoverSettings, destination: str | PathLike[str] | None) -> str:

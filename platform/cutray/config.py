@@ -52,6 +52,13 @@ class EngineSettings(Settings):
     threads: int = Field(
         0, ge=0, le=1024, description="Processor threads of the network; 0 means all cores this process may use."
     )
+    streams: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Pictures that OpenVINO works on at a time, sharing the threads: more do more photos in a second, "
+        "one gives a single photo soonest.",
+    )
     batch_size: int = Field(8, ge=1, le=256, description="Most pictures in one forward pass when several are given.")
     offline: bool = Field(False, description="Never download weights; say what is missing instead.")
 
@@ -95,6 +102,10 @@ class MattingSettings(Settings):
     sure_foreground: float = Field(0.96, ge=0.6, le=1, description="Probabilities from this on become fully opaque.")
     solid_interior: bool = Field(
         True, description="Make the inside of the subject fully opaque where the network is only nearly sure."
+    )
+    edge_cases: bool = Field(
+        False,
+        description="Name in the report what makes the edges hard (fine detail, transparency, reflectivity, texture).",
     )
     min_confidence: float = Field(0.4, ge=0, le=1, description="Below this confidence the answer is 'no subject'.")
     min_area_fraction: float = Field(

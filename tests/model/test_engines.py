@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from cutray.engines.onnx_graph import free_batch
 from cutray.engines.select import EngineChoice, choose_engine, create_engine
 from cutray.errors import WeightsUnavailableError
 from cutray.models.weights import Weights, resolve
+from cutray.segmenter import Segmenter
 
 
 @pytest.fixture(scope="module", params=["u2net", "u2netp"])
@@ -100,6 +102,18 @@ def test_other_side(weights: Weights, batch: np.ndarray) -> None:
         pytest.importorskip(choice.engine)
     first, second = (create_engine(choice, Path(weights.path), 160).infer(half) for choice in choices)
     assert np.abs(first - second).max() <= 1e-4
+
+
+def test_streams_change_nothing(weights: Weights, batch: np.ndarray) -> None:
+    """As chosen for this machine: pictures run at a time, by more callers than streams, give what one alone gives."""
+    pytest.importorskip("openvino")
+    settings = EngineSettings(threads=2, streams=2, engine="openvino")
+    several = Segmenter.of(weights, settings)
+    assert several.choice.streams == 2
+    alone = Segmenter.of(weights, settings.model_copy(update={"streams": 1})).engine.infer(batch)
+    with ThreadPoolExecutor(5) as pool:
+        for found in pool.map(several.engine.infer, [batch] * 12):
+            assert np.array_equal(found, alone)
 
 
 def test_chosen_engine_runs(weights: Weights, batch: np.ndarray, reference: np.ndarray) -> None:

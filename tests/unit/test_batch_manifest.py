@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from cutray.config import RemoverSettings
 from cutray.errors import ConfigError, InputError
 from pipelines.batch.manifest import FOLDER, MANIFEST, Entry, Manifest
 from pipelines.batch.photo import Photo
-from pipelines.batch.plan import Plan, Rules, hash_settings, make_plan
+from pipelines.batch.plan import Plan, Rules, carry_on, hash_settings, make_plan
 from pipelines.batch.storage import LocalStorage
 
 PHOTO = Photo("a.jpg", "a.jpg", 10, 1000)
@@ -23,7 +24,7 @@ def _row(source: str, status: str, **more: object) -> dict[str, object]:
     return {"source": source, "output": f"{source}.png", "status": status, **more}
 
 
-def _plan(entry: Entry | None, photo: Photo = PHOTO, present: dict[str, int] | None = None, **rules: bool) -> Plan:
+def _plan(entry: Entry | None, photo: Photo = PHOTO, present: dict[str, int] | None = None, **rules: Any) -> Plan:
     entries = {} if entry is None else {"a.jpg": entry}
     present = {"a.png": 20} if present is None else present
     return make_plan([photo], {"a.jpg": "a.png"}, entries, present, {}, Rules("s1", **rules))
@@ -119,7 +120,7 @@ def test_foreign_file_blocks() -> None:
 def test_hash_follows_what_changes_pixels(tmp_path: Path) -> None:
     """Options that change results change the hash; those that change speed do not; backgrounds count by content."""
     base = hash_settings(RemoverSettings(), "m", {})
-    assert hash_settings(RemoverSettings(threads=3, batch_size=2), "m", {}) == base
+    assert hash_settings(RemoverSettings(threads=3, batch_size=2, precision="fp32"), "m", {}) == base
     assert hash_settings(RemoverSettings(crop=True), "m", {}) != base
     assert hash_settings(RemoverSettings(), "other", {}) != base
     picture = tmp_path / "b.png"
@@ -127,3 +128,17 @@ def test_hash_follows_what_changes_pixels(tmp_path: Path) -> None:
     first = hash_settings(RemoverSettings(background=str(picture)), "m", {})
     picture.write_bytes(b"2")
     assert hash_settings(RemoverSettings(background=str(picture)), "m", {}) != first
+
+
+def test_number_format_stays() -> None:
+    """Left to itself, the precision stays that of the results so far; asking for another one takes --reprocess."""
+    done = DONE._replace(engine="openvino cpu int8")
+    assert done.precision == "int8"
+    assert carry_on(RemoverSettings(), {"a.jpg": done}, "s1").precision == "int8"
+    assert carry_on(RemoverSettings(), {"a.jpg": done}, "s2").precision == "auto"
+    assert carry_on(RemoverSettings(precision="fp32"), {"a.jpg": done}, "s1").precision == "fp32"
+    assert not _plan(done, precision="int8").tasks
+    with pytest.raises(ConfigError, match="--reprocess"):
+        _plan(done, precision="fp32")
+    (task,) = _plan(done, precision="fp32", reprocess=True).tasks
+    assert task.known_sha256 is None

@@ -34,6 +34,12 @@ def test_never_more_actors_than_fit() -> None:
     assert fit_pool(BatchSettings(actors=1), [{"CPU": 8.0}]).actors == 1
 
 
+def test_first_number_format_counts() -> None:
+    """Whoever says its own first decides, and all others learn it."""
+    ledger = Ledger()
+    assert [ledger.agree("int8"), ledger.agree("bf16")] == ["int8", "int8"]
+
+
 def test_only_unfinished_photos_are_suspects() -> None:
     """What was begun and ended is innocent; what was begun twice and never ended counts twice."""
     ledger = Ledger()

@@ -27,14 +27,13 @@ def write_explanation(remover: BackgroundRemover, source: Path, destination: Pat
     from cutray.imaging.decode import decode_image
     from cutray.imaging.encode import encode_image, format_for
     from cutray.imaging.files import read_bytes, write_atomically
-    from cutray.imaging.resize import shrink
+    from cutray.imaging.resize import shrink_within
     from cutray.matting.detect import detect_edge_cases
     from cutray.matting.edge_map import draw_edge_map
 
     settings = remover.settings
     pixels = decode_image(read_bytes(source, settings), settings).pixels
-    scale = min(1.0, _LOOKED_AT_PX / max(pixels.shape[:2]))
-    small = shrink(pixels, *(max(1, round(side * scale)) for side in pixels.shape[:2]))
+    small = shrink_within(pixels, _LOOKED_AT_PX)
     (probs,) = remover.segmenter.segment([pixels])
     picture = draw_edge_map(small, detect_edge_cases(small, probs))
     write_atomically(destination, encode_image(picture, format_for(destination)), overwrite=overwrite)

@@ -50,21 +50,28 @@ def download_progress() -> Iterator[Callable[[str, int, int | None], None]]:
 
 
 @contextmanager
-def photo_progress(total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
-    """Show a bar with photos per second; yields a callback that takes the number of failures so far."""
+def photo_progress(total: int, *, shown: bool) -> Iterator[Callable[..., None]]:
+    """Show a bar with photos per second and the time left.
+
+    Yields:
+        A callback for each photo that is done. It takes the number of failures so far, and, where it is known, the
+        share of photos with refined edges.
+    """
     columns = (
         TextColumn("removing backgrounds"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]:.1f} photos/s"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[failed]} failed"),
+        TextColumn("{task.fields[failed]} failed{task.fields[refined]}"),
     )
     with Progress(*columns, console=error_console(), transient=True, disable=not shown) as progress:
-        task = progress.add_task("", total=total, failed=0, rate=0.0)
+        task = progress.add_task("", total=total, failed=0, rate=0.0, refined="")
 
-        def advance(failed: int) -> None:
+        def advance(failed: int, refined_share: float | None = None) -> None:
             elapsed = progress.tasks[0].elapsed or 1e-9
-            progress.update(task, advance=1, failed=failed, rate=(progress.tasks[0].completed + 1) / elapsed)
+            refined = "" if refined_share is None else f", {refined_share:.0%} refined"
+            rate = (progress.tasks[0].completed + 1) / elapsed
+            progress.update(task, advance=1, failed=failed, refined=refined, rate=rate)
 
         yield advance

@@ -38,6 +38,7 @@ class EngineChoice:
     precision: str
     threads: int
     reason: str
+    streams: int = 1
 
 
 def choose_engine(
@@ -72,7 +73,8 @@ def choose_engine(
     else:
         engine, device, reason = _fastest(settings, hardware, faithful)
     precision = _precision(settings, hardware, engine, device, faithful)
-    return EngineChoice(engine, device, precision, settings.threads or hardware.cores, reason)
+    threads = settings.threads or hardware.cores
+    return EngineChoice(engine, device, precision, threads, reason, min(settings.streams, threads))
 
 
 def create_engine(
@@ -102,7 +104,14 @@ def create_engine(
     if choice.engine == "openvino":
         from cutray.engines.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(path, input_size_px, precision=choice.precision, threads=choice.threads, recipe=recipe)
+        return OpenVinoEngine(
+            path,
+            input_size_px,
+            precision=choice.precision,
+            threads=choice.threads,
+            streams=choice.streams,
+            recipe=recipe,
+        )
     if choice.engine == "onnxruntime":
         from cutray.engines.onnx_runtime import OnnxRuntimeEngine
 

@@ -31,3 +31,9 @@ def shrink(array: npt.NDArray[Any], height_px: int, width_px: int) -> npt.NDArra
     way = cv2.INTER_AREA if height >= height_px and width >= width_px else cv2.INTER_LINEAR
     resized = cv2.resize(array, (width_px, height_px), interpolation=way)
     return np.asarray(resized).reshape(height_px, width_px, *array.shape[2:])
+
+
+def shrink_within(image: npt.NDArray[Any], side_px: int) -> npt.NDArray[Any]:
+    """Average a picture down until neither side is longer than ``side_px``; a small one stays as it is."""
+    scale = min(1.0, side_px / max(image.shape[:2]))
+    return shrink(image, *(max(1, round(side * scale)) for side in image.shape[:2]))
