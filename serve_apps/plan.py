@@ -12,7 +12,9 @@ from cutray.errors import ConfigError
 CONFIG = Path(__file__).with_name("remover.local.yaml")
 
 
-def load_plan(path: Path, *, host: str | None, port: int | None, engine: dict[str, Any]) -> dict[str, Any]:
+def load_plan(
+    path: Path, *, host: str | None, port: int | None, engine: dict[str, Any], metrics_port: int | None = None
+) -> dict[str, Any]:
     """Read the YAML, lay the command line over it, and check all of it.
 
     Args:
@@ -20,6 +22,7 @@ def load_plan(path: Path, *, host: str | None, port: int | None, engine: dict[st
         host: Address instead of the YAML's.
         port: Port instead of the YAML's.
         engine: Fields of ``EngineSettings`` instead of the YAML's; the model goes to the Segmenter.
+        metrics_port: Port of Ray's metrics instead of the YAML's.
 
     Returns:
         A complete Serve configuration.
@@ -52,6 +55,8 @@ def load_plan(path: Path, *, host: str | None, port: int | None, engine: dict[st
         os.environ["MLFLOW_TRACKING_URI"] = str(registry.store_address())
         network["model"] = registry.pin(network["model"])
     application["args"] = {**application.get("args", {})}
+    if metrics_port is not None:
+        application["args"]["metrics_port"] = metrics_port
     application["args"]["engine"] = {**application["args"].get("engine", {}), **engine}
     parse_settings(AppArgs, application["args"])
     parse_settings(ModelConfig, network)
