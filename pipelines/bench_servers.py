@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from pipelines.servers import free_port, running
 _MIB = 1 << 20
 _REMBG = "rembg"
 _WARM_UP_S = 2.0
+_SETTLE_S = 8.0  # servers that are ready may still be starting more processes
 # One pass of the network at full attention; what takes less of everybody's time gets a part of it.
 _SHARE = {_REMBG: 1.5, "fast": 1.0, "balanced": 0.5, "best": 0.5}
 
@@ -94,22 +96,32 @@ def servers(
     """
     levels = [int(text) for text in concurrency.split(",")]
     rows = {(name, level): _Row() for name in _SHARE for level in levels}
+    starts_s: dict[str, list[float]] = {"Cutray": [], _REMBG: []}
     with tempfile.TemporaryDirectory(prefix="cutray-bench-") as folder:
         place = Path(folder)
         photos = [path.read_bytes() for path in photos_of_size(images, size_mp, place)]
         for _ in range(rounds):
             if rembg:
+                started = time.perf_counter()
                 with _theirs(rembg, model, place) as (url, pid):
+                    starts_s[_REMBG].append(time.perf_counter() - started)
+                    time.sleep(_SETTLE_S)
                     bodies = [form(photo, "file", {"model": model}) for photo in photos]
                     for level in levels:
                         _measure(rows[_REMBG, level], url, bodies, level, seconds * _SHARE[_REMBG], pid)
+            started = time.perf_counter()
             with _ours(model, place) as (url, pid):
+                starts_s["Cutray"].append(time.perf_counter() - started)
+                time.sleep(_SETTLE_S)
                 for level in levels:
                     for quality in EFFORTS:
                         bodies = [form(photo, "image", {"quality": quality}) for photo in photos]
                         _measure(rows[quality, level], url, bodies, level, seconds * _SHARE[quality], pid)
     rows = {key: row for key, row in rows.items() if row.elapsed_s}
     text = _page(rows, levels, (model, size_mp, len(photos), rounds), rembg)
+    for name, times in starts_s.items():
+        if times:
+            text += f"\n{name} was ready {' and '.join(f'{spent:.1f}' for spent in times)} s after its start.\n"
     click.echo(text)
     if output is not None:
         write_atomically(output, text.encode(), overwrite=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import socket
 from pathlib import Path
@@ -82,6 +83,19 @@ def _check(plan: dict[str, Any], path: Path) -> None:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
         raise ConfigError(got=f"{path}: {problems}", allowed="Ray Serve's configuration file") from error
+
+
+def one_of_each(plan: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration with a single replica of each deployment whose number is fixed.
+
+    Args:
+        plan: From ``load_plan``; it stays as it is.
+    """
+    small = copy.deepcopy(plan)
+    for entry in small["applications"][0]["deployments"]:
+        if "num_replicas" in entry:
+            entry["num_replicas"] = 1
+    return small
 
 
 def check_ports(plan: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ import click
 from cutray.commands.options import given, settings_options
 from cutray.commands.run import run
 from cutray.errors import CutrayError, MissingExtraError
-from serve_apps.plan import CONFIG, arguments, check_ports, load_plan
+from serve_apps.plan import CONFIG, arguments, check_ports, load_plan, one_of_each
 
 GUARD = "serve_apps.remover.guard:middlewares"
 _LOGICAL_CPUS = 8  # Ray's bookkeeping of actors, not of cores; too few would leave replicas waiting forever
@@ -57,9 +57,11 @@ def serve(
     plan = read()
     listen = plan["http_options"]
     check_ports(plan)
-    endpoint = start(plan, verbose=verbose)
+    # Photos are taken as soon as there is one replica of each kind; the others come while it works.
+    endpoint = start(one_of_each(plan), verbose=verbose)
     try:
         wait_until_ready(listen["host"], listen["port"])
+        endpoint.apply(plan)
         shown = "127.0.0.1" if listen["host"] == "0.0.0.0" else listen["host"]  # noqa: S104 (compared, not bound)
         click.echo(f"ready in {time.monotonic() - started:.1f} s: http://{shown}:{listen['port']}", err=True)
         click.echo("the page is at /, the description of all addresses at /docs; Ctrl+C ends", err=True)

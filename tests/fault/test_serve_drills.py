@@ -53,7 +53,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
 def usual(endpoint: Endpoint, bodies: list[Body]) -> Tally:
     """Measure it while it is left alone, at half of what it can do."""
     url, process, _ = endpoint
-    run_load(url, bodies, concurrency=4, rate=0, seconds=3)
+    run_load(url, bodies, concurrency=4, rate=0, seconds=8)  # the second replicas come up meanwhile
     busiest = run_load(url, bodies, concurrency=4, rate=0, seconds=max(5, SECONDS / 6))
     rate = len(busiest.done_s) / busiest.elapsed_s / 2
     return run_load(url, bodies, concurrency=16, rate=rate, seconds=max(5, SECONDS / 3), pid=process.pid)
