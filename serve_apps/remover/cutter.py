@@ -15,7 +15,7 @@ from cutray.errors import CutrayError, InputError, MissingExtraError
 from cutray.imaging.decode import DecodedImage, decode_image
 from cutray.matting.looks import Seen
 from cutray.models.catalog import ModelSpec
-from serve_apps.remover.replicas import replica_lost
+from serve_apps.remover.replicas import give_way, replica_lost
 from serve_apps.remover.schemas import CutReply, CutRequest, Limits, Preparation, Probs, Refusal
 
 # Serve sends a call by gRPC, which is faster than Ray's object store but takes messages of at most 4 MB.
@@ -33,6 +33,7 @@ class Cutter:
             limits: What a photo may cost.
             threads: Threads of OpenCV in this replica.
         """
+        give_way()
         cv2.setNumThreads(threads)
         self._segmenter = segmenter
         self._segmenter_direct = segmenter.options(_by_reference=False)
