@@ -93,7 +93,7 @@ def one_of_each(plan: dict[str, Any]) -> dict[str, Any]:
     """
     small = copy.deepcopy(plan)
     for entry in small["applications"][0]["deployments"]:
-        if "num_replicas" in entry:
+        if isinstance(entry.get("num_replicas"), int):  # "auto" goes with autoscaling, which has a least number
             entry["num_replicas"] = 1
     return small
 

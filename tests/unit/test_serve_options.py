@@ -153,3 +153,5 @@ def test_start_is_with_one_of_each() -> None:
     assert max(entry["num_replicas"] for entry in whole) > 1
     assert [entry | {"num_replicas": 1} for entry in whole] == small
     assert plan["applications"][0]["args"]["metrics_port"] == 20001
+    whole[1]["num_replicas"] = "auto"
+    assert one_of_each(plan)["applications"][0]["deployments"][1]["num_replicas"] == "auto"
