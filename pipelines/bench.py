@@ -1,4 +1,4 @@
-"""The benchmarks: one photo at a time, a whole folder, and a running endpoint; side by side with rembg in one run."""
+"""The benchmarks: one photo at a time, a whole folder, and endpoints under load; side by side with rembg in one run."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from cutray.imaging.files import write_atomically
 from cutray.remover import BackgroundRemover
 from pipelines.bench_batch import batch_speed
 from pipelines.bench_edges import edges
+from pipelines.bench_servers import servers
 from pipelines.bench_speed import measure_speed
 from pipelines.load import load
 
@@ -49,6 +50,7 @@ def bench(
     cutray bench --rembg-python .venv-rembg/bin/python
     cutray bench batch                                a whole folder, with memory
     cutray bench serve photo.jpg                      load on a running endpoint
+    cutray bench servers --rembg .venv-rembg/bin/rembg   two servers under the same load
     cutray bench edges                                hair, glass, metal and lace with exact alpha
     """
     if context.invoked_subcommand:
@@ -65,6 +67,7 @@ def bench(
 
 bench.add_command(batch_speed)
 bench.add_command(load)
+bench.add_command(servers)
 bench.add_command(edges)
 
 

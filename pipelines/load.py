@@ -8,6 +8,7 @@ import queue
 import secrets
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -28,12 +29,14 @@ class Tally:
         done_s: Seconds from the moment a request was due to its good answer.
         refused_s: Seconds to each 429 or 503.
         failed: Number of each other status or error.
+        elapsed_s: Seconds from the first request to the last answer.
         peak_bytes: Most memory that the process tree held at once.
     """
 
     done_s: list[float] = field(default_factory=list)
     refused_s: list[float] = field(default_factory=list)
     failed: dict[str, int] = field(default_factory=dict)
+    elapsed_s: float = 0.0
     peak_bytes: int = 0
 
 
@@ -41,6 +44,9 @@ class Tally:
 @click.argument("photos", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True)
 @click.option("--url", default="http://127.0.0.1:8000/remove-background", show_default=True, help="Where to send them.")
 @click.option("--field", "name", default="image", show_default=True, help="Name of the form's file.")
+@click.option(
+    "--option", "options", multiple=True, metavar="NAME=VALUE", help="Another field of the form, e.g. quality=fast."
+)
 @click.option("--concurrency", default=4, show_default=True, type=click.IntRange(1, 512), help="Requests at a time.")
 @click.option(
     "--rate", default=0.0, show_default=True, help="Requests per second, sent come what may; 0 is closed loop."
@@ -48,7 +54,14 @@ class Tally:
 @click.option("--seconds", default=20.0, show_default=True, type=click.FloatRange(1), help="How long.")
 @click.option("--pid", type=int, help="Process of the endpoint, whose tree's memory is watched.")
 def load(
-    photos: tuple[Path, ...], url: str, name: str, concurrency: int, rate: float, seconds: float, pid: int | None
+    photos: tuple[Path, ...],
+    url: str,
+    name: str,
+    options: tuple[str, ...],
+    concurrency: int,
+    rate: float,
+    seconds: float,
+    pid: int | None,
 ) -> int:
     """Send PHOTOS to a running endpoint and measure it.
 
@@ -56,9 +69,10 @@ def load(
     cutray bench serve photo.jpg                          four at a time, closed loop
     cutray bench serve photo.jpg --rate 50 --seconds 60   open loop: overload shows as refusals, not as a slow client
     """
-    bodies = [_form(path.read_bytes(), name) for path in photos]
+    fields = dict(option.partition("=")[::2] for option in options)
+    bodies = [form(path.read_bytes(), name, fields) for path in photos]
     tally = run_load(url, bodies, concurrency=concurrency, rate=rate, seconds=seconds, pid=pid)
-    facts = summarise(tally, seconds)
+    facts = summarise(tally)
     for key, value in facts.items():
         click.echo(f"{key:<16}{value}")
     click.echo(json.dumps({"job": "bench serve", "concurrency": concurrency, "rate": rate, **facts}))
@@ -85,7 +99,8 @@ def run_load(
         What became of them.
     """
     tally, lock, due = Tally(), threading.Lock(), queue.SimpleQueue[float | None]()
-    until = time.perf_counter() + seconds
+    started = time.perf_counter()
+    until = started + seconds
 
     def work(number: int) -> None:
         sent = number
@@ -106,14 +121,15 @@ def run_load(
         due.put(None)
     for thread in threads:
         thread.join()
+    tally.elapsed_s = time.perf_counter() - started
     return tally
 
 
-def summarise(tally: Tally, seconds: float) -> dict[str, object]:
+def summarise(tally: Tally) -> dict[str, object]:
     """Return the figures for people and programs, times in milliseconds."""
     done = np.array(tally.done_s or [float("nan")]) * 1000
     return {
-        "per_second": round(len(tally.done_s) / seconds, 2),
+        "per_second": round(len(tally.done_s) / tally.elapsed_s, 2),
         "p50_ms": round(float(np.percentile(done, 50))) if tally.done_s else None,
         "p95_ms": round(float(np.percentile(done, 95))) if tally.done_s else None,
         "p99_ms": round(float(np.percentile(done, 99))) if tally.done_s else None,
@@ -139,21 +155,35 @@ def _pace(due: queue.SimpleQueue[float | None], rate: float, until: float, pid: 
         time.sleep(min(0.5, max(0.001, moment - now)) if rate else 0.2)
 
 
-def _form(data: bytes, name: str) -> tuple[str, bytes]:
-    """Put a photo into a form."""
+def form(data: bytes, name: str, fields: Mapping[str, str]) -> tuple[str, bytes]:
+    """Put a photo into a form.
+
+    Args:
+        data: The photo's file.
+        name: The form's field for it.
+        fields: The other fields.
+
+    Returns:
+        Content type and body.
+    """
     boundary = secrets.token_hex(16)
-    head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="photo"\r\n\r\n'
-    return f"multipart/form-data; boundary={boundary}", head.encode() + data + f"\r\n--{boundary}--\r\n".encode()
+    parts = [f'name="{key}"\r\n\r\n{value}\r\n'.encode() for key, value in fields.items()]
+    parts.append(f'name="{name}"; filename="photo"\r\n\r\n'.encode() + data + b"\r\n")
+    head = f"--{boundary}\r\nContent-Disposition: form-data; ".encode()
+    return f"multipart/form-data; boundary={boundary}", head + head.join(parts) + f"--{boundary}--\r\n".encode()
 
 
 def _send(url: str, content_type: str, body: bytes) -> str:
-    """Send one request over a new connection; returns its status, or the error's name."""
+    """Send one request over a new connection; returns its status, or what was wrong with the answer."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=120)
     try:
-        connection.request("POST", parts.path, body, {"Content-Type": content_type})
+        target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        connection.request("POST", target, body, {"Content-Type": content_type})
         answer = connection.getresponse()
         answer.read()
+        if answer.status in _REFUSED and not answer.getheader("Retry-After"):
+            return f"{answer.status} without Retry-After"
         return str(answer.status)
     except (OSError, http.client.HTTPException) as error:
         return type(error).__name__

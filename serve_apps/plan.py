@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import socket
 from pathlib import Path
@@ -12,7 +13,9 @@ from cutray.errors import ConfigError
 CONFIG = Path(__file__).with_name("remover.local.yaml")
 
 
-def load_plan(path: Path, *, host: str | None, port: int | None, engine: dict[str, Any]) -> dict[str, Any]:
+def load_plan(
+    path: Path, *, host: str | None, port: int | None, engine: dict[str, Any], metrics_port: int | None = None
+) -> dict[str, Any]:
     """Read the YAML, lay the command line over it, and check all of it.
 
     Args:
@@ -20,6 +23,7 @@ def load_plan(path: Path, *, host: str | None, port: int | None, engine: dict[st
         host: Address instead of the YAML's.
         port: Port instead of the YAML's.
         engine: Fields of ``EngineSettings`` instead of the YAML's; the model goes to the Segmenter.
+        metrics_port: Port of Ray's metrics instead of the YAML's.
 
     Returns:
         A complete Serve configuration.
@@ -52,6 +56,8 @@ def load_plan(path: Path, *, host: str | None, port: int | None, engine: dict[st
         os.environ["MLFLOW_TRACKING_URI"] = str(registry.store_address())
         network["model"] = registry.pin(network["model"])
     application["args"] = {**application.get("args", {})}
+    if metrics_port is not None:
+        application["args"]["metrics_port"] = metrics_port
     application["args"]["engine"] = {**application["args"].get("engine", {}), **engine}
     parse_settings(AppArgs, application["args"])
     parse_settings(ModelConfig, network)
@@ -77,6 +83,19 @@ def _check(plan: dict[str, Any], path: Path) -> None:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
         raise ConfigError(got=f"{path}: {problems}", allowed="Ray Serve's configuration file") from error
+
+
+def one_of_each(plan: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration with a single replica of each deployment whose number is fixed.
+
+    Args:
+        plan: From ``load_plan``; it stays as it is.
+    """
+    small = copy.deepcopy(plan)
+    for entry in small["applications"][0]["deployments"]:
+        if isinstance(entry.get("num_replicas"), int):  # "auto" goes with autoscaling, which has a least number
+            entry["num_replicas"] = 1
+    return small
 
 
 def check_ports(plan: dict[str, Any]) -> None:

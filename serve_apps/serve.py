@@ -20,7 +20,7 @@ import click
 from cutray.commands.options import given, settings_options
 from cutray.commands.run import run
 from cutray.errors import CutrayError, MissingExtraError
-from serve_apps.plan import CONFIG, arguments, check_ports, load_plan
+from serve_apps.plan import CONFIG, arguments, check_ports, load_plan, one_of_each
 
 GUARD = "serve_apps.remover.guard:middlewares"
 _LOGICAL_CPUS = 8  # Ray's bookkeeping of actors, not of cores; too few would leave replicas waiting forever
@@ -32,10 +32,13 @@ _DRAIN_S = 35
 @click.command()
 @click.option("--host", help="Address to listen on; the YAML's by default, which only this machine can reach.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on; the YAML's by default.")
+@click.option("--metrics-port", type=click.IntRange(1, 65535), help="Port of Ray's metrics; the YAML's by default.")
 @settings_options("model", "engine", "device", "precision", "threads", "offline")
 @click.option("--config", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Another YAML.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the log of every process.")
-def serve(host: str | None, port: int | None, config: Path | None, verbose: bool, **options: Any) -> int:
+def serve(
+    host: str | None, port: int | None, metrics_port: int | None, config: Path | None, verbose: bool, **options: Any
+) -> int:
     """Serve the HTTP endpoint and its page.
 
     \b
@@ -47,18 +50,22 @@ def serve(host: str | None, port: int | None, config: Path | None, verbose: bool
     """
     started = time.monotonic()
     prepare_environment(verbose=verbose)
-    plan = load_plan(config or CONFIG, host=host, port=port, engine=given(options))
+
+    def read() -> dict[str, Any]:
+        return load_plan(config or CONFIG, host=host, port=port, metrics_port=metrics_port, engine=given(options))
+
+    plan = read()
     listen = plan["http_options"]
     check_ports(plan)
-    endpoint = start(plan, verbose=verbose)
+    # Photos are taken as soon as there is one replica of each kind; the others come while it works.
+    endpoint = start(one_of_each(plan), verbose=verbose)
     try:
         wait_until_ready(listen["host"], listen["port"])
+        endpoint.apply(plan)
         shown = "127.0.0.1" if listen["host"] == "0.0.0.0" else listen["host"]  # noqa: S104 (compared, not bound)
         click.echo(f"ready in {time.monotonic() - started:.1f} s: http://{shown}:{listen['port']}", err=True)
         click.echo("the page is at /, the description of all addresses at /docs; Ctrl+C ends", err=True)
-        _wait_for_the_end(
-            lambda: endpoint.apply(load_plan(config or CONFIG, host=host, port=port, engine=given(options)))
-        )
+        _wait_for_the_end(lambda: endpoint.apply(read()))
     finally:
         endpoint.stop()
     return 0

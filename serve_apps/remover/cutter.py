@@ -15,8 +15,11 @@ from cutray.errors import CutrayError, InputError, MissingExtraError
 from cutray.imaging.decode import DecodedImage, decode_image
 from cutray.matting.looks import Seen
 from cutray.models.catalog import ModelSpec
-from serve_apps.remover.replicas import replica_lost
+from serve_apps.remover.replicas import give_way, replica_lost
 from serve_apps.remover.schemas import CutReply, CutRequest, Limits, Preparation, Probs, Refusal
+
+# Serve sends a call by gRPC, which is faster than Ray's object store but takes messages of at most 4 MB.
+_LARGEST_DIRECT_BYTES = 3 << 20
 
 
 class Cutter:
@@ -30,8 +33,10 @@ class Cutter:
             limits: What a photo may cost.
             threads: Threads of OpenCV in this replica.
         """
+        give_way()
         cv2.setNumThreads(threads)
         self._segmenter = segmenter
+        self._segmenter_direct = segmenter.options(_by_reference=False)
         self._limits = {"max_bytes": limits.max_image_bytes, "max_megapixels": limits.max_megapixels}
         self._spec: ModelSpec | None = None
 
@@ -84,7 +89,9 @@ class Cutter:
                 looks = await asyncio.to_thread(Looks, image, spec, settings)
                 answers: list[Probs] = []
                 while looks.wanted is not None:
-                    answer = await self._segmenter.segment.remote(looks.wanted, Preparation.of(spec))
+                    small = looks.wanted.nbytes <= _LARGEST_DIRECT_BYTES
+                    segmenter = self._segmenter_direct if small else self._segmenter
+                    answer = await segmenter.segment.remote(looks.wanted, Preparation.of(spec))
                     if not isinstance(answer, Probs):
                         self._spec = answer
                         break

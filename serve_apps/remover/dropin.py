@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
+from serve_apps.remover import openapi
 from serve_apps.remover.errors import ApiError
 from serve_apps.remover.replies import picture
 from serve_apps.remover.schemas import CutReply
@@ -58,7 +59,7 @@ def dropin_router(service: Service) -> APIRouter:
     """
     router = APIRouter(tags=["drop-in"])
 
-    @router.post("/v1.0/removebg", response_class=Response)
+    @router.post("/v1.0/removebg", openapi_extra=openapi.removebg(), response_class=Response)
     async def removebg(request: Request) -> Response:
         """Take what clients of remove.bg send. Sizes are accepted; the result always has the photo's full size."""
         try:
@@ -79,7 +80,7 @@ def dropin_router(service: Service) -> APIRouter:
         credits = {"total": 0, "subscription": 0, "payg": 0, "enterprise": 0}
         return {"data": {"attributes": {"credits": credits, "api": {"free_calls": 0, "sizes": "all"}}}}
 
-    @router.post("/api/remove", response_class=Response)
+    @router.post("/api/remove", openapi_extra=openapi.rembg(), response_class=Response)
     async def rembg(request: Request) -> Response:
         """Take what clients of rembg's server send."""
         request.state.key = service.keys.check(request.headers.get("x-api-key"), request.headers.get("authorization"))
@@ -91,7 +92,7 @@ def dropin_router(service: Service) -> APIRouter:
         with service.admitted():
             return picture(await service.cut(image, _rembg_options(upload.fields)))
 
-    @router.get("/api/remove", response_class=Response)
+    @router.get("/api/remove", openapi_extra=openapi.rembg_url(), response_class=Response)
     async def rembg_url() -> Response:
         """Refuse to fetch a photo from an address."""
         raise ApiError("url_not_fetched")

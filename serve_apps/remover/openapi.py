@@ -8,6 +8,7 @@ from serve_apps.remover.errors import CODES
 from serve_apps.remover.replies import MEDIA
 from serve_apps.remover.schemas import CutOptions
 
+_REFUSALS = (400, 401, 408, 413, 415, 422, 429, 500, 503)
 _BINARY = {"type": "string", "format": "binary"}
 _ERROR_SCHEMA = {
     "type": "object",
@@ -58,18 +59,23 @@ def single() -> dict[str, Any]:
         "parameters": query,
         "requestBody": {
             "required": True,
-            "content": {"multipart/form-data": _form({"image": _BINARY}, "image"), **raw},
+            "content": {
+                "multipart/form-data": _form({"image": {**_BINARY, "description": "The photo."}}, "image"),
+                **raw,
+            },
         },
         "responses": {
             "200": {"description": "The result; X-Subject-Found says whether there is one.", "content": pictures},
-            **_errors(400, 401, 408, 413, 415, 422, 429, 500, 503),
+            **_errors(*_REFUSALS),
         },
     }
 
 
 def many() -> dict[str, Any]:
     """Describe POST /batch-remove-background."""
-    images = {"images": {"type": "array", "items": _BINARY, "minItems": 1, "maxItems": 10}}
+    images = {
+        "images": {"type": "array", "items": _BINARY, "minItems": 1, "maxItems": 10, "description": "The photos."}
+    }
     return {
         "requestBody": {"required": True, "content": {"multipart/form-data": _form(images, "images")}},
         "responses": {
@@ -78,5 +84,61 @@ def many() -> dict[str, Any]:
                 "content": {"application/zip": {"schema": _BINARY}, "multipart/mixed": {"schema": _BINARY}},
             },
             **_errors(400, 401, 408, 413, 415, 429, 500, 503),
+        },
+    }
+
+
+def rembg() -> dict[str, Any]:
+    """Describe POST /api/remove."""
+    fields = {
+        "file": {**_BINARY, "description": "The photo."},
+        "om": {"type": "boolean", "description": "Give the mask instead of the cutout."},
+        "ppm": {"type": "boolean", "description": "Harden the mask."},
+        "bgc": {"type": "string", "description": "Background as red,green,blue,alpha."},
+    }
+    form = {"schema": {"type": "object", "required": ["file"], "properties": fields}}
+    pictures = {"image/png": {"schema": _BINARY}, "image/jpeg": {"schema": _BINARY}}
+    return {
+        "requestBody": {"required": True, "content": {"multipart/form-data": form}},
+        "responses": {"200": {"description": "The cutout.", "content": pictures}, **_errors(*_REFUSALS)},
+    }
+
+
+def rembg_url() -> dict[str, Any]:
+    """Describe GET /api/remove, which only ever refuses."""
+    return {"responses": {"200": {"description": "Never given: addresses are not fetched."}, **_errors(400)}}
+
+
+def removebg() -> dict[str, Any]:
+    """Describe POST /v1.0/removebg, whose errors have remove.bg's shape."""
+    entry = {"type": "object", "properties": {"title": {"type": "string"}, "code": {"type": "string"}}}
+    errors = {"type": "object", "properties": {"errors": {"type": "array", "items": entry}}}
+    names = ("image_file_b64", "size", "type", "format", "channels", "bg_color", "crop", "crop_margin")
+    fields = {name: {"type": "string"} for name in names}
+    files = {
+        "image_file": {**_BINARY, "description": "The photo."},
+        "bg_image_file": {**_BINARY, "description": "A picture to lay the subject on."},
+    }
+    form = {"schema": {"type": "object", "properties": {**files, **fields}}}
+    pictures = {kind: {"schema": _BINARY} for kind in ("image/png", "image/jpeg", "image/webp")}
+    refusals = {
+        str(status): {"description": "Refused.", "content": {"application/json": {"schema": errors}}}
+        for status in (400, 403, 429, 500, 503)
+    }
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": form,
+                "application/json": {"schema": {"type": "object", "properties": fields}},
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "The cutout, or JSON with it in base64 if that is what Accept names.",
+                "content": {**pictures, "application/json": {"schema": {"type": "object"}}},
+            },
+            **refusals,
+            **_errors(413, 415),
         },
     }

@@ -15,6 +15,7 @@ from cutray.errors import EngineError
 from cutray.models.catalog import ModelSpec
 from cutray.segmenter import Segmenter as Network
 from serve_apps.remover.metrics import SegmenterMetrics
+from serve_apps.remover.replicas import give_way
 from serve_apps.remover.schemas import ModelConfig, ModelInfo, Preparation, Probs
 
 # Size and wait come from the YAML, see ``reconfigure``. Ray's types know only methods with a single argument.
@@ -44,6 +45,7 @@ class Segmenter:
 
     def __init__(self, engine: EngineSettings) -> None:
         """Remember how to run networks; ``reconfigure`` loads one before the replica counts as running."""
+        give_way()
         self._engine = engine
         self._loaded: _Loaded | None = None
         self._swap_error: str | None = None

@@ -39,12 +39,12 @@ def test_cutters_follow_the_load(photo_files: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setenv("RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S", "0.5")
     jpeg = (photo_files / "astronaut.jpg").read_bytes()
     scaled = {"num_replicas": "auto", "autoscaling_config": _AUTOSCALING}
-    config = write_config(tmp_path / "serve.yaml", deployments={"Cutter": scaled})
+    config = write_config(tmp_path / "serve.yaml", limits={"deadline_s": 55}, deployments={"Cutter": scaled})
     statuses: list[int] = []
     stop = threading.Event()
 
     def send(url: str) -> None:
-        with httpx.Client(base_url=url, timeout=60) as client:
+        with httpx.Client(base_url=url, timeout=120) as client:
             while not stop.is_set():
                 statuses.append(client.post("/remove-background", files={"image": jpeg}).status_code)
 

@@ -13,7 +13,7 @@ pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
 
 from cutray.config import RemoverSettings
 from cutray.errors import ConfigError, InputError
-from serve_apps.plan import CONFIG, load_plan
+from serve_apps.plan import CONFIG, load_plan, one_of_each
 from serve_apps.remover.errors import CODES, ApiError
 from serve_apps.remover.keys import Keys
 from serve_apps.remover.schemas import CutOptions
@@ -143,3 +143,15 @@ def test_misspelt_configuration_is_refused(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(plan))
     with pytest.raises(ConfigError, match="num_replica"):
         load_plan(path, host=None, port=None, engine={})
+
+
+def test_start_is_with_one_of_each() -> None:
+    """The first replicas are one of each deployment, nothing else differs, and the plan itself stays whole."""
+    plan = load_plan(CONFIG, host=None, port=None, engine={}, metrics_port=20001)
+    small, whole = (entry["applications"][0]["deployments"] for entry in (one_of_each(plan), plan))
+    assert [entry["num_replicas"] for entry in small] == [1, 1, 1]
+    assert max(entry["num_replicas"] for entry in whole) > 1
+    assert [entry | {"num_replicas": 1} for entry in whole] == small
+    assert plan["applications"][0]["args"]["metrics_port"] == 20001
+    whole[1]["num_replicas"] = "auto"
+    assert one_of_each(plan)["applications"][0]["deployments"][1]["num_replicas"] == "auto"

@@ -2,7 +2,13 @@
 
 const make = (tag, text = "", className = "") => {
   const element = document.createElement(tag);
-  element.textContent = text;
+  // Names stand between backticks in the description, as in Markdown.
+  String(text).split("`").forEach((part, index) => {
+    if (index % 2 === 0) return element.append(part);
+    const name = document.createElement("code");
+    name.textContent = part;
+    element.append(name);
+  });
   if (className) element.className = className;
   return element;
 };
