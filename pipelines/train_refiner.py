@@ -31,6 +31,10 @@ _LARGE, _SMALL = "u2net", "u2netp"
 @click.option("--photos", type=click.Path(path_type=Path), help="Folder of photos and masks, also used as backgrounds.")
 @click.option("--cutouts", type=click.Path(path_type=Path), help="Folder of pictures with an alpha channel.")
 @click.option("--examples", "kept", type=click.Path(path_type=Path), help="Folder that keeps examples for next time.")
+@click.option(
+    "--init", type=click.Path(path_type=Path, exists=True), help="Weights of an earlier training to go on from."
+)
+@click.option("--weights", type=click.Path(path_type=Path), help="Also write the weights, to go on from (safetensors).")
 @click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="Change a setting of RefinerSettings.")
 @click.option(
     "-o",
@@ -41,7 +45,14 @@ _LARGE, _SMALL = "u2net", "u2netp"
     help="File to write.",
 )
 def train_refiner(
-    amount: int, photos: Path | None, cutouts: Path | None, kept: Path | None, changes: Sequence[str], output: Path
+    amount: int,
+    photos: Path | None,
+    cutouts: Path | None,
+    kept: Path | None,
+    init: Path | None,
+    weights: Path | None,
+    changes: Sequence[str],
+    output: Path,
 ) -> None:
     """Train the network that draws fine edges. Takes about an hour on one core, minutes on a GPU.
 
@@ -52,7 +63,7 @@ def train_refiner(
     values: dict[str, Any] = {}
     assign_changes(values, changes)
     settings = parse_settings(RefinerSettings, values)
-    from cutray.models.refiner import export_refiner
+    from cutray.models.refiner import export_refiner, new_refiner, save_refiner
     from cutray.training.refiner import train_refiner as train
     from pipelines.refiner.crops import endless_batches
 
@@ -60,7 +71,12 @@ def train_refiner(
         folder = kept or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         files = _make_examples(folder, amount, find_samples(photos) if photos else (), _pictures(cutouts))
         click.echo(f"{len(files)} examples, {settings.steps} steps of {settings.batch_size} crops", err=True)
-        network = train(endless_batches(files, settings), settings, lambda progress: click.echo(progress, err=True))
+        start = new_refiner(settings.seed, init)
+        network = train(
+            start, endless_batches(files, settings), settings, lambda progress: click.echo(progress, err=True)
+        )
+    if weights is not None:
+        save_refiner(network, weights)
     write_atomically(output, data := export_refiner(network), overwrite=True)
     click.echo(f"{output}: {len(data)} bytes", err=True)
     click.echo(

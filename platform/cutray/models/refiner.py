@@ -12,11 +12,16 @@ from __future__ import annotations
 
 import io
 import warnings
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cutray.errors import WeightsError
+from cutray.imaging.files import write_atomically
 from cutray.models.export import OPSET
 
 # Sides of the input must be multiples of this: one folding and three halvings.
@@ -68,6 +73,34 @@ class EdgeRefiner(nn.Module):
         eighth = self.draw3(_joined(deep, eighth))
         quarter = self.draw2(_joined(eighth, quarter))
         return self.head(self.draw1(_joined(quarter, half)))  # type: ignore[no-any-return]
+
+
+def new_refiner(seed: int, weights: Path | None = None) -> EdgeRefiner:
+    """Build a refiner with random weights, or with stored ones.
+
+    Args:
+        seed: Number that random weights follow from.
+        weights: From ``save_refiner``.
+
+    Raises:
+        WeightsError: The file cannot be read, or holds other weights.
+    """
+    torch.manual_seed(seed)
+    network = EdgeRefiner()
+    if weights is not None:
+        try:
+            network.load_state_dict(load_file(weights))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise WeightsError(
+                got=f"{weights} cannot be used: {error}", allowed="weights of an edge refiner (safetensors)"
+            ) from error
+    return network
+
+
+def save_refiner(network: EdgeRefiner, path: Path) -> None:
+    """Write a refiner's weights as safetensors, whole or not at all."""
+    tensors = {name: values.cpu().contiguous() for name, values in network.state_dict().items()}
+    write_atomically(path, save(tensors), overwrite=True)
 
 
 class _Change(nn.Module):

@@ -63,11 +63,12 @@ class Progress:
 
 
 def train_refiner(
-    batches: Iterator[Crops], settings: RefinerSettings, report: Callable[[Progress], None]
+    network: EdgeRefiner, batches: Iterator[Crops], settings: RefinerSettings, report: Callable[[Progress], None]
 ) -> EdgeRefiner:
     """Train a refiner.
 
     Args:
+        network: What is trained, in place; random weights or those of an earlier training.
         batches: Where to learn from, without end.
         settings: Steps, rate and so on.
         report: Called every ``settings.report_every_steps`` steps.
@@ -75,11 +76,10 @@ def train_refiner(
     Returns:
         The average of the weights, ready to run.
     """
-    torch.manual_seed(settings.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    network = EdgeRefiner().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = MovingAverage(network, settings.ema_decay)
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     losses, since = [], time.perf_counter()
