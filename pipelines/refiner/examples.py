@@ -91,9 +91,9 @@ class Sources:
         kind = self._kind(number)
         rng = np.random.default_rng([_EDITION, number])
         if kind == "photo":
-            return self._photo(self.photos[rng.integers(len(self.photos))])
+            return self._photo(self.photos[int(rng.integers(len(self.photos)))])
         if kind == "cutout":
-            image, truth = self._pasted(self.cutouts[rng.integers(len(self.cutouts))], rng)
+            image, truth = self._pasted(self.cutouts[int(rng.integers(len(self.cutouts)))], rng)
         else:
             behind = self._real_background(rng) if rng.random() < _REAL_BACKGROUND else None
             scene = draw_scene(next(case for case in CASES if case == kind), rng, _SIDE_PX, _SIDE_PX, background=behind)
@@ -132,7 +132,7 @@ class Sources:
         """Cut a part without a subject out of a photo; None if the one drawn has none."""
         if not self.photos:
             return None
-        sample = self.photos[rng.integers(len(self.photos))]
+        sample = self.photos[int(rng.integers(len(self.photos)))]
         image = decode_image(sample.image.read_bytes()).pixels
         return free_part(image, load_truth(sample.truth, shape=image.shape[:2]))
 

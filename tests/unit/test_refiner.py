@@ -14,7 +14,7 @@ from cutray.config import RefinerSettings
 from cutray.data.coarse import coarse_from_probs, coarse_from_truth
 from cutray.data.scenes import draw_scene
 from cutray.errors import WeightsError
-from cutray.matting.refine import redraw, work_size
+from cutray.matting.refine import Refiner, work_size
 from cutray.models.refiner import EdgeRefiner, export_refiner, new_refiner, save_refiner
 from cutray.training.refiner import Crops, Progress, refiner_loss, train_refiner
 from pipelines.refiner.crops import crop
@@ -53,10 +53,10 @@ def test_the_network_is_small(network: EdgeRefiner) -> None:
     assert len(export_refiner(network)) < 2_000_000
 
 
-def test_the_exported_file_computes_the_same_at_any_size(network: EdgeRefiner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_exported_file_computes_the_same_at_any_size(network: EdgeRefiner, tmp_path: Path) -> None:
     """What OpenCV computes from the file, folding included, is what PyTorch computes."""
-    data = np.frombuffer(export_refiner(network), np.uint8)
-    monkeypatch.setattr("cutray.matting.refine._network", lambda: cv2.dnn.readNetFromONNX(data))
+    (tmp_path / "refiner.onnx").write_bytes(export_refiner(network))
+    refiner = Refiner(tmp_path / "refiner.onnx")
     rng = np.random.default_rng(1)
     for height, width in ((64, 96), (112, 48)):
         image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -64,7 +64,23 @@ def test_the_exported_file_computes_the_same_at_any_size(network: EdgeRefiner, m
         crops = Crops.stack(image[None], coarse[None], coarse[None])
         with torch.no_grad():
             expected = torch.sigmoid(network(crops.image, crops.coarse))[0, 0].numpy()
-        np.testing.assert_allclose(redraw(image, coarse, stretch=0.0), expected, atol=1e-4)
+        np.testing.assert_allclose(refiner.redraw(image, coarse), expected, atol=1e-4)
+
+
+def test_a_photo_of_any_size_gets_an_alpha_of_its_size(network: EdgeRefiner, tmp_path: Path) -> None:
+    """Working size and full size are the refiner's business."""
+    (tmp_path / "refiner.onnx").write_bytes(export_refiner(network))
+    image = np.full((131, 77, 3), 90, np.uint8)
+    alpha = Refiner(tmp_path / "refiner.onnx").draw(np.ones((32, 32), np.float32), image, 64)
+    assert alpha.shape == (131, 77) and alpha.dtype == np.float32
+    assert alpha.min() >= 0 and alpha.max() <= 1
+
+
+def test_another_file_is_refused(tmp_path: Path) -> None:
+    """A file that is no refiner says so, and how to make one."""
+    (tmp_path / "other.onnx").write_bytes(b"no network")
+    with pytest.raises(WeightsError, match="train_refiner"):
+        Refiner(tmp_path / "other.onnx")
 
 
 def test_working_sizes_fit_the_network() -> None:
