@@ -14,6 +14,7 @@ import click
 import cv2
 import numpy as np
 
+from cutray.chain import Looks
 from cutray.commands.progress import download_progress, photo_progress
 from cutray.commands.run import run
 from cutray.config import RemoverSettings, parse_settings
@@ -23,9 +24,12 @@ from cutray.engines.hardware import inspect_hardware
 from cutray.errors import OptionError
 from cutray.evaluation.edge_cases import score_edges
 from cutray.imaging.contact_sheet import contact_sheet
+from cutray.imaging.decode import from_array
 from cutray.imaging.encode import encode_image
 from cutray.imaging.files import write_atomically
 from cutray.imaging.resize import shrink
+from cutray.matting.alpha import level_probs
+from cutray.matting.refine import Refiner
 from cutray.remover import BackgroundRemover
 from pipelines.edges.page import EMPTY, Result, success_rate, write_page
 from pipelines.edges.trials import Trial, drawn_trials, pasted_trials
@@ -37,6 +41,7 @@ _DEFAULT_ROWS = (
 )
 _SANITY = ("truth", "truth at 320 px", "truth of another scene")
 _NETWORK_SIDE_PX = 320
+_REFINER_SIDE_PX = 480
 _SHOWN = 16
 
 
@@ -54,6 +59,7 @@ _SHOWN = 16
     help='A name and settings of the remover, e.g. "soft: solid_interior=false"; several are compared.',
 )
 @click.option("-m", "--model", default="u2net", show_default=True, help="Model of the rows that name none.")
+@click.option("--refiner", type=click.Path(path_type=Path), help="An edge refiner, measured on top of the last row.")
 @click.option("--alphas", type=click.Path(path_type=Path), help="Folder of real photos with soft alphas, pasted anew.")
 @click.option(
     "--backgrounds", default=2, show_default=True, type=click.IntRange(min=1), help="New ones per real photo."
@@ -66,6 +72,7 @@ def edges(
     family: Family,
     row_texts: Sequence[str],
     model: str,
+    refiner: Path | None,
     alphas: Path | None,
     backgrounds: int,
     output: Path | None,
@@ -79,9 +86,12 @@ def edges(
     \b
     cutray bench edges
     cutray bench edges -n 10 --row "defaults:" --row "soft: solid_interior=false"
+    cutray bench edges --row "defaults:" --refiner refiner.onnx
     cutray bench edges --alphas data/am2k -o docs/benchmarks-edges.md --pictures out/edges.jpg
     """
     rows = [_Row(text, model) for text in row_texts]
+    if refiner is not None:
+        rows.append(_RefinedRow(row_texts[-1], model, refiner))
     trials: Iterable[Trial] = drawn_trials(amount, side_px, family)
     total = amount * len(CASES)
     if alphas is not None:
@@ -139,10 +149,35 @@ class _Row:
         """Return the cutout, (H, W, 4) uint8."""
         return np.asarray(self._remover.remove_background(image).cutout)
 
+    def seen(self, image: np.ndarray) -> np.ndarray:
+        """Return what the network saw in all looks, levelled, (T, T) float32."""
+        settings, segmenter = self._remover.settings, self._remover.segmenter
+        looks = Looks(from_array(image), segmenter.weights.spec, settings)
+        while looks.wanted is not None:
+            looks.show(segmenter.engine.infer(looks.wanted))
+        return level_probs(looks.seen.probs, settings)
+
     def coarse(self, image: np.ndarray) -> np.ndarray:
         """Return the network's answer, stretched to the picture's size and nothing else."""
         (probs,) = self._remover.segmenter.segment([image])
         return cv2.resize(probs, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+
+
+class _RefinedRow(_Row):
+    """A row whose alpha a refiner draws anew."""
+
+    def __init__(self, text: str, model: str, refiner: Path) -> None:
+        """Load the remover and the refiner."""
+        super().__init__(text, model)
+        self.name, self.given = f"{self.name}, refined", {**self.given, "refiner": refiner.name}
+        self._refiner = Refiner(refiner)
+
+    def cut_out(self, image: np.ndarray) -> np.ndarray:
+        """Return the photo with the alpha that the refiner draws; an empty scene stays empty."""
+        if not self._remover.remove_background(image).report.subject_found:
+            return np.dstack([image, np.zeros(image.shape[:2], np.uint8)])
+        alpha = self._refiner.draw(self.seen(image), image, _REFINER_SIDE_PX)
+        return np.dstack([image, np.rint(alpha * 255).astype(np.uint8)])
 
 
 def _judge(trial: Trial, alpha: np.ndarray, coarse: np.ndarray) -> Result:

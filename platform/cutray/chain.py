@@ -6,6 +6,7 @@ library, which has it at hand, and the endpoint, which asks for it across proces
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -35,8 +36,8 @@ from cutray.segmenter import prepare
 Source = str | PathLike[str] | bytes | Image.Image | np.ndarray
 
 _DETECTOR_SIDE_PX = 640
-# Side of a square with as many pixels as soft edges are solved on.
-_WORK_SIDES_PX = {"matted": 480, "fine": 720}
+# Side of a square with as many pixels as soft edges are solved on; `fine` follows large photos up to the second one.
+_WORK_SIDE_PX, _FINE_SIDE_PX = 480.0, 720.0
 
 
 @dataclass(slots=True)
@@ -244,7 +245,10 @@ def _alpha(seen: Seen, subject: Subject, image: DecodedImage, settings: RemoverS
     edges = settings.effort.edges
     if edges == "soft":
         return stretch_levels(levelled, height, width)
-    return matted_alpha(levelled, seen.cells, opaque(image), _WORK_SIDES_PX[edges])
+    # At more than half a photo's size its grain is solved for, too.
+    half = math.sqrt(height * width) / 2
+    side = min(max(half, _WORK_SIDE_PX), _FINE_SIDE_PX) if edges == "fine" else _WORK_SIDE_PX
+    return matted_alpha(levelled, seen.cells, opaque(image), side)
 
 
 def _edge_cases(image: DecodedImage, seen: Seen) -> tuple[str, ...]:

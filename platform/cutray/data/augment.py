@@ -43,7 +43,7 @@ def vary(
         image, alpha = _warp(image, alpha, rng, settings)
     if other is not None:
         image = _compose(image, alpha, cv2.resize(other, (side_px, side_px), interpolation=cv2.INTER_AREA))
-    return _develop(np.ascontiguousarray(image), rng, settings), np.ascontiguousarray(alpha)
+    return develop(np.ascontiguousarray(image), rng, settings), np.ascontiguousarray(alpha)
 
 
 def fit(image: np.ndarray, alpha: np.ndarray, side_px: int) -> tuple[np.ndarray, np.ndarray]:
@@ -116,8 +116,17 @@ def _compose(image: np.ndarray, alpha: np.ndarray, background: np.ndarray) -> np
     return np.asarray(image * soft + background * (1 - soft) + 0.5, np.uint8)
 
 
-def _develop(image: np.ndarray, rng: Generator, settings: AugmentSettings) -> np.ndarray:
-    """Let the photo have been taken and stored in another way."""
+def develop(image: np.ndarray, rng: Generator, settings: AugmentSettings) -> np.ndarray:
+    """Let the photo have been taken and stored in another way.
+
+    Args:
+        image: (H, W, 3) uint8, sRGB.
+        rng: Where all choices come from.
+        settings: How strong and how often.
+
+    Returns:
+        (H, W, 3) uint8, sRGB.
+    """
     if settings.color:
         image = _colors(image, rng, settings.color)
     if rng.random() < settings.grey:

@@ -28,7 +28,7 @@ _TILE_PX, _TILE_MARGIN_PX = 32, 4
 _ROUNDING = 0.01
 
 
-def matted_alpha(levelled: np.ndarray, cells: int, image: np.ndarray, work_side_px: int) -> np.ndarray:
+def matted_alpha(levelled: np.ndarray, cells: int, image: np.ndarray, work_side_px: float) -> np.ndarray:
     """Bring a levelled map to the photo's size along the photo's own edges.
 
     Args:

@@ -1,0 +1,143 @@
+"""Examples for the edge refiner: pictures with exact alphas and what the large network sees in them, made once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from cutray.data.augment import free_part
+from cutray.data.scenes import CASES, draw_scene
+from cutray.data.scenes.backgrounds import draw_background
+from cutray.data.scenes.camera import compose_light, expose
+from cutray.data.scenes.fields import to_light
+from cutray.data.scenes.stage import Layer
+from cutray.evaluation.datasets import Sample, load_truth
+from cutray.imaging.decode import decode_image
+from cutray.imaging.files import create_atomically
+from cutray.matting.closed_form import solve_band
+from cutray.segmenter import Segmenter
+
+# Part of every seed: changing it changes all examples.
+_EDITION = 1
+_SIDE_PX = 448
+# One scene in two stands before a real photo, where photos are given.
+_REAL_BACKGROUND = 0.5
+# Masks drawn by hand are this many pixels wrong; colours may move their outline by as much.
+_ROUGH_PX, _TRUST = 2, 5e-3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Example:
+    """One picture to learn from.
+
+    Attributes:
+        image: (H, W, 3) uint8, sRGB.
+        truth: (H, W) uint8, alpha times 255.
+        probs: (S, S) uint8, what the large network saw, times 255.
+    """
+
+    image: np.ndarray
+    truth: np.ndarray
+    probs: np.ndarray
+
+    def save(self, path: Path) -> None:
+        """Write it as a numpy archive."""
+        with create_atomically(path, overwrite=True) as file:
+            np.savez(file, image=self.image, truth=self.truth, probs=self.probs)
+
+    @classmethod
+    def load(cls, path: Path) -> Example:
+        """Read what ``save`` wrote."""
+        with np.load(path) as stored:
+            return cls(stored["image"], stored["truth"], stored["probs"])
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What examples are made of.
+
+    Attributes:
+        large: The network whose maps the refiner will be given.
+        small: A weaker network for the photos: the large one has learned their masks by heart.
+        photos: Photos with masks drawn by hand; may be empty.
+        cutouts: Pictures with an alpha channel; may be empty.
+    """
+
+    large: Segmenter
+    small: Segmenter
+    photos: Sequence[Sample] = field(default=())
+    cutouts: Sequence[Path] = field(default=())
+
+    def name(self, number: int) -> str:
+        """Return a file name for an example, with its number and kind."""
+        return f"{number:05}-{self._kind(number)}.npz"
+
+    def _kind(self, number: int) -> str:
+        """Say what an example is about; the kinds take turns."""
+        kinds = [*CASES[:-1], *["photo"] * (2 * bool(self.photos)), *["cutout"] * bool(self.cutouts)]
+        return kinds[number % len(kinds)]
+
+    def make(self, number: int) -> Example:
+        """Make one example; the same number makes the same one.
+
+        Args:
+            number: From 0.
+        """
+        kind = self._kind(number)
+        rng = np.random.default_rng([_EDITION, number])
+        if kind == "photo":
+            return self._photo(self.photos[int(rng.integers(len(self.photos)))])
+        if kind == "cutout":
+            image, truth = self._pasted(self.cutouts[int(rng.integers(len(self.cutouts)))], rng)
+        else:
+            behind = self._real_background(rng) if rng.random() < _REAL_BACKGROUND else None
+            scene = draw_scene(next(case for case in CASES if case == kind), rng, _SIDE_PX, _SIDE_PX, background=behind)
+            image, truth = scene.image, scene.alpha
+        return _example(image, truth, self.large)
+
+    def _photo(self, sample: Sample) -> Example:
+        """Take a photo and draw its mask anew along the photo's own edges."""
+        image = decode_image(sample.image.read_bytes()).pixels
+        truth = load_truth(sample.truth, shape=image.shape[:2])
+        ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _ROUGH_PX + 1,) * 2)
+        outline = cv2.morphologyEx(truth, cv2.MORPH_GRADIENT, ellipse) > 0.5
+        colors = image.astype(np.float32) / np.float32(255)
+        fine = solve_band(colors, truth, outline, np.full(truth.shape, _TRUST, np.float32))
+        return _example(image, fine, self.small)
+
+    def _pasted(self, path: Path, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Put a cut-out on a background, in light as a camera would."""
+        with Image.open(path) as opened:
+            cutout = np.asarray(opened.convert("RGBA"))
+        side = int(_SIDE_PX * rng.uniform(0.45, 0.95))
+        cutout = np.asarray(cv2.resize(cutout, (side, side), interpolation=cv2.INTER_AREA))
+        top, left = (int(rng.integers(_SIDE_PX - side + 1)) for _ in range(2))
+        canvas = np.zeros((_SIDE_PX, _SIDE_PX, 4), np.uint8)
+        canvas[top : top + side, left : left + side] = cutout
+        truth = canvas[..., 3].astype(np.float32) / np.float32(255)
+        real = self._real_background(rng) if rng.random() < _REAL_BACKGROUND else None
+        if real is None:
+            behind = draw_background(rng, _SIDE_PX, _SIDE_PX, "train")
+        else:
+            behind = to_light(np.asarray(cv2.resize(real, (_SIDE_PX, _SIDE_PX), interpolation=cv2.INTER_LINEAR)))
+        layer = Layer(truth, to_light(np.ascontiguousarray(canvas[..., :3])), behind)
+        return expose(compose_light(layer), rng), truth
+
+    def _real_background(self, rng: np.random.Generator) -> np.ndarray | None:
+        """Cut a part without a subject out of a photo; None if the one drawn has none."""
+        if not self.photos:
+            return None
+        sample = self.photos[int(rng.integers(len(self.photos)))]
+        image = decode_image(sample.image.read_bytes()).pixels
+        return free_part(image, load_truth(sample.truth, shape=image.shape[:2]))
+
+
+def _example(image: np.ndarray, truth: np.ndarray, segmenter: Segmenter) -> Example:
+    """Let a network look at a picture and pack all that belongs together."""
+    (probs,) = segmenter.segment([image])
+    return Example(image, *(np.rint(plane * 255).astype(np.uint8) for plane in (truth, probs)))
