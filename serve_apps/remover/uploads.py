@@ -13,14 +13,16 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 
 from cutray.config import parse_settings
-from cutray.errors import ConfigError, OptionError
+from cutray.errors import ConfigError, InputError, OptionError
 from cutray.imaging.compose import parse_color
+from cutray.imaging.sniff import format_of
 from serve_apps.remover.errors import ApiError
 from serve_apps.remover.schemas import CutOptions, Limits
 
 _MAX_FIELDS = 60
 _MAX_FIELD_BYTES = 64 << 10
 _ECHOED_CHARACTERS = 300
+_MULTIPART, _URLENCODED = "multipart/form-data", "application/x-www-form-urlencoded"
 
 
 @dataclass(slots=True)
@@ -54,10 +56,10 @@ async def read_upload(request: Request, limits: Limits, *, max_files: int) -> Up
 
 
 async def _read(request: Request, max_files: int) -> Upload:
-    """Tell a form from a raw body by its content type."""
+    """Tell a form from a raw body by its content type, which some clients get wrong."""
     upload = Upload(fields=dict(request.query_params.multi_items()))
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind not in ("multipart/form-data", "application/x-www-form-urlencoded"):
+    if kind != _MULTIPART and (kind != _URLENCODED or _is_picture(await request.body())):
         body = await request.body()
         if body:
             upload.files.append(("", body))
@@ -72,6 +74,14 @@ async def _read(request: Request, max_files: int) -> Upload:
     finally:
         await form.close()
     return upload
+
+
+def _is_picture(body: bytes) -> bool:
+    """Recognise a photo: `curl --data-binary` says urlencoded of whatever it sends."""
+    try:
+        return bool(format_of(body))
+    except InputError:
+        return False
 
 
 def pick_images(upload: Upload, names: Iterable[str], *, most: int) -> list[bytes]:

@@ -131,6 +131,18 @@ def test_errors_have_one_shape(client: Any, jpeg: bytes) -> None:
         assert "site-packages" not in body["message"]
 
 
+def test_a_raw_photo_is_taken_whatever_it_is_called(client: Any, jpeg: bytes) -> None:
+    """`curl --data-binary` calls every body urlencoded; a body that is a form all the same stays one."""
+    answers = [
+        client.post("/remove-background?only_mask=true", content=jpeg, headers={"content-type": kind})
+        for kind in ("application/x-www-form-urlencoded", "image/jpeg", "application/octet-stream")
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert len({answer.content for answer in answers}) == 1
+    form = client.post("/remove-background", data={"only_mask": "true"})
+    assert (form.status_code, form.json()["code"]) == (400, "missing_image")
+
+
 def test_endless_body_is_cut_off(client: Any, endpoint: Endpoint) -> None:
     """A chunked body far over the limit gets 413, and the processes do not grow by it."""
     tree = [endpoint[1], *psutil.Process(endpoint[1].pid).children(recursive=True)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from cutray.engines.select import EngineChoice, choose_engine, create_engine
 from cutray.errors import WeightsUnavailableError
 from cutray.models.weights import Weights, resolve
 from cutray.segmenter import Segmenter
+from tests.conftest import require_weights
 
 
 @pytest.fixture(scope="module", params=["u2net", "u2netp"])
@@ -121,3 +124,35 @@ def test_chosen_engine_runs(weights: Weights, batch: np.ndarray, reference: np.n
     choice = choose_engine(EngineSettings(), weights.path.suffix, inspect_hardware())
     probs = create_engine(choice, weights.path, 320).infer(batch)[0]
     assert ((probs > 0.5) != (reference[0] > 0.5)).mean() <= 0.005
+
+
+# Three threads whose first passes begin together, in a process that has made none; switching often brings them closer.
+_FIRST_PASSES = """
+import faulthandler, sys, threading
+import numpy as np
+from cutray.config import EngineSettings
+from cutray.segmenter import Segmenter
+
+faulthandler.dump_traceback_later(90, exit=True)
+engine = Segmenter.load(EngineSettings(model="u2netp", engine="openvino", threads=2, streams=2, offline=True)).engine
+sys.setswitchinterval(1e-6)
+together = threading.Barrier(3)
+
+def look():
+    together.wait()
+    engine.infer(np.zeros((1, 3, 320, 320), np.float32))
+
+threads = [threading.Thread(target=look) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print("done")
+"""
+
+
+def test_first_passes_of_several_threads_do_not_wait_for_each_other() -> None:
+    """OpenVINO's binding, prepared by two threads at once, would stand still for ever."""
+    require_weights("u2netp")
+    run = subprocess.run([sys.executable, "-c", _FIRST_PASSES], capture_output=True, text=True, timeout=120)
+    assert run.stdout.strip() == "done", run.stderr
