@@ -199,7 +199,9 @@ def _reason(
     )
     if entry.status == "failed" and (changed or entry.shard_bytes is None or rules.retry_failed):
         return "source changed" if changed else "failed before" if rules.retry_failed else None
-    if entry.settings_hash != rules.settings_hash or rules.precision not in ("auto", entry.precision or "auto"):
+    # A photo that failed has not been through the network, so that its row names no number format.
+    other_format = entry.precision is not None and rules.precision not in ("auto", entry.precision)
+    if entry.settings_hash != rules.settings_hash or other_format:
         return "other settings"
     size_bytes = entry.output_bytes if entry.shard_bytes is None else entry.shard_bytes
     if size_bytes is not None and present.get(entry.output) != size_bytes:

@@ -103,10 +103,7 @@ class MattingSettings(Settings):
     solid_interior: bool = Field(
         True, description="Make the inside of the subject fully opaque where the network is only nearly sure."
     )
-    edge_cases: bool = Field(
-        False,
-        description="Name in the report what makes the edges hard (fine detail, transparency, reflectivity, texture).",
-    )
+    edge_cases: bool = Field(False, description="Name in the report what makes edges hard: hair, glass, metal, lace.")
     min_confidence: float = Field(0.4, ge=0, le=1, description="Below this confidence the answer is 'no subject'.")
     min_area_fraction: float = Field(
         1e-4, ge=0, le=1, description="A subject smaller than this share of the picture is none."
@@ -299,9 +296,7 @@ class RefinerSettings(Settings):
     steps: int = Field(4000, ge=1, description="Steps, over which the rate rises and falls to zero.")
     batch_size: int = Field(8, ge=1, description="Crops per step.")
     crop_px: int = Field(192, ge=64, multiple_of=16, description="Side of a crop, in pixels.")
-    perturbed_share: float = Field(
-        0.2, ge=0, le=1, description="Share of crops whose coarse alpha is a spoilt truth, not the network's map."
-    )
+    perturbed_share: float = Field(0.2, ge=0, le=1, description="Share of crops that start from a spoilt truth.")
     lr: float = Field(2e-3, gt=0, le=1, description="Highest learning rate, of AdamW.")
     weight_decay: float = Field(1e-4, ge=0, le=1, description="Weight decay, of AdamW.")
     warmup_share: float = Field(0.03, ge=0, lt=1, description="Share of all steps in which the rate rises.")

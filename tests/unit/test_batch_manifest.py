@@ -142,3 +142,9 @@ def test_number_format_stays() -> None:
         _plan(done, precision="fp32")
     (task,) = _plan(done, precision="fp32", reprocess=True).tasks
     assert task.known_sha256 is None
+
+
+def test_failed_photos_of_a_shard_have_no_number_format() -> None:
+    """A photo that never came to the network does not make the shard that it is a row of a stranger's."""
+    failed = DONE._replace(status="failed", engine=None, shard_bytes=7, shard_sha256="s")
+    assert "other settings" not in _plan(failed, precision="int8").reasons
