@@ -30,6 +30,7 @@ from cutray.imaging.files import write_atomically
 from cutray.imaging.resize import shrink
 from cutray.matting.alpha import level_probs
 from cutray.matting.refine import Refiner
+from cutray.matting.subject import find_subject
 from cutray.remover import BackgroundRemover
 from pipelines.edges.page import EMPTY, Result, success_rate, write_page
 from pipelines.edges.trials import Trial, drawn_trials, pasted_trials
@@ -149,14 +150,6 @@ class _Row:
         """Return the cutout, (H, W, 4) uint8."""
         return np.asarray(self._remover.remove_background(image).cutout)
 
-    def seen(self, image: np.ndarray) -> np.ndarray:
-        """Return what the network saw in all looks, levelled, (T, T) float32."""
-        settings, segmenter = self._remover.settings, self._remover.segmenter
-        looks = Looks(from_array(image), segmenter.weights.spec, settings)
-        while looks.wanted is not None:
-            looks.show(segmenter.engine.infer(looks.wanted))
-        return level_probs(looks.seen.probs, settings)
-
     def coarse(self, image: np.ndarray) -> np.ndarray:
         """Return the network's answer, stretched to the picture's size and nothing else."""
         (probs,) = self._remover.segmenter.segment([image])
@@ -174,9 +167,14 @@ class _RefinedRow(_Row):
 
     def cut_out(self, image: np.ndarray) -> np.ndarray:
         """Return the photo with the alpha that the refiner draws; an empty scene stays empty."""
-        if not self._remover.remove_background(image).report.subject_found:
+        settings, segmenter = self._remover.settings, self._remover.segmenter
+        looks = Looks(from_array(image), segmenter.weights.spec, settings)
+        while looks.wanted is not None:
+            looks.show(segmenter.engine.infer(looks.wanted))
+        probs = looks.seen.probs
+        if not find_subject(probs, settings).found:
             return np.dstack([image, np.zeros(image.shape[:2], np.uint8)])
-        alpha = self._refiner.draw(self.seen(image), image, _REFINER_SIDE_PX)
+        alpha = self._refiner.draw(level_probs(probs, settings), image, _REFINER_SIDE_PX)
         return np.dstack([image, np.rint(alpha * 255).astype(np.uint8)])
 
 
