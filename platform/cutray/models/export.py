@@ -70,20 +70,8 @@ def export_onnx(network: nn.Module, side_px: int) -> Exported:
         ) from error
     wrapped = ProbabilityNetwork(network)
     probe = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 3, side_px, side_px)).astype(np.float32))
-    stream = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on the choice of the exporter: the other one needs another package
-        torch.onnx.export(
-            wrapped,
-            (probe[:1],),
-            stream,  # type: ignore[arg-type]  # this exporter writes to streams too
-            input_names=["image"],
-            output_names=["probs"],
-            dynamic_axes={"image": {0: "batch"}, "probs": {0: "batch"}},
-            opset_version=OPSET,
-            dynamo=False,
-        )
-    session = onnxruntime.InferenceSession(stream.getvalue(), providers=["CPUExecutionProvider"])
+    data = write_onnx(wrapped, probe[:1], ("image", "probs"), {0: "batch"})
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     with torch.no_grad():
         expected = wrapped(probe).numpy()
     results: list[Any] = [session.run(None, {"image": probe[:count].numpy()})[0] for count in (1, 2)]
@@ -94,7 +82,32 @@ def export_onnx(network: nn.Module, side_px: int) -> Exported:
             allowed=f"at most {_MOST_DIFFERENCE:g}",
             fix="update torch and onnxruntime",
         )
-    return Exported(stream.getvalue(), difference)
+    return Exported(data, difference)
+
+
+def write_onnx(network: nn.Module, probe: Tensor, names: tuple[str, str], free: dict[int, str]) -> bytes:
+    """Return a network as an ONNX file.
+
+    Args:
+        network: In evaluation mode; its batch normalisations are folded into the convolutions.
+        probe: An input.
+        names: Of input and output.
+        free: Dimensions of both that may have any length, and what they are called.
+    """
+    stream = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on the choice of the exporter: the other one needs another package
+        torch.onnx.export(
+            network,
+            (probe,),
+            stream,  # type: ignore[arg-type]  # this exporter writes to streams too
+            input_names=names[:1],
+            output_names=names[1:],
+            dynamic_axes=dict.fromkeys(names, free),
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    return stream.getvalue()
 
 
 def halve_precision(data: bytes) -> bytes:

@@ -10,8 +10,6 @@ Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network".
 
 from __future__ import annotations
 
-import io
-import warnings
 from pathlib import Path
 
 import torch
@@ -22,7 +20,7 @@ from torch.nn import functional
 
 from cutray.errors import WeightsError
 from cutray.imaging.files import write_atomically
-from cutray.models.export import OPSET
+from cutray.models.export import write_onnx
 
 # Sides of the input must be multiples of this: one folding and three halvings.
 STRIDE_PX = 16
@@ -123,20 +121,9 @@ def export_refiner(network: EdgeRefiner) -> bytes:
     Args:
         network: Trained; its batch normalisations are folded into the convolutions.
     """
-    stream, probe = io.BytesIO(), torch.zeros(1, 16, 64, 64)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on the choice of the exporter: the other one needs another package
-        torch.onnx.export(
-            _Change(network.cpu()),
-            (probe,),
-            stream,  # type: ignore[arg-type]  # this exporter writes to streams too
-            input_names=["folded"],
-            output_names=["change"],
-            dynamic_axes={name: {2: "rows", 3: "columns"} for name in ("folded", "change")},
-            opset_version=OPSET,
-            dynamo=False,
-        )
-    return stream.getvalue()
+    return write_onnx(
+        _Change(network.cpu()), torch.zeros(1, 16, 64, 64), ("folded", "change"), {2: "rows", 3: "columns"}
+    )
 
 
 def _conv(before: int, after: int, dilation: int = 1) -> nn.Sequential:
