@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from cluster.pods import Manifest, Site, Size, Task, head, locked_down, submitter, workers
+from serve_apps.serve import guard_variables
 
 NAMESPACE = "cutray"
 RAY_VERSION = "2.60.0"
@@ -35,7 +36,7 @@ def ray_service(site: Site, plan: dict[str, Any], plan_text: str) -> Manifest:
         plan: The checked configuration of Serve.
         plan_text: The same as YAML.
     """
-    task = Task("serving", env=_serving_env(plan), api=True)
+    task = Task("serving", env=guard_variables(plan["applications"][0]["args"]), api=True)
     spec = _cluster(site, task, SERVING)
     return _object(
         "RayService",
@@ -101,19 +102,6 @@ def _cluster(site: Site, task: Task, groups: dict[str, Size], *, torch: bool = F
         },
         "headGroupSpec": head(site, task, _HEAD, torch=torch),
         "workerGroupSpecs": [workers(site, task, name, size) for name, size in groups.items()],
-    }
-
-
-def _serving_env(plan: dict[str, Any]) -> dict[str, str]:
-    """Return what has to be known before Serve starts: the guard in front of the proxy, and its limits."""
-    from serve_apps.remover.schemas import BATCH_VARIABLE, BODY_VARIABLE, Limits
-    from serve_apps.serve import GUARD
-
-    limits = Limits(**plan["applications"][0]["args"].get("limits", {}))
-    return {
-        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": GUARD,
-        BODY_VARIABLE: str(limits.max_body_bytes),
-        BATCH_VARIABLE: str(limits.max_batch_body_bytes),
     }
 
 

@@ -6,10 +6,9 @@ import json
 import logging
 import time
 
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve_apps.remover.errors import ApiError, error_body
+from serve_apps.remover.errors import ApiError, error_response, request_id
 from serve_apps.remover.metrics import IngressMetrics
 
 _LOG = logging.getLogger("ray.serve.cutray")
@@ -66,7 +65,7 @@ class AccessLog:
             self._metrics.rejected.inc(tags={"reason": code})
         line = {
             "event": "request",
-            "request_id": dict(scope["headers"]).get(b"x-request-id", b"").decode(),
+            "request_id": request_id(scope),
             "method": scope["method"],
             "route": route,
             "status": status,
@@ -82,6 +81,5 @@ class AccessLog:
 async def _answer_500(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer in the one shape, without a word of what happened."""
     scope["state"]["error_code"] = "internal"
-    error = ApiError("internal")
-    body = error_body(error.code, error.message, dict(scope["headers"]).get(b"x-request-id", b"").decode())
-    await JSONResponse(body, error.status)(scope, receive, send)
+    response = error_response(ApiError("internal"), scope)
+    await response(scope, receive, send)

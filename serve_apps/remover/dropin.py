@@ -19,6 +19,7 @@ from serve_apps.remover.schemas import CutReply
 from serve_apps.remover.service import Service
 from serve_apps.remover.uploads import Upload, parse_options, read_upload
 
+REMOVE_BG_PATH = "/v1.0/removebg"
 _SIZES = {"preview", "small", "regular", "medium", "hd", "full", "4k", "50MP", "auto"}
 _TYPES = {"auto", "person", "product", "car", "animal", "graphic", "transportation", "other"}
 # What only changes the look in ways that are not offered here is refused unless it is the default.
@@ -51,6 +52,13 @@ class _RemoveBgError(Exception):
         return JSONResponse({"errors": [entry]}, self.status, headers=self.headers)
 
 
+def remove_bg_response(error: ApiError) -> JSONResponse:
+    """Build the answer that an error is, in remove.bg's shape."""
+    status = error.status if error.status in (429, 500, 503) else {401: 403}.get(error.status, 400)
+    code = _OUR_CODES.get(error.code, error.code) if status == 400 else ""
+    return _RemoveBgError(status, error.message, code, error.headers()).response()
+
+
 def dropin_router(service: Service) -> APIRouter:
     """Make the routes.
 
@@ -59,7 +67,7 @@ def dropin_router(service: Service) -> APIRouter:
     """
     router = APIRouter(tags=["drop-in"])
 
-    @router.post("/v1.0/removebg", openapi_extra=openapi.removebg(), response_class=Response)
+    @router.post(REMOVE_BG_PATH, openapi_extra=openapi.removebg(), response_class=Response)
     async def removebg(request: Request) -> Response:
         """Take what clients of remove.bg send. Sizes are accepted; the result always has the photo's full size."""
         try:
@@ -69,9 +77,7 @@ def dropin_router(service: Service) -> APIRouter:
             return error.response()
         except ApiError as error:
             request.state.error_code = error.code
-            status = error.status if error.status in (429, 500, 503) else {401: 403}.get(error.status, 400)
-            code = _OUR_CODES.get(error.code, error.code) if status == 400 else ""
-            return _RemoveBgError(status, error.message, code, error.headers()).response()
+            return remove_bg_response(error)
 
     @router.get("/v1.0/account")
     async def account(request: Request) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.types import Scope
 
 # Code → (status, what it means). The table in docs/serving.md is checked against this one.
 CODES: Mapping[str, tuple[int, str]] = MappingProxyType(
@@ -61,12 +62,24 @@ class ApiError(Exception):
 
     def headers(self) -> dict[str, str]:
         """Return the headers that belong to it."""
-        return {"Retry-After": str(self.retry_after_s)} if self.retry_after_s else {}
+        when = {"Retry-After": str(self.retry_after_s)} if self.retry_after_s else {}
+        return {"X-Error-Code": self.code, **when}
 
 
 def error_body(code: str, message: str, request_id: str) -> dict[str, str]:
     """Return the one JSON shape of all errors."""
     return {"code": code, "message": message, "request_id": request_id}
+
+
+def error_response(error: ApiError, scope: Scope) -> JSONResponse:
+    """Build the answer that an error is."""
+    return JSONResponse(error_body(error.code, error.message, request_id(scope)), error.status, headers=error.headers())
+
+
+def request_id(scope: Scope) -> str:
+    """Return the id that the guard gave to a request."""
+    headers: dict[bytes, bytes] = dict(scope["headers"])
+    return headers.get(b"x-request-id", b"").decode()
 
 
 def code_for_status(status: int) -> str:
@@ -85,8 +98,7 @@ def install_handlers(app: FastAPI) -> None:
 
     def answer(request: Request, error: ApiError) -> JSONResponse:
         request.state.error_code = error.code
-        body = error_body(error.code, error.message, request.headers.get("x-request-id", ""))
-        return JSONResponse(body, error.status, headers=error.headers())
+        return error_response(error, request.scope)
 
     async def on_api_error(request: Request, error: Exception) -> JSONResponse:
         return answer(request, error if isinstance(error, ApiError) else ApiError("internal"))

@@ -15,6 +15,7 @@ from typing import Any
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve_apps.remover.door import Door
 from serve_apps.remover.errors import ApiError, code_for_status, error_body
 from serve_apps.remover.schemas import body_limits
 
@@ -140,6 +141,6 @@ class _Watch:
 
 
 def middlewares() -> list[Middleware]:
-    """Return what Serve puts on its proxies and on replicas that are reached directly."""
+    """Return what Serve puts on its proxies and on replicas that are reached directly; the last one is outermost."""
     single, batch = body_limits()
-    return [Middleware(Guard, max_body_bytes=single, max_batch_body_bytes=batch)]
+    return [Middleware(Door), Middleware(Guard, max_body_bytes=single, max_batch_body_bytes=batch)]
