@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import click
 import numpy as np
 
-from pipelines.bench_memory import memory_of_tree
+from pipelines.bench_memory import memory_beside
 
 _REFUSED = (429, 503)
 
@@ -114,13 +114,15 @@ def run_load(
                 _note(tally, status, time.perf_counter() - moment)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(concurrency)]
-    for thread in threads:
-        thread.start()
-    _pace(due, rate, until, pid, tally)
-    for _ in threads:
-        due.put(None)
-    for thread in threads:
-        thread.join()
+    with memory_beside(pid) as memory:
+        for thread in threads:
+            thread.start()
+        _pace(due, rate, until)
+        for _ in threads:
+            due.put(None)
+        for thread in threads:
+            thread.join()
+    tally.peak_bytes = memory.peak_bytes
     tally.elapsed_s = time.perf_counter() - started
     return tally
 
@@ -141,17 +143,13 @@ def summarise(tally: Tally) -> dict[str, object]:
     }
 
 
-def _pace(due: queue.SimpleQueue[float | None], rate: float, until: float, pid: int | None, tally: Tally) -> None:
-    """Hand out moments at the rate, and look at the memory now and then."""
+def _pace(due: queue.SimpleQueue[float | None], rate: float, until: float) -> None:
+    """Hand out moments at the rate."""
     moment = time.perf_counter()
-    looked = 0.0
     while (now := time.perf_counter()) < until:
         while rate and moment <= now:
             due.put(moment)
             moment += 1 / rate
-        if pid and now - looked > 1:
-            looked = now
-            tally.peak_bytes = max(tally.peak_bytes, memory_of_tree(pid))
         time.sleep(min(0.5, max(0.001, moment - now)) if rate else 0.2)
 
 

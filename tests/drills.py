@@ -97,7 +97,7 @@ class Vitals:
         health_s: Seconds that each look at /health took; infinite where there was no answer.
         before_bytes: Memory of all processes at first.
         most_bytes: The most they held.
-        restarted: Deployments of which a process was lost or replaced.
+        restarted: Deployments of which a process was lost; the second ones of each come up after the start.
     """
 
     health_s: list[float] = field(default_factory=list)
@@ -129,7 +129,7 @@ def watched(url: str, process: Process) -> Iterator[Vitals]:
     finally:
         stop.set()
         watcher.join()
-    vitals.restarted = [name for name in DEPLOYMENTS if set(replicas(process, name)) != before[name]]
+    vitals.restarted = [name for name in DEPLOYMENTS if not before[name] <= set(replicas(process, name))]
 
 
 def _seconds_to_answer(address: str) -> float:

@@ -69,8 +69,10 @@ def test_overload_slows_nobody_who_is_let_in(endpoint: Endpoint, bodies: list[Bo
     full = run_load(url, bodies, concurrency=FULL_QUEUE, rate=0, seconds=SECONDS / 2)
     before = memory_of_tree(process.pid)
     rate = TIMES_TOO_MANY * _per_s(full)
-    tally = run_load(url, bodies, concurrency=256, rate=rate, seconds=SECONDS, pid=process.pid)
+    tally = run_load(url, bodies, concurrency=256, rate=rate, seconds=SECONDS)
     recovery_s = _seconds_until_usual(url, bodies, 1.5 * p99_s(usual.done_s))
+    # Once more for the memory: to look at it holds up the processes that are looked at.
+    most = run_load(url, bodies, concurrency=256, rate=rate, seconds=SECONDS / 2, pid=process.pid).peak_bytes
     many = len(tally.done_s) + len(tally.refused_s) + sum(tally.failed.values())
     Drill(
         "overload, ten times what it can do",
@@ -79,7 +81,7 @@ def test_overload_slows_nobody_who_is_let_in(endpoint: Endpoint, bodies: list[Bo
         p99_s(full.done_s),
         p99_s(tally.done_s),
         recovery_s,
-        (before, tally.peak_bytes),
+        (before, most),
         f" ({rate:.0f} photos/s, {SECONDS:.0f} s)",
     ).record()
     refused_p99_s = p99_s(tally.refused_s)
@@ -88,7 +90,7 @@ def test_overload_slows_nobody_who_is_let_in(endpoint: Endpoint, bodies: list[Bo
     assert p99_s(tally.done_s) <= 2 * p99_s(full.done_s)
     assert len(tally.refused_s) > len(tally.done_s)
     assert refused_p99_s <= 0.2
-    assert tally.peak_bytes - before < 300 << 20
+    assert most - before < 300 << 20
     assert recovery_s <= 10
 
 

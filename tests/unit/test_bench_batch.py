@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.bench_memory import memory_of_tree, run_watched
+from pipelines.bench_memory import memory_beside, memory_of_tree, run_watched
 from pipelines.bench_photos import mixed_photos
 
 pytest.importorskip("psutil")
 pytest.importorskip("skimage", reason="the module of the samples")
-_HOLD = "x = bytearray(b'x' * (200 << 20)); import time; time.sleep(1.5); print('held')"
+_HOLD = "x = bytearray(b'x' * (200 << 20)); import time; time.sleep(2.5); print('held')"
 
 
 def test_photos_are_the_same_every_time(tmp_path: Path) -> None:
@@ -38,11 +39,19 @@ def test_photos_are_the_same_every_time(tmp_path: Path) -> None:
 def test_memory_of_children_is_seen() -> None:
     """The peak covers what a child of a child holds, and output and exit code come back."""
     command = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {_HOLD!r}]); sys.exit(3)"
-    run = run_watched([sys.executable, "-c", command], os.environ)
+    run = run_watched([sys.executable, "-c", command], os.environ, look_every_s=0.3)
     assert run.returncode == 3
     assert run.stdout == "held\n"
     assert run.peak_bytes > 200 << 20
     assert run.seconds > 1.5
+
+
+def test_memory_is_watched_beside() -> None:
+    """A process of its own sees the peak of one that goes on meanwhile."""
+    holder = subprocess.Popen([sys.executable, "-c", _HOLD], stdout=subprocess.DEVNULL)
+    with memory_beside(holder.pid) as memory:
+        holder.wait(60)
+    assert memory.peak_bytes > 200 << 20
 
 
 def test_memory_of_nobody_is_none() -> None:
