@@ -93,15 +93,16 @@ TABLE: list[tuple[str, float, float, str]] = []
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Cluster]:
     require_weights("u2netp")
     quick = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
     quick["RAY_worker_niceness"] = "0"  # else whatever runs beside the test comes first
     with network(tmp_path_factory.mktemp("hosts"), ["one", "two", CUT, "outside"], **quick) as net:
         yield Cluster(net, "one", ["two", CUT])
-    print("\n| work | lost after, s | back after, s | meanwhile |\n|---|---|---|---|")
-    for work, lost_s, back_s, meanwhile in TABLE:
-        print(f"| {work} | {lost_s:.0f} | {back_s:.0f} | {meanwhile} |")
+    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print("\n| work | lost after, s | back after, s | meanwhile |\n|---|---|---|---|")
+        for work, lost_s, back_s, meanwhile in TABLE:
+            print(f"| {work} | {lost_s:.0f} | {back_s:.0f} | {meanwhile} |")
 
 
 def _cut(cluster: Cluster) -> tuple[float, float]:
