@@ -23,7 +23,9 @@ from cutray.commands.run import run
 from cutray.config import TrainSettings, parse_settings
 from cutray.errors import ConfigError, MissingExtraError
 from cutray.imaging.files import write_atomically
+from cutray.models.registry import store_address
 from pipelines.ray_session import ray_session, require_gpus_here, room_for
+from pipelines.run_pictures import draw_batch, draw_curves, draw_results
 from pipelines.run_settings import PRESETS, assign, assign_changes, load_settings
 
 _STORE_BYTES = 512 << 20
@@ -67,22 +69,29 @@ def train(
     settings = _settings(preset, config, options, changes, resume)
     try:
         from cutray.training.fit import fit, prepare_run
+        from cutray.training.tracking import keep_files
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             got=f"{error.name} is not installed", fix="run `pip install 'cutray[train]'`"
         ) from error
-    catalog, rows, _ = prepare_run(settings)
+    catalog, rows, held_out = prepare_run(settings)
     if catalog.copies:
         click.echo(f"{len(catalog.copies)} photos occur more than once, e.g. {', '.join(catalog.copies[0])}", err=True)
     if show_batch is not None:
-        write_atomically(show_batch, _picture_of_batch(settings, rows), overwrite=True)
+        write_atomically(show_batch, draw_batch(settings, rows), overwrite=True)
         click.echo(f"16 samples as the network sees them: {show_batch}")
         return 0
     with training_session(settings) as board:
         result = fit(settings, board=board)
     best = result.progress.history[result.progress.best_epoch]
-    curves = _draw_curves(result.run_dir, result.progress.history)
-    click.echo(f"best weights: {result.best} (epoch {result.progress.best_epoch + 1}), curves: {curves}", err=True)
+    pictures = [
+        draw_curves(result.run_dir, result.progress.history),
+        draw_results(result.run_dir, settings, result.best, held_out),
+    ]
+    if result.run_id is not None:
+        keep_files(str(store_address(settings.tracking_uri, settings.save_dir)), result.run_id, pictures)
+    click.echo(f"best weights: {result.best} (epoch {result.progress.best_epoch + 1})", err=True)
+    click.echo(f"look at them: {', '.join(map(str, pictures))}", err=True)
     click.echo(f"try them: cutray remove photo.jpg -m {result.best}", err=True)
     facts = {"run": str(result.run_dir), "best": str(result.best), "mlflow_run": result.run_id, **best}
     click.echo(json.dumps({"job": "train", **facts}))
@@ -202,40 +211,6 @@ def _progress(settings: TrainSettings) -> Iterator[Any]:
         finally:
             over.set()
             thread.join(5)
-
-
-def _picture_of_batch(settings: TrainSettings, rows: list[dict[str, Any]]) -> bytes:
-    """Draw sixteen samples, each beside its truth."""
-    import numpy as np
-
-    from cutray.data.stream import load_sample, shuffled
-    from cutray.imaging.encode import encode_image
-
-    tiles = []
-    for row in shuffled(rows, settings.seed, 0)[:16]:
-        image, alpha = load_sample(row, settings.data.side_px, settings.seed, 0, settings.augment)
-        truth = np.repeat(np.rint(alpha * 255).astype(np.uint8)[..., None], 3, 2)
-        tiles.append(np.concatenate([image, truth], 1))
-    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % 4)
-    lines = [np.concatenate(tiles[start : start + 4], 1) for start in range(0, len(tiles), 4)]
-    return encode_image(np.concatenate(lines), "PNG")
-
-
-def _draw_curves(run_dir: Path, history: list[dict[str, float]]) -> Path:
-    """Draw loss and scores over the epochs."""
-    from matplotlib.figure import Figure
-
-    epochs = [entry["epoch"] + 1 for entry in history]
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    for axes, names in zip(figure.subplots(1, 3), (("loss",), ("iou", "f_score"), ("mae",)), strict=True):
-        for name in names:
-            axes.plot(epochs, [entry[name] for entry in history], marker=".", label=name)
-        axes.set_xlabel("epoch")
-        axes.legend()
-        axes.grid(visible=True, alpha=0.3)
-    path = run_dir / "curves.png"
-    figure.savefig(path, dpi=120)
-    return path
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cutray import __version__
 from tests.scenes import write_pairs
@@ -41,7 +42,7 @@ def _commit() -> str | None:
 
 
 def test_a_run_leaves_all_that_is_needed(undisturbed: tuple[dict[str, Any], Path]) -> None:
-    """Weights with their description, scores of each epoch, curves, and a run in MLflow with the same figures."""
+    """Weights with their description, scores, pictures, and a run in MLflow with the same and the machine's use."""
     from mlflow import MlflowClient
 
     summary, run_dir = undisturbed
@@ -59,6 +60,10 @@ def test_a_run_leaves_all_that_is_needed(undisturbed: tuple[dict[str, Any], Path
     assert run.data.tags.get("mlflow.source.git.commit") == _commit()
     assert run.data.metrics["iou"] == pytest.approx(history[-1]["iou"])
     assert len(client.get_metric_history(summary["mlflow_run"], "loss")) == 3
+    assert 0 <= run.data.metrics["system/cpu_utilization_percentage"] <= 100
+    assert {"curves.png", "results.png"} <= {file.path for file in client.list_artifacts(summary["mlflow_run"])}
+    with Image.open(run_dir / "results.png") as picture:
+        assert picture.size == (9 * 32, 2 * 32)  # the four samples of the validation in rows of three
 
 
 def test_the_weights_remove_backgrounds(undisturbed: tuple[dict[str, Any], Path], data: Path) -> None:

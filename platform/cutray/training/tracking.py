@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from queue import Queue
 from threading import Thread
@@ -51,12 +51,32 @@ class Tracker:
             return
         uri, run_id = self._target
         store = client(uri)
-        while (item := self._queue.get()) is not None:
-            try:
-                store.log_batch(run_id, metrics=[_metric(name, value, item[1]) for name, value in item[0].items()])
-            except Exception as error:  # the outer edge of tracking: a run goes on without it
-                warnings.warn(f"MLflow at {uri} does not answer, the rest is not tracked: {error}", stacklevel=1)
-                return
+        with _machine_watched(uri, run_id):
+            while (item := self._queue.get()) is not None:
+                try:
+                    store.log_batch(run_id, metrics=[_metric(name, value, item[1]) for name, value in item[0].items()])
+                except Exception as error:  # the outer edge of tracking: a run goes on without it
+                    warnings.warn(f"MLflow at {uri} does not answer, the rest is not tracked: {error}", stacklevel=1)
+                    return
+
+
+@contextlib.contextmanager
+def _machine_watched(uri: str, run_id: str) -> Iterator[None]:
+    """Have MLflow note the use of processors, memory, disk, network and GPUs of this machine during the block."""
+    monitor: Any = None
+    try:
+        from mlflow.system_metrics import system_metrics_monitor
+
+        create: Any = system_metrics_monitor.SystemMetricsMonitor
+        monitor = create(run_id, resume_logging=True, tracking_uri=uri)
+        monitor.start()
+    except Exception as error:  # the outer edge of tracking: a run goes on without it
+        warnings.warn(f"the machine's use is not tracked: {error}", stacklevel=1)
+    try:
+        yield
+    finally:
+        if monitor is not None:
+            monitor.finish()
 
 
 def open_run(uri: str, experiment: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str | None:
@@ -132,16 +152,21 @@ def take_up_run(
     return run_id
 
 
-def close_run(uri: str, run_id: str, status: str, files: list[Path]) -> None:
+def close_run(uri: str, run_id: str, status: str, files: Sequence[Path]) -> None:
     """End a run and keep some files with it; a store that does not answer is a warning."""
+    keep_files(uri, run_id, files)
+    with contextlib.suppress(Exception):
+        client(uri).set_terminated(run_id, status)
+
+
+def keep_files(uri: str, run_id: str, files: Sequence[Path]) -> None:
+    """Keep files with a run; a store that does not answer is a warning."""
     store = client(uri)
     try:
         for path in files:
             store.log_artifact(run_id, str(path))
     except Exception as error:  # the outer edge of tracking
         warnings.warn(f"MLflow at {uri} has not kept the files: {error}", stacklevel=2)
-    with contextlib.suppress(Exception):
-        store.set_terminated(run_id, status)
 
 
 def close_children(uri: str, parent: str, experiment: str, ends: Mapping[str, str]) -> None:
