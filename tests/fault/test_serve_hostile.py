@@ -21,7 +21,8 @@ psutil = pytest.importorskip("psutil")
 pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
 httpx = pytest.importorskip("httpx")
 from tests.drills import Drill, Vitals, watched  # noqa: E402
-from tests.endpoint import Process, running, write_config  # noqa: E402
+from tests.endpoint import Process, replicas, running, write_config  # noqa: E402
+from tests.hosts import wait_until  # noqa: E402
 
 pytestmark = pytest.mark.fault
 MIB = 1 << 20
@@ -35,8 +36,10 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     """Run the endpoint with the small model."""
     require_weights("u2netp")
     config = write_config(tmp_path_factory.mktemp("serve") / "serve.yaml")
-    with running(config, "--model", "u2netp", "--offline") as endpoint:
-        yield endpoint
+    with running(config, "--model", "u2netp", "--offline") as (url, process):
+        both_up = lambda: all(len(replicas(process, name)) == 2 for name in ("Cutter", "Segmenter"))  # noqa: E731
+        wait_until(both_up, "the second replicas are up", 60)  # they are no growth
+        yield url, process
 
 
 def _hostile_files() -> dict[str, bytes]:
