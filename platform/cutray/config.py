@@ -196,13 +196,12 @@ class DataSettings(Settings):
     folders: tuple[str, ...] = Field((), description="Folders with images/ and masks/ (or another known layout).")
     image_dir: str | None = Field(None, description="Folder of photos, whose masks are in data.mask_dir.")
     mask_dir: str | None = Field(None, description="Folder of masks with the names of the photos.")
-    validation: str | None = Field(
-        None, description="Folder to validate on; without it a share of the training pairs is kept apart."
-    )
+    validation: str | None = Field(None, description="Folder to validate on; else a share of the pairs is kept apart.")
     validation_share: float = Field(0.1, gt=0, lt=1, description="Share of the pairs that is kept for validation.")
     limit: int = Field(0, ge=0, description="Use that many training pairs at most; 0 means all.")
     scenes: int = Field(0, ge=0, description="Drawn scenes with exact alpha added to each epoch.")
     validation_scenes: int = Field(0, ge=0, description="Drawn scenes added to the validation.")
+    validation_family: Literal["train", "test"] = Field("test", description="Their generators: as in training, or not.")
     cases: tuple[Literal["ordinary", "fine_detail", "transparency", "reflectivity", "texture", "empty"], ...] = Field(
         ("ordinary", "fine_detail", "transparency", "reflectivity", "texture", "empty"),
         min_length=1,

@@ -38,6 +38,9 @@ def test_scenes_for_training_and_validation_are_drawn_otherwise() -> None:
     train, held = training_rows(CATALOG, settings)[30:], validation_rows(CATALOG, settings)
     assert {row["family"] for row in train} == {"train"}
     assert {row["family"] for row in held} == {"test"}
+    alike = validation_rows(CATALOG, settings.model_copy(update={"validation_family": "train"}))
+    assert {row["family"] for row in alike} == {"train"}
+    assert [row["number"] for row in alike] == [row["number"] for row in held]
     assert not {row["number"] for row in train} & {row["number"] for row in held}
 
 

@@ -30,13 +30,13 @@ LOADER_CPUS = 0.5
 
 def training_rows(catalog: Catalog, settings: DataSettings) -> list[Row]:
     """Return one row per sample of an epoch."""
-    return _photo_rows(catalog.train) + _scene_rows(settings.cases, settings.scenes, _FIRST_SCENE)
+    return _photo_rows(catalog.train) + _scene_rows(settings.cases, settings.scenes, _FIRST_SCENE, "train")
 
 
 def validation_rows(catalog: Catalog, settings: DataSettings) -> list[Row]:
     """Return one row per sample of the validation."""
     return _photo_rows(catalog.validation) + _scene_rows(
-        settings.cases, settings.validation_scenes, _FIRST_VALIDATION_SCENE
+        settings.cases, settings.validation_scenes, _FIRST_VALIDATION_SCENE, settings.validation_family
     )
 
 
@@ -162,9 +162,8 @@ def _photo_rows(pairs: Sequence[Pair]) -> list[Row]:
     ]
 
 
-def _scene_rows(cases: Sequence[str], amount: int, first: int) -> list[Row]:
-    """Name drawn scenes; the cases take turns. Those of the validation are drawn by other means."""
-    family = "train" if first == _FIRST_SCENE else "test"
+def _scene_rows(cases: Sequence[str], amount: int, first: int, family: str) -> list[Row]:
+    """Name drawn scenes; the cases take turns, and no two have the same number."""
     return [{"number": first + index, "case": cases[index % len(cases)], "family": family} for index in range(amount)]
 
 
