@@ -29,6 +29,7 @@ from cutray.matting.detect import detect_edge_cases
 from cutray.matting.edges import matted_alpha
 from cutray.matting.looks import Seen, average_looks, fuse_looks, second_look_box
 from cutray.matting.subject import Subject, find_subject
+from cutray.matting.transparency import clear_alpha
 from cutray.models.catalog import ModelSpec
 from cutray.render import Rendered, encode, render, shape_alpha
 from cutray.segmenter import prepare
@@ -38,6 +39,7 @@ Source = str | PathLike[str] | bytes | Image.Image | np.ndarray
 _DETECTOR_SIDE_PX = 640
 # Side of a square with as many pixels as soft edges are solved on; `fine` follows large photos up to the second one.
 _WORK_SIDE_PX, _FINE_SIDE_PX = 480.0, 720.0
+_TOO_BUSY = "see_through was left out: the background is too busy to tell what is clear"
 
 
 @dataclass(slots=True)
@@ -168,7 +170,8 @@ def finish(
     """
     subject = find_subject(seen.probs, settings)
     with timed(timings, "matte"):
-        alpha = shape_alpha(_alpha(seen, subject, image, settings), image, settings)
+        alpha, notes = _cleared(_alpha(seen, subject, image, settings), image, settings)
+        alpha = shape_alpha(alpha, image, settings)
     with timed(timings, "render"):
         clean = settings.clean_edges and not settings.compat
         rendered = render(image, alpha, settings, clean_edges=clean, limits=settings, backdrop=backdrop)
@@ -183,7 +186,7 @@ def finish(
         box=rendered.box,
         model=names[0],
         engine=names[1],
-        notes=image.notes,
+        notes=image.notes + notes,
         edge_cases=_edge_cases(image, seen) if settings.edge_cases else (),
         timings_ms=timings,
     )
@@ -249,6 +252,14 @@ def _alpha(seen: Seen, subject: Subject, image: DecodedImage, settings: RemoverS
     half = math.sqrt(height * width) / 2
     side = min(max(half, _WORK_SIDE_PX), _FINE_SIDE_PX) if edges == "fine" else _WORK_SIDE_PX
     return matted_alpha(levelled, seen.cells, opaque(image), side)
+
+
+def _cleared(alpha: np.ndarray, image: DecodedImage, settings: RemoverSettings) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Let the background show through a subject that is said to be clear, or note why not."""
+    if not settings.see_through or not alpha.any():
+        return alpha, ()
+    cleared = clear_alpha(alpha, opaque(image))
+    return (alpha, (_TOO_BUSY,)) if cleared is None else (cleared, ())
 
 
 def _edge_cases(image: DecodedImage, seen: Seen) -> tuple[str, ...]:

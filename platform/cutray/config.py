@@ -103,6 +103,7 @@ class MattingSettings(Settings):
     solid_interior: bool = Field(
         True, description="Make the inside of the subject fully opaque where the network is only nearly sure."
     )
+    see_through: bool = Field(False, description="The subject is clear glass or plastic: let what is behind it show.")
     edge_cases: bool = Field(False, description="Name in the report what makes edges hard: hair, glass, metal, lace.")
     min_confidence: float = Field(0.4, ge=0, le=1, description="Below this confidence the answer is 'no subject'.")
     min_area_fraction: float = Field(
