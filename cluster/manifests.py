@@ -11,7 +11,7 @@ from serve_apps.serve import guard_variables
 NAMESPACE = "cutray"
 RAY_VERSION = "2.60.0"
 SERVING = {
-    "cpu": Size(cpus=8, memory_gib=32, fewest=1, most=5),
+    "cpu": Size(cpus=8, memory_gib=32, fewest=1, most=6),
     "gpu": Size(cpus=4, memory_gib=16, gpus=1, fewest=2, most=8),
 }
 WORK = {
@@ -37,7 +37,10 @@ def ray_service(site: Site, plan: dict[str, Any], plan_text: str) -> Manifest:
         plan_text: The same as YAML.
     """
     task = Task("serving", env=guard_variables(plan["applications"][0]["args"]), api=True)
-    spec = _cluster(site, task, SERVING)
+    asked = [entry.get("ray_actor_options", {}) for entry in plan["applications"][0]["deployments"]]
+    gpus = any(options.get("num_gpus") for options in asked)
+    # A group that nobody asks for would wait for machines for ever.
+    spec = _cluster(site, task, {name: size for name, size in SERVING.items() if gpus or not size.gpus})
     return _object(
         "RayService",
         "cutray",
@@ -49,6 +52,15 @@ def ray_service(site: Site, plan: dict[str, Any], plan_text: str) -> Manifest:
             "rayClusterConfig": spec | {"gcsFaultToleranceOptions": _lasting_memory()},
         },
     )
+
+
+def alert_rules(groups: Manifest) -> Manifest:
+    """Return the PrometheusRule: the alerts of plain Prometheus for its operator.
+
+    Args:
+        groups: ``observability/alerts.yml``.
+    """
+    return _object("PrometheusRule", "cutray", groups, api="monitoring.coreos.com/v1")
 
 
 def ray_cluster(site: Site) -> Manifest:
@@ -113,8 +125,8 @@ def _lasting_memory() -> Manifest:
     }
 
 
-def _object(kind: str, name: str, spec: Manifest) -> Manifest:
-    """Return an object of KubeRay."""
+def _object(kind: str, name: str, spec: Manifest, api: str = "ray.io/v1") -> Manifest:
+    """Return an object of KubeRay, or of another operator."""
     labels = {"app.kubernetes.io/name": name, "app.kubernetes.io/part-of": "cutray"}
     metadata = {"name": name, "namespace": NAMESPACE, "labels": labels}
-    return {"apiVersion": "ray.io/v1", "kind": kind, "metadata": metadata, "spec": spec}
+    return {"apiVersion": api, "kind": kind, "metadata": metadata, "spec": spec}

@@ -21,11 +21,13 @@ class Site:
         image: Image of nodes without a GPU.
         gpu_image: Image of nodes with one, and of training.
         spot: Label and taint, KEY=VALUE, of machines that may be taken away.
+        pull_secret: Secret with the password of the registry; empty if it asks for none.
     """
 
     image: str = "registry.example.com/cutray:cpu"
     gpu_image: str = "registry.example.com/cutray:gpu"
     spot: str = "karpenter.sh/capacity-type=spot"
+    pull_secret: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,8 @@ def _pod(site: Site, task: Task, size: Size, container: str, *, torch: bool) -> 
             *({"name": name, "persistentVolumeClaim": {"claimName": name}} for name in task.shared.values()),
         ],
     }
+    if site.pull_secret:
+        spec["imagePullSecrets"] = [{"name": site.pull_secret}]
     ray: Manifest = spec["containers"][0]
     if task.env:
         ray["env"] = [{"name": name, "value": value} for name, value in task.env.items()]

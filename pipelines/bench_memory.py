@@ -50,12 +50,13 @@ def run_watched(command: Sequence[str], environment: Mapping[str, str], *, look_
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(environment)
     )
+    soon = 0.5  # so that a short program is seen at all
     while True:
         try:
-            stdout, stderr = process.communicate(timeout=look_every_s)
+            stdout, stderr = process.communicate(timeout=min(look_every_s, soon))
             break
         except subprocess.TimeoutExpired:
-            peak = max(peak, memory_of_tree(process.pid))
+            peak, soon = max(peak, memory_of_tree(process.pid)), look_every_s
     return Run(process.returncode, time.perf_counter() - started, peak, stdout, stderr)
 
 
@@ -74,11 +75,15 @@ def memory_beside(pid: int | None) -> Iterator[Memory]:
 
     Args:
         pid: Root of the tree, or None to watch nothing.
+
+    Raises:
+        MissingExtraError: psutil is not installed.
     """
     memory = Memory()
     if pid is None:
         yield memory
         return
+    memory.peak_bytes = memory_of_tree(pid)
     watcher = subprocess.Popen(
         [sys.executable, "-m", __name__, str(pid)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -86,23 +91,24 @@ def memory_beside(pid: int | None) -> Iterator[Memory]:
         yield memory
     finally:
         told, _ = watcher.communicate()
-    memory.peak_bytes = int(told)
+    memory.peak_bytes = max(memory.peak_bytes, int(told or 0))
 
 
 def _watch(pid: int) -> int:
-    """Look every second until nobody writes to standard input any more; returns the most bytes seen."""
+    """Look every second until standard input ends; returns the most bytes seen."""
     if hasattr(os, "nice"):
         os.nice(10)
     over, peak = threading.Event(), 0
 
     def wait_for_the_end() -> None:
-        sys.stdin.read()
+        os.read(0, 1)
         over.set()
 
     threading.Thread(target=wait_for_the_end, daemon=True).start()
-    while not over.wait(1.0):
+    while True:
         peak = max(peak, memory_of_tree(pid))
-    return peak
+        if over.wait(1.0):
+            return peak
 
 
 def memory_of_tree(pid: int) -> int:

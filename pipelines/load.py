@@ -97,10 +97,11 @@ def run_load(
 
     Returns:
         What became of them.
+
+    Raises:
+        MissingExtraError: Memory is to be watched, and psutil is not installed.
     """
     tally, lock, due = Tally(), threading.Lock(), queue.SimpleQueue[float | None]()
-    started = time.perf_counter()
-    until = started + seconds
 
     def work(number: int) -> None:
         sent = number
@@ -115,6 +116,8 @@ def run_load(
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(concurrency)]
     with memory_beside(pid) as memory:
+        started = time.perf_counter()
+        until = started + seconds
         for thread in threads:
             thread.start()
         _pace(due, rate, until)
@@ -122,8 +125,8 @@ def run_load(
             due.put(None)
         for thread in threads:
             thread.join()
+        tally.elapsed_s = time.perf_counter() - started
     tally.peak_bytes = memory.peak_bytes
-    tally.elapsed_s = time.perf_counter() - started
     return tally
 
 

@@ -21,7 +21,7 @@ import click
 from cutray.commands.options import given
 from cutray.commands.run import run
 from cutray.config import TrainSettings, parse_settings
-from cutray.errors import ConfigError, MissingExtraError
+from cutray.errors import ConfigError, CutrayError, MissingExtraError
 from cutray.imaging.files import write_atomically
 from cutray.models.registry import store_address
 from pipelines.ray_session import ray_session, require_gpus_here, room_for
@@ -84,15 +84,18 @@ def train(
     with training_session(settings) as board:
         result = fit(settings, board=board)
     best = result.progress.history[result.progress.best_epoch]
-    pictures = [
-        draw_curves(result.run_dir, result.progress.history),
-        draw_results(result.run_dir, settings, result.best, held_out),
-    ]
-    if result.run_id is not None:
-        keep_files(str(store_address(settings.tracking_uri, settings.save_dir)), result.run_id, pictures)
     click.echo(f"best weights: {result.best} (epoch {result.progress.best_epoch + 1})", err=True)
-    click.echo(f"look at them: {', '.join(map(str, pictures))}", err=True)
     click.echo(f"try them: cutray remove photo.jpg -m {result.best}", err=True)
+    try:
+        pictures = [
+            draw_curves(result.run_dir, result.progress.history),
+            draw_results(result.run_dir, settings, result.best, held_out),
+        ]
+        if result.run_id is not None:
+            keep_files(str(store_address(settings.tracking_uri, settings.save_dir)), result.run_id, pictures)
+        click.echo(f"pictures: {', '.join(map(str, pictures))}", err=True)
+    except (CutrayError, OSError, RuntimeError) as error:  # a run of hours has not failed for want of a picture
+        warnings.warn(f"the pictures of the run could not be drawn: {error}", stacklevel=1)
     facts = {"run": str(result.run_dir), "best": str(result.best), "mlflow_run": result.run_id, **best}
     click.echo(json.dumps({"job": "train", **facts}))
     return 0

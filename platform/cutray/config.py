@@ -202,7 +202,7 @@ class DataSettings(Settings):
     limit: int = Field(0, ge=0, description="Use that many training pairs at most; 0 means all.")
     scenes: int = Field(0, ge=0, description="Drawn scenes with exact alpha added to each epoch.")
     validation_scenes: int = Field(0, ge=0, description="Drawn scenes added to the validation.")
-    validation_family: Literal["train", "test"] = Field("test", description="Their generators: as in training, or not.")
+    validation_family: Literal["train", "test"] = Field("test", description="Drawn as in training or as in tests.")
     cases: tuple[Literal["ordinary", "fine_detail", "transparency", "reflectivity", "texture", "empty"], ...] = Field(
         ("ordinary", "fine_detail", "transparency", "reflectivity", "texture", "empty"),
         min_length=1,

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from cutray import __version__
 from serve_apps.remover import openapi
 from serve_apps.remover.access import AccessLog
+from serve_apps.remover.door import Room
 from serve_apps.remover.dropin import dropin_router
 from serve_apps.remover.errors import ApiError, install_handlers
 from serve_apps.remover.guard import Guard
@@ -65,8 +66,9 @@ def create_api(service: Service) -> FastAPI:
             allow_origins=service.args.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["X-API-Key", "Authorization", "Content-Type"],
-            expose_headers=["X-Subject-Found", "X-Confidence", "X-Request-Id", "Retry-After"],
+            expose_headers=["X-Subject-Found", "X-Confidence", "X-Request-Id", "X-Error-Code", "Retry-After"],
         )
+    app.add_middleware(Room, room=service.room)
     app.add_middleware(AccessLog, metrics=service.metrics)
     limits = service.limits
     app.add_middleware(Guard, max_body_bytes=limits.max_body_bytes, max_batch_body_bytes=limits.max_batch_body_bytes)

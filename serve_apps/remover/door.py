@@ -5,24 +5,49 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve_apps.remover.dropin import REMOVE_BG_PATH, remove_bg_response
-from serve_apps.remover.errors import ApiError, error_response
-from serve_apps.remover.metrics import rejected_counter
+from serve_apps.remover.errors import RETRY_AFTER_S, ApiError, error_response, remove_bg_response
+from serve_apps.remover.metrics import rejected_counter, requests_counter
 
+_UPLOADS = ("/remove-background", "/batch-remove-background", "/v1.0/removebg", "/api/remove")
+_ROOM = b"x-cutray-room"  # from the Ingress to the door, never further
 _GROWTH_PER_S = 0.1
-_RETRY_AFTER_S = 2
+
+
+class Room:
+    """Pure ASGI middleware of the Ingress: says with each answer how many photos it would take now."""
+
+    def __init__(self, app: ASGIApp, room: Callable[[], int]) -> None:
+        """Wrap an application.
+
+        Args:
+            app: The application.
+            room: Returns how many photos it would take.
+        """
+        self._app, self._room = app, room
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Add a header to the answer of an upload."""
+
+        async def telling_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), (_ROOM, b"%d" % self._room())]}
+            await send(message)
+
+        await self._app(scope, receive, telling_send if _upload_of(scope) else send)
 
 
 class Door:
-    """Pure ASGI middleware for the proxy: learns from the refusals of the Ingress how many uploads it takes.
+    """Pure ASGI middleware for the proxy: learns from the answers of the Ingress how many uploads may be under way.
 
-    The Ingress alone knows how many photos it may have under way, and the number of Ingresses changes. So one that it
-    refuses as overloaded sets the bound to what was under way then; the bound rises by a tenth, at least by one, per
-    second to find out more, and is forgotten once half of it is free. Only requests whose body has arrived are
-    counted: slow uploads keep nobody out.
+    The Ingress alone knows how many photos it takes, a batch holds several, and the number of Ingresses changes. So
+    the first upload that is refused for lack of room sets the bound to the number of the others under way; an answer
+    that tells of more room raises it, and so does time, by a tenth, at least by one, per second. Once less than half of
+    it is used, it is forgotten. Only uploads whose body has arrived are counted: slow ones keep nobody out. Each proxy
+    learns for itself.
     """
 
     def __init__(self, app: ASGIApp, clock: Callable[[], float] = time.monotonic) -> None:
@@ -33,26 +58,30 @@ class Door:
             clock: Returns seconds.
         """
         self._app, self._clock = app, clock
-        self._rejected = rejected_counter()
+        self._requests, self._rejected = requests_counter(), rejected_counter()
         self._under_way = 0
-        self._learned, self._learned_at_s, self._retry_after_s = math.inf, 0.0, _RETRY_AFTER_S
+        self._learned, self._learned_at_s, self._retry_after_s = math.inf, 0.0, RETRY_AFTER_S
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request through, or refuse it before its body is read."""
-        if scope["type"] != "http" or scope["method"] != "POST":
+        upload = _upload_of(scope)
+        if upload is None:
             await self._app(scope, receive, send)
-        elif self._under_way < self._bound():
+            return
+        if 2 * self._under_way < self._learned:
+            self._learned = math.inf
+        # Pages of other origins need headers that only the Ingress knows.
+        if self._under_way < self._bound() or _is_of_another_origin(scope):
             await self._pass(scope, receive, send)
-        else:
-            self._rejected.inc(tags={"reason": "overloaded"})
-            error = ApiError("overloaded", retry_after_s=self._retry_after_s)
-            shaped = remove_bg_response(error) if scope["path"] == REMOVE_BG_PATH else error_response(error, scope)
-            await shaped(scope, receive, send)
+            return
+        self._rejected.inc(tags={"reason": "overloaded"})
+        self._requests.inc(tags={"route": upload, "status": "429"})
+        error = ApiError("overloaded", retry_after_s=self._retry_after_s)
+        shaped = remove_bg_response(error) if upload == "/v1.0/removebg" else error_response(error, scope)
+        await shaped(scope, receive, send)
 
     def _bound(self) -> float:
         """Return how many may be under way at this moment."""
-        if 2 * self._under_way < self._learned:
-            self._learned = math.inf
         if self._learned == math.inf:
             return math.inf
         waited_s = self._clock() - self._learned_at_s
@@ -60,29 +89,51 @@ class Door:
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count a request while it is under way, and learn from its answer."""
-        arrived = 0
+        arrived, over = 0, False
 
         async def watching_receive() -> Message:
             nonlocal arrived
             message = await receive()
-            if not arrived and message["type"] == "http.request" and not message.get("more_body"):
+            if not (arrived or over) and message["type"] == "http.request" and not message.get("more_body"):
                 arrived = 1
                 self._under_way += 1
             return message
 
         async def watching_send(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._learn(scope, dict(message["headers"]), self._under_way - arrived)
+                headers = [(name, value) for name, value in message.get("headers", ())]
+                self._learn(dict(headers), self._under_way - arrived)
+                message = {**message, "headers": [pair for pair in headers if pair[0] != _ROOM]}
             await send(message)
 
         try:
             await self._app(scope, watching_receive, watching_send)
         finally:
+            over = True
             self._under_way -= arrived
 
-    def _learn(self, scope: Scope, headers: dict[bytes, bytes], others: int) -> None:
-        """Note how many others were under way if there was no room; a batch may be refused for its own size."""
-        if headers.get(b"x-error-code") != b"overloaded" or "batch" in scope["path"]:
+    def _learn(self, headers: dict[bytes, bytes], others: int) -> None:
+        """Take from an answer what it says about room, while so many other uploads are under way."""
+        if _ROOM not in headers:
             return
-        self._learned, self._learned_at_s = max(1, others), self._clock()
-        self._retry_after_s = int(headers.get(b"retry-after", _RETRY_AFTER_S))
+        room = int(headers[_ROOM])
+        if headers.get(b"x-error-code") == b"overloaded" and room <= 0:
+            self._learned, self._learned_at_s = max(1, others), self._clock()
+            told = headers.get(b"retry-after", b"")
+            self._retry_after_s = int(told) if told.isdigit() else RETRY_AFTER_S
+        elif others + room > self._learned:
+            self._learned, self._learned_at_s = others + room, self._clock()
+
+
+def _upload_of(scope: Scope) -> str | None:
+    """Return which of the addresses that take photos a request is for, whatever the application's prefix is."""
+    if scope["type"] != "http" or scope["method"] != "POST":
+        return None
+    return next((address for address in _UPLOADS if scope["path"].rstrip("/").endswith(address)), None)
+
+
+def _is_of_another_origin(scope: Scope) -> bool:
+    """Whether a request comes from the page of another site."""
+    headers = dict(scope["headers"])
+    origin = headers.get(b"origin")
+    return origin is not None and urlsplit(origin).netloc != headers.get(b"host")

@@ -13,13 +13,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from serve_apps.remover import openapi
-from serve_apps.remover.errors import ApiError
+from serve_apps.remover.errors import ApiError, RemoveBgError, remove_bg_response
 from serve_apps.remover.replies import picture
 from serve_apps.remover.schemas import CutReply
 from serve_apps.remover.service import Service
 from serve_apps.remover.uploads import Upload, parse_options, read_upload
 
-REMOVE_BG_PATH = "/v1.0/removebg"
 _SIZES = {"preview", "small", "regular", "medium", "hd", "full", "4k", "50MP", "auto"}
 _TYPES = {"auto", "person", "product", "car", "animal", "graphic", "transportation", "other"}
 # What only changes the look in ways that are not offered here is refused unless it is the default.
@@ -32,31 +31,6 @@ _NEUTRAL = {
     "type_level": {"", "1", "2", "none", "latest"},
 }
 _TRUE = {"true", "1", "yes", "on"}
-_OUR_CODES = {
-    "too_large": "resolution_too_high",
-    "not_decodable": "failed_to_read_image",
-    "unsupported_format": "invalid_file_type",
-}
-
-
-class _RemoveBgError(Exception):
-    """An error in remove.bg's shape."""
-
-    def __init__(self, status: int, title: str, code: str = "", headers: Mapping[str, str] | None = None) -> None:
-        self.status, self.title, self.code, self.headers = status, title, code, dict(headers or {})
-        super().__init__(title)
-
-    def response(self) -> JSONResponse:
-        """Build the answer."""
-        entry = {"title": self.title, **({"code": self.code} if self.code else {})}
-        return JSONResponse({"errors": [entry]}, self.status, headers=self.headers)
-
-
-def remove_bg_response(error: ApiError) -> JSONResponse:
-    """Build the answer that an error is, in remove.bg's shape."""
-    status = error.status if error.status in (429, 500, 503) else {401: 403}.get(error.status, 400)
-    code = _OUR_CODES.get(error.code, error.code) if status == 400 else ""
-    return _RemoveBgError(status, error.message, code, error.headers()).response()
 
 
 def dropin_router(service: Service) -> APIRouter:
@@ -67,12 +41,12 @@ def dropin_router(service: Service) -> APIRouter:
     """
     router = APIRouter(tags=["drop-in"])
 
-    @router.post(REMOVE_BG_PATH, openapi_extra=openapi.removebg(), response_class=Response)
+    @router.post("/v1.0/removebg", openapi_extra=openapi.removebg(), response_class=Response)
     async def removebg(request: Request) -> Response:
         """Take what clients of remove.bg send. Sizes are accepted; the result always has the photo's full size."""
         try:
             return await _removebg(service, request)
-        except _RemoveBgError as error:
+        except RemoveBgError as error:
             request.state.error_code = error.code or "bad_request"
             return error.response()
         except ApiError as error:
@@ -134,7 +108,7 @@ async def _removebg(service: Service, request: Request) -> Response:
     with service.admitted():
         reply = await service.cut(image, options, backdrop)
     if not reply.report.subject_found:
-        raise _RemoveBgError(400, "Could not identify foreground in image.", "unknown_foreground")
+        raise RemoveBgError(400, "Could not identify foreground in image.", "unknown_foreground")
     left, top, right, bottom = reply.report.box
     headers = {
         "X-Type": "other",
@@ -169,9 +143,9 @@ def _removebg_fields(request: Request, upload: Upload) -> dict[str, str]:
     try:
         values = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise _RemoveBgError(400, "The body is not JSON.", "missing_source") from error
+        raise RemoveBgError(400, "The body is not JSON.", "missing_source") from error
     if not isinstance(values, dict):
-        raise _RemoveBgError(400, "The body is not a JSON object.", "missing_source")
+        raise RemoveBgError(400, "The body is not a JSON object.", "missing_source")
     upload.files = [pair for pair in upload.files if pair[0] != ""]
     return {str(name): _text(value) for name, value in values.items() if value is not None}
 
@@ -186,35 +160,35 @@ def _removebg_image(upload: Upload, fields: Mapping[str, str]) -> bytes:
     files = [data for name, data in upload.files if name == "image_file"]
     encoded, address = fields.get("image_file_b64", ""), fields.get("image_url", "")
     if len(files) + bool(encoded) + bool(address) > 1:
-        raise _RemoveBgError(400, "Multiple image sources given: send exactly one.", "multiple_sources")
+        raise RemoveBgError(400, "Multiple image sources given: send exactly one.", "multiple_sources")
     if address:
-        raise _RemoveBgError(400, "This server never fetches addresses; send the file itself.", "invalid_image_url")
+        raise RemoveBgError(400, "This server never fetches addresses; send the file itself.", "invalid_image_url")
     if files:
         return files[0]
     if not encoded:
-        raise _RemoveBgError(400, "No image given: send image_file or image_file_b64.", "missing_source")
+        raise RemoveBgError(400, "No image given: send image_file or image_file_b64.", "missing_source")
     try:
         return base64.b64decode(encoded.split(",", 1)[-1], validate=True)
     except (binascii.Error, ValueError) as error:
-        raise _RemoveBgError(400, "image_file_b64 is not base64.", "failed_to_read_image") from error
+        raise RemoveBgError(400, "image_file_b64 is not base64.", "failed_to_read_image") from error
 
 
 def _removebg_options(fields: Mapping[str, str], has_backdrop: bool) -> tuple[dict[str, Any], bool]:
     """Translate remove.bg's parameters; returns the options and whether the mask is wanted."""
     colour = fields.get("bg_color", "").strip()
     if fields.get("bg_image_url"):
-        raise _RemoveBgError(400, "This server never fetches addresses; send bg_image_file.", "invalid_bg_image_url")
+        raise RemoveBgError(400, "This server never fetches addresses; send bg_image_file.", "invalid_bg_image_url")
     if colour and has_backdrop:
-        raise _RemoveBgError(400, "Only one background can be given.", "multiple_bg_sources")
+        raise RemoveBgError(400, "Only one background can be given.", "multiple_bg_sources")
     for name, allowed in (("size", _SIZES), ("type", _TYPES), ("format", {"auto", "png", "jpg", "webp"})):
         if fields.get(name) and fields[name] not in allowed:
-            raise _RemoveBgError(400, f"{name} must be one of {', '.join(sorted(allowed))}.", f"invalid_{name}")
+            raise RemoveBgError(400, f"{name} must be one of {', '.join(sorted(allowed))}.", f"invalid_{name}")
     for name, neutral in _NEUTRAL.items():
         if fields.get(name, "").lower() not in neutral:
-            raise _RemoveBgError(400, f"{name} is not offered by this server.", f"invalid_{name}")
+            raise RemoveBgError(400, f"{name} is not offered by this server.", f"invalid_{name}")
     channels = fields.get("channels", "rgba")
     if channels not in ("rgba", "alpha"):
-        raise _RemoveBgError(400, "channels must be rgba or alpha.", "invalid_channels")
+        raise RemoveBgError(400, "channels must be rgba or alpha.", "invalid_channels")
     opaque = bool(colour) or has_backdrop
     format = fields.get("format", "auto")
     if format == "jpg" and not opaque and channels == "rgba":
@@ -224,7 +198,7 @@ def _removebg_options(fields: Mapping[str, str], has_backdrop: bool) -> tuple[di
     if fields.get("crop", "").lower() in _TRUE:
         margin = fields.get("crop_margin", "0").strip()
         if not re.fullmatch(r"\d{1,4}(\.\d+)?(px|%)?", margin):
-            raise _RemoveBgError(400, "crop_margin must be one value, such as 20px or 5%.", "invalid_crop_margin")
+            raise RemoveBgError(400, "crop_margin must be one value, such as 20px or 5%.", "invalid_crop_margin")
         options |= {"crop": "true", "crop_margin": margin}
     if fields.get("semitransparency", "true").lower() not in _TRUE:
         options["threshold"] = "0.5"
@@ -233,4 +207,4 @@ def _removebg_options(fields: Mapping[str, str], has_backdrop: bool) -> tuple[di
     try:
         return parse_options(options, has_backdrop=has_backdrop), channels == "alpha"
     except ApiError as error:
-        raise _RemoveBgError(400, error.message, "invalid_bg_color" if colour else "invalid_format") from error
+        raise RemoveBgError(400, error.message, "invalid_bg_color" if colour else "invalid_format") from error

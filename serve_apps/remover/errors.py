@@ -1,4 +1,4 @@
-"""Every error that leaves the endpoint: stable codes, their HTTP status, one JSON shape."""
+"""Every error that leaves the endpoint: stable codes, their HTTP status, one JSON shape, and remove.bg's beside it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,15 @@ CODES: Mapping[str, tuple[int, str]] = MappingProxyType(
     }
 )
 _RETRYABLE = frozenset({"rate_limited", "overloaded", "not_ready", "unavailable", "deadline_exceeded"})
+_REMOVE_BG_CODES = {
+    "too_large": "resolution_too_high",
+    "not_decodable": "failed_to_read_image",
+    "unsupported_format": "invalid_file_type",
+}
 _BY_STATUS = {404: "not_found", 405: "method_not_allowed", 408: "deadline_exceeded", 413: "body_too_large"}
+
+
+RETRY_AFTER_S = 2  # what a client is told to wait where nobody has set it
 
 
 class ApiError(Exception):
@@ -80,6 +88,34 @@ def request_id(scope: Scope) -> str:
     """Return the id that the guard gave to a request."""
     headers: dict[bytes, bytes] = dict(scope["headers"])
     return headers.get(b"x-request-id", b"").decode()
+
+
+class RemoveBgError(Exception):
+    """An error in remove.bg's shape.
+
+    Args:
+        status: HTTP status.
+        title: What went wrong, for people.
+        code: One of remove.bg's codes, if there is one.
+        headers: Further headers.
+    """
+
+    def __init__(self, status: int, title: str, code: str = "", headers: Mapping[str, str] | None = None) -> None:
+        """Keep what the answer is made of."""
+        self.status, self.title, self.code, self.headers = status, title, code, dict(headers or {})
+        super().__init__(title)
+
+    def response(self) -> JSONResponse:
+        """Build the answer."""
+        entry = {"title": self.title, **({"code": self.code} if self.code else {})}
+        return JSONResponse({"errors": [entry]}, self.status, headers=self.headers)
+
+
+def remove_bg_response(error: ApiError) -> JSONResponse:
+    """Build the answer that an error is, in remove.bg's shape."""
+    status = error.status if error.status in (429, 500, 503) else {401: 403}.get(error.status, 400)
+    code = _REMOVE_BG_CODES.get(error.code, error.code) if status == 400 else ""
+    return RemoveBgError(status, error.message, code, error.headers()).response()
 
 
 def code_for_status(status: int) -> str:

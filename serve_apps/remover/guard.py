@@ -16,13 +16,12 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_apps.remover.door import Door
-from serve_apps.remover.errors import ApiError, code_for_status, error_body
+from serve_apps.remover.errors import RETRY_AFTER_S, ApiError, code_for_status, error_body
 from serve_apps.remover.schemas import body_limits
 
 _DROPPED = frozenset({b"x-request-timeout-seconds", b"x-request-disconnect-disabled", b"serve_multiplexed_model_id"})
 _GOOD_ID = re.compile(rb"[A-Za-z0-9-]{1,64}")
 _BATCH_PATH = "/batch-remove-background"
-_RETRY_AFTER_S = 2
 _SECURITY = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -109,7 +108,7 @@ class _Watch:
             if message["status"] >= 400 and dict(headers).get(b"content-type", b"").startswith(b"text/plain"):
                 self._replaced = True
                 code = code_for_status(message["status"])
-                await self.refuse(ApiError(code, retry_after_s=_RETRY_AFTER_S), message["status"])
+                await self.refuse(ApiError(code, retry_after_s=RETRY_AFTER_S), message["status"])
                 return
             self.started = True
             # Serve adds the id as well, once at each of its stations.

@@ -8,8 +8,13 @@ _MS: list[float] = [5, 10, 25, 50, 100, 200, 400, 800, 1600, 3200, 6400, 12_800,
 _SIZES: list[float] = [1, 2, 4, 8, 16, 32, 64]
 
 
+def requests_counter() -> Counter:
+    """Register the answers; the Ingress and the door at the proxy count them."""
+    return Counter("cutray_requests_total", "Answered requests.", ("route", "status"))
+
+
 def rejected_counter() -> Counter:
-    """Register the refusals, which the Ingress and the door at the proxy count."""
+    """Register the refusals, which both count as well."""
     return Counter("cutray_rejected_total", "Refused requests and photos, by stable code.", ("reason",))
 
 
@@ -18,7 +23,7 @@ class IngressMetrics:
 
     def __init__(self) -> None:
         """Register the names."""
-        self.requests = Counter("cutray_requests_total", "Answered requests.", ("route", "status"))
+        self.requests = requests_counter()
         self.rejected = rejected_counter()
         self.request_ms = Histogram("cutray_request_ms", "Milliseconds per request.", _MS, ("route",))
         self.stage_ms = Histogram("cutray_stage_ms", "Milliseconds per photo and stage.", _MS, ("stage",))

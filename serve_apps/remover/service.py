@@ -41,6 +41,10 @@ class Service:
         self._cutter, self._segmenter = cutter, segmenter
         self._info: tuple[float, ModelInfo] | None = None
 
+    def room(self) -> int:
+        """Return how many photos would be let in now, each by itself."""
+        return 0 if self.draining else max(0, self.limits.max_in_flight - self.in_flight)
+
     @contextmanager
     def admitted(self, photos: int = 1) -> Iterator[None]:
         """Count photos as under way, or refuse them at once; waiting would only make everybody late.

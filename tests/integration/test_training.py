@@ -29,7 +29,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     folder = tmp_path_factory.mktemp("runs")
-    code, summary, told = run_training(["--data", data, *TINY, "--save-dir", folder, "--name", "whole"])
+    arguments = ["--data", data, *TINY, "--save-dir", folder, "--name", "whole"]
+    code, summary, told = run_training(arguments, MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL="0.2")
     assert code == 0, told
     assert "epoch 3: loss" in told
     return summary, folder / "whole"

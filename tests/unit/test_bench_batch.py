@@ -47,10 +47,16 @@ def test_memory_of_children_is_seen() -> None:
 
 
 def test_memory_is_watched_beside() -> None:
-    """A process of its own sees the peak of one that goes on meanwhile."""
-    holder = subprocess.Popen([sys.executable, "-c", _HOLD], stdout=subprocess.DEVNULL)
-    with memory_beside(holder.pid) as memory:
-        holder.wait(60)
+    """A process of its own sees what another one takes and gives back meanwhile."""
+    command = f"input(); {_HOLD}; x = None; print('given back', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdin and holder.stdout
+        with memory_beside(holder.pid) as memory:
+            holder.stdin.write(b"begin\n")
+            holder.stdin.flush()
+            while b"given back" not in holder.stdout.readline():
+                pass
+        holder.kill()
     assert memory.peak_bytes > 200 << 20
 
 

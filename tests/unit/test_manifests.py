@@ -14,7 +14,7 @@ import yaml
 
 pytest.importorskip("ray.serve", reason="the configuration of Serve is part of them")
 pytest.importorskip("lightkube", reason="the types of Kubernetes come from lightkube")
-from cluster.generate import FOLDER, SERVE, generate, render
+from cluster.generate import ALERTS, FOLDER, SERVE, generate, render
 from cluster.manifests import RAY_VERSION, SERVING
 from cluster.pods import Site
 from cutray.cli import cli
@@ -217,6 +217,43 @@ def test_the_endpoint_fits_into_its_workers() -> None:
             cpus -= options["num_cpus"] * count
             gpus -= options.get("num_gpus", 0) * count
         assert cpus >= 0 and gpus >= 0, bound
+
+
+def test_without_gpus_no_pod_waits_for_one(tmp_path: Path) -> None:
+    """A configuration for processors alone gets no group of GPU pods, and its replicas' most fit into the others."""
+    plan = yaml.safe_load(SERVE.read_text())
+    plan["applications"][0]["args"]["engine"] = {"device": "cpu"}
+    for deployment in plan["applications"][0]["deployments"]:
+        deployment["ray_actor_options"].pop("num_gpus", None)
+    own = tmp_path / "cpu.prod.yaml"
+    own.write_text(yaml.safe_dump(plan))
+    service = yaml.safe_load(render(Site(), own)["rayservice.yaml"])
+    groups = service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    assert [group["groupName"] for group in groups] == ["cpu"]
+    most = sum(
+        deployment["ray_actor_options"]["num_cpus"] * deployment["autoscaling_config"]["max_replicas"]
+        for deployment in plan["applications"][0]["deployments"]
+    )
+    assert most <= SERVING["cpu"].cpus * groups[0]["maxReplicas"]
+
+
+def test_a_registry_with_a_password_is_named_in_every_pod() -> None:
+    """The secret for pulling images reaches the head, the workers and the pods that hand in jobs."""
+    for secret, wanted in (("registry", [{"name": "registry"}]), ("", None)):
+        files = render(Site(pull_secret=secret), SERVE)
+        found = [pod for text in files.values() for _, pod in pods(yaml.safe_load(text))]
+        assert len(found) > 10
+        assert all(pod.get("imagePullSecrets") == wanted for pod in found)
+
+
+def test_the_operator_gets_the_same_alerts() -> None:
+    """The rules for Prometheus' operator are those of the plain file, and their jobs are those of the monitor."""
+    rules = first("alerts.yaml")["spec"]
+    assert rules == yaml.safe_load(ALERTS.read_text())
+    expressions = " ".join(rule["expr"] for group in rules["groups"] for rule in group["rules"])
+    jobs = set(re.findall(r'job="(\w+)"', expressions))
+    endpoints = first("monitor.yaml")["spec"]["podMetricsEndpoints"]
+    assert jobs == {entry["replacement"] for endpoint in endpoints for entry in endpoint["relabelings"]} == {"ray"}
 
 
 def test_all_files_of_the_kustomization_exist() -> None:

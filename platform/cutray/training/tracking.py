@@ -22,13 +22,14 @@ _CLOSE_AFTER_S = 30.0
 class Tracker:
     """Sends figures to one MLflow run from a thread of its own; what cannot be sent is dropped with one warning."""
 
-    def __init__(self, target: tuple[str, str] | None) -> None:
+    def __init__(self, target: tuple[str, str] | None, *, machine: bool = False) -> None:
         """Begin.
 
         Args:
             target: Address of the store and id of the run, from ``open_run``; None keeps silent.
+            machine: Have MLflow note the use of this machine as well.
         """
-        self._target = target
+        self._target, self._machine = target, machine
         self._queue: Queue[tuple[dict[str, float], int] | None] = Queue()
         self._thread = Thread(target=self._send, name="tracking", daemon=True)
         if target is not None:
@@ -51,7 +52,7 @@ class Tracker:
             return
         uri, run_id = self._target
         store = client(uri)
-        with _machine_watched(uri, run_id):
+        with _machine_watched(uri, run_id) if self._machine else contextlib.nullcontext():
             while (item := self._queue.get()) is not None:
                 try:
                     store.log_batch(run_id, metrics=[_metric(name, value, item[1]) for name, value in item[0].items()])
@@ -62,7 +63,7 @@ class Tracker:
 
 @contextlib.contextmanager
 def _machine_watched(uri: str, run_id: str) -> Iterator[None]:
-    """Have MLflow note the use of processors, memory, disk, network and GPUs of this machine during the block."""
+    """Have MLflow note the use of this machine during the block; that of GPUs if nvidia-ml-py is installed."""
     monitor: Any = None
     try:
         from mlflow.system_metrics import system_metrics_monitor

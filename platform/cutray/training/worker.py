@@ -82,7 +82,7 @@ class Worker:
         self._resume()
         wrapped: nn.Module = ray.train.torch.prepare_model(self.core) if self.world_size > 1 else self.core
         self.network: Any = torch.compile(wrapped) if self.settings.compile else wrapped
-        self.tracker = Tracker(job.tracking if self.rank == 0 else None)
+        self.tracker = Tracker(job.tracking if self.rank == 0 else None, machine=True)
         self.steps_per_epoch = len(job.train) // self.settings.optim.batch_size
         self.bf16 = _computes_in_bf16(self.settings, self.device)
         self._started, self._told_at, self._bad_steps = time.monotonic(), 0.0, 0
