@@ -27,6 +27,7 @@ def facts(reply: CutReply) -> dict[str, str]:
     """Return what is known about a result, as headers."""
     report = reply.report
     timing = ", ".join(f"{stage};dur={spent:g}" for stage, spent in report.timings_ms.items())
+    notes = "; ".join(report.notes).encode("ascii", "replace").decode()
     return {
         "X-Subject-Found": str(report.subject_found).lower(),
         "X-Confidence": f"{report.confidence:.4f}",
@@ -36,6 +37,7 @@ def facts(reply: CutReply) -> dict[str, str]:
         "X-Box": ",".join(map(str, report.box)),
         "X-Model": report.model,
         "X-Engine": report.engine,
+        **({"X-Notes": notes} if notes else {}),
         "Server-Timing": timing,
         "Cache-Control": "no-store",
     }

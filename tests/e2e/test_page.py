@@ -83,6 +83,24 @@ def test_background_is_painted(page: Any, photo_files: Path) -> None:
     assert page.evaluate(corner) == [255, 136, 0, 255]
 
 
+def test_glass_is_cut_out_again(page: Any, photo_files: Path) -> None:
+    """The button sends the photo once more as see-through; a background that is too busy for that is told."""
+    page.set_input_files("#pick", photo_files / "chelsea.jpg")
+    page.wait_for_selector(".card.done", timeout=60_000)
+    with page.expect_response("**/remove-background", timeout=60_000) as answer:
+        page.click(".glass")
+    page.wait_for_selector(".card.done", timeout=60_000)
+    assert answer.value.status == 200
+    assert "see_through" in answer.value.headers["x-notes"]
+    assert "too busy" in page.inner_text(".note")
+    assert page.get_attribute(".glass", "aria-pressed") == "true"
+    with page.expect_response("**/remove-background", timeout=60_000) as answer:
+        page.click(".glass")
+    page.wait_for_selector(".card.done", timeout=60_000)
+    assert "x-notes" not in answer.value.headers
+    assert page.inner_text(".note") == ""
+
+
 def test_keyboard_moves_the_slider(page: Any, photo_files: Path) -> None:
     """The line between before and after follows the arrow keys."""
     page.set_input_files("#pick", photo_files / "chelsea.jpg")

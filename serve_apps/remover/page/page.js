@@ -25,7 +25,7 @@ function add(files) {
 
 function addOne(file) {
   const card = $("card").content.firstElementChild.cloneNode(true);
-  const photo = { file, card, name: stemOf(file.name), cutout: null };
+  const photo = { file, card, name: stemOf(file.name), cutout: null, glass: false };
   const before = card.querySelector(".before img");
   before.src = URL.createObjectURL(file);
   before.alt = `${photo.name}, before`;
@@ -37,9 +37,20 @@ function addOne(file) {
   slider.addEventListener("input", move);
   move();
   card.querySelector(".save").addEventListener("click", () => saveOne(photo));
+  card.querySelector(".glass").addEventListener("click", () => again(photo));
   $("photos").append(card);
   photos.push(photo);
   waiting.push(photo);
+}
+
+function again(photo) {
+  photo.glass = !photo.glass;
+  photo.cutout = null;
+  photo.card.classList.remove("done");
+  photo.card.querySelector(".glass").setAttribute("aria-pressed", photo.glass);
+  photo.card.querySelector(".note").textContent = "";
+  waiting.push(photo);
+  work();
 }
 
 function work() {
@@ -62,7 +73,7 @@ async function cut(photo) {
   const bar = photo.card.querySelector("progress");
   const note = photo.card.querySelector(".note");
   try {
-    const reply = await send(photo.file, (share) => {
+    const reply = await send(photo, (share) => {
       if (share < 1) { bar.value = share; label.textContent = "sending"; return; }
       bar.removeAttribute("value");
       label.textContent = "cutting out";
@@ -71,6 +82,7 @@ async function cut(photo) {
     photo.card.classList.add("done");
     photo.card.querySelector(".save").disabled = false;
     if (reply.found === "false") note.textContent = "No subject was found in this photo.";
+    if (photo.glass && /see_through/.test(reply.notes)) note.textContent = "The background is too busy to tell what is clear.";
     paint(photo);
   } catch (error) {
     photo.card.classList.add("failed");
@@ -78,10 +90,13 @@ async function cut(photo) {
   }
 }
 
-async function send(file, progress, busy) {
+async function send(photo, progress, busy) {
   for (let attempt = 1; ; attempt += 1) {
-    const answer = await post(file, progress);
-    if (answer.status === 200) return { blob: answer.response, found: answer.getResponseHeader("X-Subject-Found") };
+    const answer = await post(photo, progress);
+    if (answer.status === 200) {
+      const [found, notes] = ["X-Subject-Found", "X-Notes"].map((name) => answer.getResponseHeader(name));
+      return { blob: answer.response, found, notes };
+    }
     const passes = answer.status === 429 || answer.status === 503;
     if (!passes || attempt === TRIES) throw new Error(await reason(answer));
     busy();
@@ -90,7 +105,7 @@ async function send(file, progress, busy) {
   }
 }
 
-function post(file, progress) {
+function post(photo, progress) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest(); // fetch cannot tell how much has been sent
     request.open("POST", "remove-background");
@@ -100,7 +115,8 @@ function post(file, progress) {
     request.addEventListener("load", () => resolve(request));
     request.addEventListener("error", () => reject(new Error("The server cannot be reached.")));
     const form = new FormData();
-    form.append("image", file, "photo"); // its real name stays here
+    form.append("image", photo.file, "photo"); // its real name stays here
+    if (photo.glass) form.append("see_through", "true");
     request.send(form);
   });
 }
