@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve_apps.remover.errors import RETRY_AFTER_S, ApiError, error_response, remove_bg_response
+from serve_apps.remover.errors import REMOVE_BG_PATH, RETRY_AFTER_S, ApiError, error_response, remove_bg_response
 from serve_apps.remover.metrics import rejected_counter, requests_counter
 
-_UPLOADS = ("/remove-background", "/batch-remove-background", "/v1.0/removebg", "/api/remove")
+_UPLOADS = ("/remove-background", "/batch-remove-background", REMOVE_BG_PATH, "/api/remove")
 _ROOM = b"x-cutray-room"  # from the Ingress to the door, never further
 _GROWTH_PER_S = 0.1
 
@@ -77,7 +76,7 @@ class Door:
         self._rejected.inc(tags={"reason": "overloaded"})
         self._requests.inc(tags={"route": upload, "status": "429"})
         error = ApiError("overloaded", retry_after_s=self._retry_after_s)
-        shaped = remove_bg_response(error) if upload == "/v1.0/removebg" else error_response(error, scope)
+        shaped = remove_bg_response(error) if upload == REMOVE_BG_PATH else error_response(error, scope)
         await shaped(scope, receive, send)
 
     def _bound(self) -> float:
@@ -136,4 +135,4 @@ def _is_of_another_origin(scope: Scope) -> bool:
     """Whether a request comes from the page of another site."""
     headers = dict(scope["headers"])
     origin = headers.get(b"origin")
-    return origin is not None and urlsplit(origin).netloc != headers.get(b"host")
+    return origin is not None and origin.partition(b"://")[2] != headers.get(b"host")

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from serve_apps.remover import openapi
-from serve_apps.remover.errors import ApiError, RemoveBgError, remove_bg_response
+from serve_apps.remover.errors import REMOVE_BG_PATH, ApiError, RemoveBgError, remove_bg_response
 from serve_apps.remover.replies import picture
 from serve_apps.remover.schemas import CutReply
 from serve_apps.remover.service import Service
@@ -41,7 +41,7 @@ def dropin_router(service: Service) -> APIRouter:
     """
     router = APIRouter(tags=["drop-in"])
 
-    @router.post("/v1.0/removebg", openapi_extra=openapi.removebg(), response_class=Response)
+    @router.post(REMOVE_BG_PATH, openapi_extra=openapi.removebg(), response_class=Response)
     async def removebg(request: Request) -> Response:
         """Take what clients of remove.bg send. Sizes are accepted; the result always has the photo's full size."""
         try:

@@ -38,6 +38,8 @@ CODES: Mapping[str, tuple[int, str]] = MappingProxyType(
         "deadline_exceeded": (503, "The work was not done in time."),
     }
 )
+RETRY_AFTER_S = 2  # what a client is told to wait where nobody has set it
+REMOVE_BG_PATH = "/v1.0/removebg"
 _RETRYABLE = frozenset({"rate_limited", "overloaded", "not_ready", "unavailable", "deadline_exceeded"})
 _REMOVE_BG_CODES = {
     "too_large": "resolution_too_high",
@@ -45,9 +47,6 @@ _REMOVE_BG_CODES = {
     "unsupported_format": "invalid_file_type",
 }
 _BY_STATUS = {404: "not_found", 405: "method_not_allowed", 408: "deadline_exceeded", 413: "body_too_large"}
-
-
-RETRY_AFTER_S = 2  # what a client is told to wait where nobody has set it
 
 
 class ApiError(Exception):

@@ -271,6 +271,9 @@ async def test_pages_of_other_origins_hear_it_from_the_ingress(scene: Scene) -> 
     assert ingress.asked == asked
     await client.ask_many(1, origin="https://elsewhere.example")
     assert ingress.asked == asked + 1
+    for nonsense in ("https://[", "null", "://", "https://ü.example"):
+        await client.ask_many(1, origin=nonsense)
+    assert ingress.asked == asked + 5
 
 
 @played
