@@ -18,7 +18,17 @@ from cutray.errors import MissingExtraError
 
 _ENGINE = ("model", "engine", "device", "precision", "threads", "batch_size", "offline")
 _LIMITS = ("max_bytes", "max_side_px", "max_megapixels")
-_MATTING = ("quality", "looks", "edges", "clean_edges", "solid_interior", "see_through", "compat", "edge_cases")
+_MATTING = (
+    "quality",
+    "looks",
+    "edges",
+    "refine",
+    "clean_edges",
+    "solid_interior",
+    "see_through",
+    "compat",
+    "edge_cases",
+)
 
 _FLAGS = ("masks", "shard_masks", "retry_failed", "reprocess", "verify", "overwrite", "allow_empty", "report")
 

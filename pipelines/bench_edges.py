@@ -8,13 +8,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import click
 import cv2
 import numpy as np
 
-from cutray.chain import Looks
 from cutray.commands.progress import download_progress, photo_progress
 from cutray.commands.run import run
 from cutray.config import RemoverSettings, parse_settings
@@ -24,15 +23,12 @@ from cutray.engines.hardware import inspect_hardware
 from cutray.errors import OptionError
 from cutray.evaluation.edge_cases import score_edges
 from cutray.imaging.contact_sheet import contact_sheet
-from cutray.imaging.decode import from_array
 from cutray.imaging.encode import encode_image
 from cutray.imaging.files import write_atomically
 from cutray.imaging.resize import shrink
-from cutray.matting.alpha import level_probs
-from cutray.matting.refine import Refiner
-from cutray.matting.subject import find_subject
+from cutray.matting.refine import WEIGHTS, Refiner, Where
 from cutray.remover import BackgroundRemover
-from pipelines.edges.page import EMPTY, Result, success_rate, write_page
+from pipelines.edges.page import CONTROL, EMPTY, Result, success_rate, write_page
 from pipelines.edges.trials import Trial, drawn_trials, pasted_trials
 
 _DEFAULT_ROWS = (
@@ -42,6 +38,9 @@ _DEFAULT_ROWS = (
 )
 _SANITY = ("truth", "truth at 320 px", "truth of another scene")
 _NETWORK_SIDE_PX = 320
+# Where a refiner's drawing takes the place of the alpha: everywhere; in all of a photo in which the detector finds a
+# hard case; where the refiner itself thinks it better; in all of a scene that is known to be hard.
+_Route = Literal["always", "heuristic", "learned", "oracle"]
 _REFINER_SIDE_PX = 480
 _SHOWN = 16
 
@@ -60,7 +59,13 @@ _SHOWN = 16
     help='A name and settings of the remover, e.g. "soft: solid_interior=false"; several are compared.',
 )
 @click.option("-m", "--model", default="u2net", show_default=True, help="Model of the rows that name none.")
-@click.option("--refiner", type=click.Path(path_type=Path), help="An edge refiner, measured on top of the last row.")
+@click.option(
+    "--refiner",
+    type=click.Path(path_type=Path),
+    is_flag=False,
+    flag_value=WEIGHTS,
+    help="Measure an edge refiner on top of the last row, by each way of deciding where; alone, the package's.",
+)
 @click.option("--alphas", type=click.Path(path_type=Path), help="Folder of real photos with soft alphas, pasted anew.")
 @click.option(
     "--backgrounds", default=2, show_default=True, type=click.IntRange(min=1), help="New ones per real photo."
@@ -87,12 +92,13 @@ def edges(
     \b
     cutray bench edges
     cutray bench edges -n 10 --row "defaults:" --row "soft: solid_interior=false"
+    cutray bench edges --refiner
     cutray bench edges --row "defaults:" --refiner refiner.onnx
     cutray bench edges --alphas data/am2k -o docs/benchmarks-edges.md --pictures out/edges.jpg
     """
     rows = [_Row(text, model) for text in row_texts]
     if refiner is not None:
-        rows.append(_RefinedRow(row_texts[-1], model, refiner))
+        rows += [_RefinedRow(row_texts[-1], model, refiner, route) for route in get_args(_Route)]
     trials: Iterable[Trial] = drawn_trials(amount, side_px, family)
     total = amount * len(CASES)
     if alphas is not None:
@@ -105,7 +111,7 @@ def edges(
         for trial in trials:
             coarse = rows[-1].coarse(trial.image)
             for row in rows:
-                cutout = row.cut_out(trial.image)
+                cutout = row.cut_out(trial)
                 alpha = cutout[..., 3].astype(np.float32) / 255
                 results[row.name].append(_judge(trial, alpha, coarse))
                 if row is rows[-1]:
@@ -146,9 +152,9 @@ class _Row:
         choice = self._remover.segmenter.choice
         return f"{self._remover.segmenter.weights.spec.name} on {choice.engine} in {choice.precision}"
 
-    def cut_out(self, image: np.ndarray) -> np.ndarray:
+    def cut_out(self, trial: Trial) -> np.ndarray:
         """Return the cutout, (H, W, 4) uint8."""
-        return np.asarray(self._remover.remove_background(image).cutout)
+        return np.asarray(self._remover.remove_background(trial.image).cutout)
 
     def coarse(self, image: np.ndarray) -> np.ndarray:
         """Return the network's answer, stretched to the picture's size and nothing else."""
@@ -157,25 +163,24 @@ class _Row:
 
 
 class _RefinedRow(_Row):
-    """A row whose alpha a refiner draws anew."""
+    """A row whose alpha a refiner corrects, by one way of deciding where."""
 
-    def __init__(self, text: str, model: str, refiner: Path) -> None:
+    def __init__(self, text: str, model: str, refiner: Path, route: _Route) -> None:
         """Load the remover and the refiner."""
-        super().__init__(text, model)
-        self.name, self.given = f"{self.name}, refined", {**self.given, "refiner": refiner.name}
-        self._refiner = Refiner(refiner)
+        super().__init__(f"{text} refine=never edge_cases=true", model)
+        self.name, self.given = f"refined: {route}", {**self.given, "refiner": refiner.name}
+        self._refiner, self._route = Refiner(refiner), route
 
-    def cut_out(self, image: np.ndarray) -> np.ndarray:
-        """Return the photo with the alpha that the refiner draws; an empty scene stays empty."""
-        settings, segmenter = self._remover.settings, self._remover.segmenter
-        looks = Looks(from_array(image), segmenter.weights.spec, settings)
-        while looks.wanted is not None:
-            looks.show(segmenter.engine.infer(looks.wanted))
-        probs = looks.seen.probs
-        if not find_subject(probs, settings).found:
-            return np.dstack([image, np.zeros(image.shape[:2], np.uint8)])
-        alpha = self._refiner.draw(level_probs(probs, settings), image, _REFINER_SIDE_PX)
-        return np.dstack([image, np.rint(alpha * 255).astype(np.uint8)])
+    def cut_out(self, trial: Trial) -> np.ndarray:
+        """Return the photo with the alpha that the refiner corrects; an empty scene stays empty."""
+        removal = self._remover.remove_background(trial.image)
+        alpha = removal.cutout[..., 3]
+        hard = {"heuristic": bool(removal.report.edge_cases), "oracle": trial.case != CONTROL}.get(self._route, True)
+        if alpha.any() and hard:
+            where: Where = "everywhere" if self._route == "learned" else "blindly"
+            corrected = self._refiner.correct(alpha.astype(np.float32) / 255, trial.image, _REFINER_SIDE_PX, where)
+            alpha = np.rint(corrected * 255).astype(np.uint8)
+        return np.dstack([trial.image, alpha])
 
 
 def _judge(trial: Trial, alpha: np.ndarray, coarse: np.ndarray) -> Result:

@@ -50,7 +50,7 @@ for index, path in enumerate(sys.argv[3:]):
     "--cell", "cell_px", default=240, show_default=True, type=click.IntRange(64, 1024), help="Cell, in pixels."
 )
 @click.option("--detail", is_flag=True, help="Show the part with the most soft pixels at its own resolution.")
-@settings_options("model", "quality", "looks", "edges")
+@settings_options("model", "quality", "looks", "edges", "refine")
 def edge_sheet(
     photos: tuple[Path, ...], output: Path, rembg_python: Path, cell_px: int, detail: bool, **options: Any
 ) -> int:

@@ -30,7 +30,9 @@ _SHORT = ("iou", "dice", "mae_binary", "weighted_f", "f_max", "s_measure", "e_ma
 
 @click.command()
 @click.argument("dataset", type=click.Path(path_type=Path))
-@settings_options("quality", "looks", "edges", "engine", "device", "precision", "threads", "offline", "compat")
+@settings_options(
+    "quality", "looks", "edges", "refine", "engine", "device", "precision", "threads", "offline", "compat"
+)
 @click.option(
     "-m", "--model", "models", multiple=True, default=("u2net",), show_default=True, help="Model; several are compared."
 )

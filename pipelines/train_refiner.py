@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,11 @@ import click
 
 from cutray.commands.progress import download_progress, photo_progress
 from cutray.commands.run import run
-from cutray.config import EngineSettings, RefinerSettings, parse_settings
+from cutray.config import RefinerSettings, parse_settings
 from cutray.errors import OptionError
 from cutray.evaluation.datasets import Sample, find_samples
 from cutray.imaging.files import write_atomically
-from cutray.segmenter import Segmenter
+from cutray.remover import BackgroundRemover
 from pipelines.refiner.examples import Sources
 from pipelines.run_settings import assign_changes
 
@@ -82,15 +84,15 @@ def train_refiner(
 def _make_examples(folder: Path, amount: int, photos: Sequence[Sample], cutouts: Sequence[Path]) -> list[Path]:
     """Make the examples that are not in the folder yet."""
     with download_progress() as progress:
-        large, small = (
-            Segmenter.load(parse_settings(EngineSettings, {"model": name}), progress) for name in (_LARGE, _SMALL)
-        )
+        large, small = (BackgroundRemover(name, refine="never", progress=progress) for name in (_LARGE, _SMALL))
     sources = Sources(large, small, photos, cutouts)
     files = [folder / sources.name(number) for number in range(amount)]
-    with photo_progress(amount, shown=sys.stderr.isatty()) as advance:
-        for number, file in enumerate(files):
-            if not file.exists():
-                sources.make(number).save(file)
+    missing = [number for number, file in enumerate(files) if not file.exists()]
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        photo_progress(len(missing), shown=sys.stderr.isatty()) as advance,
+    ):
+        for _ in pool.map(lambda number: sources.make(number).save(files[number]), missing):
             advance(0)
     return files
 

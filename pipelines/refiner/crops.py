@@ -1,4 +1,4 @@
-"""Turns examples into crops: scaled, cut, mirrored, toned, each with a coarse alpha of its own."""
+"""Turns examples into crops: scaled, cut near edges, mirrored, toned."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.random import Generator
 
 from cutray.config import AugmentSettings, RefinerSettings
 from cutray.data.augment import develop
-from cutray.data.coarse import coarse_from_probs, coarse_from_truth
 from cutray.imaging.resize import shrink
 from cutray.training.refiner import Crops
 from pipelines.refiner.examples import Example
 
-# Pixels of a crop per cell of the large network's map: a small photo as it is, up to a large one that was shrunk.
-_CELLS_PX = (1.2, 5.0)
-_SMALLEST_SCALE = 0.45
+_SMALLEST_SCALE = 0.6
+# Share of crops around a pixel that is soft or wrong; the others lie anywhere.
+_AIMED, _WRONG = 0.8, 13
 # Gentle: glass and metal are told by their tones.
 _TONES = AugmentSettings(color=0.25, low_light=0.03, grey=0.05, blur=0.1, noise=0.15, jpeg=0.2)
 
@@ -49,30 +49,35 @@ def endless_batches(files: Sequence[Path], settings: RefinerSettings) -> Iterato
             number += 1
 
 
-def crop(example: Example, rng: Generator, settings: RefinerSettings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def crop(example: Example, rng: Generator, settings: RefinerSettings) -> tuple[np.ndarray, ...]:
     """Cut a varied piece out of an example.
 
     Args:
         example: The whole picture.
         rng: Source of chance.
-        settings: Side of the crop, and how often the coarse alpha comes from the truth.
+        settings: Side of the crop.
 
     Returns:
-        (S, S, 3) uint8, (S, S) float32 coarse alpha and (S, S) float32 alpha.
+        (S, S, 3) uint8 image and (S, S) uint8 alpha, truth and trust.
     """
     side = settings.crop_px
-    scale = max(float(rng.uniform(_SMALLEST_SCALE, 1.0)), side / min(example.truth.shape))
-    shape = tuple(max(side, round(length * scale)) for length in example.truth.shape)
-    image, truth = shrink(example.image, *shape), shrink(example.truth, *shape).astype(np.float32) / np.float32(255)
-    cell_px = float(np.exp(rng.uniform(*np.log(_CELLS_PX))))
-    if rng.random() < settings.perturbed_share:
-        coarse = coarse_from_truth(truth, rng, cell_px)
-    else:
-        coarse = coarse_from_probs(example.probs.astype(np.float32) / np.float32(255), (shape[0], shape[1]), cell_px)
-    top, left = (int(rng.integers(length - side + 1)) for length in shape)
-    window = slice(top, top + side), slice(left, left + side)
-    planes = [plane[window] for plane in (image, coarse, truth)]
+    wide = min(round(side / float(rng.uniform(_SMALLEST_SCALE, 1.0))), *example.truth.shape)
+    window = _window(example.alpha, example.truth, rng, wide)
+    planes = [plane[window] for plane in (example.image, example.alpha, example.truth, example.trust)]
     if rng.random() < 0.5:
         planes = [plane[:, ::-1] for plane in planes]
-    image, coarse, truth = (np.ascontiguousarray(plane) for plane in planes)
-    return develop(image, rng, _TONES), coarse, truth
+    image, *others = (shrink(np.ascontiguousarray(plane), side, side) for plane in planes)
+    return develop(image, rng, _TONES), *others
+
+
+def _window(alpha: np.ndarray, truth: np.ndarray, rng: Generator, side: int) -> tuple[slice, slice]:
+    """Choose where to cut a square."""
+    middle = [int(rng.integers(length)) for length in alpha.shape]
+    if rng.random() < _AIMED:
+        wrong = (cv2.absdiff(alpha, truth) > _WRONG) | (cv2.absdiff(truth, np.full_like(truth, 128)) < 128 - _WRONG)
+        places = np.flatnonzero(wrong)
+        if len(places):
+            middle = list(divmod(int(places[rng.integers(len(places))]), alpha.shape[1]))
+    starts = (int(np.clip(at - side // 2, 0, length - side)) for at, length in zip(middle, alpha.shape, strict=True))
+    top, left = starts
+    return slice(top, top + side), slice(left, left + side)

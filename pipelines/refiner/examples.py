@@ -1,9 +1,9 @@
-"""Examples for the edge refiner: pictures with exact alphas and what the large network sees in them, made once."""
+"""Examples for the edge refiner: pictures with exact alphas and those that the remover gives them, made once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import cv2
@@ -19,16 +19,20 @@ from cutray.data.scenes.stage import Layer
 from cutray.evaluation.datasets import Sample, load_truth
 from cutray.imaging.decode import decode_image
 from cutray.imaging.files import create_atomically
-from cutray.matting.closed_form import solve_band
-from cutray.segmenter import Segmenter
+from cutray.imaging.resize import shrink
+from cutray.matting.refine import work_size
+from cutray.remover import BackgroundRemover
 
 # Part of every seed: changing it changes all examples.
-_EDITION = 1
-_SIDE_PX = 448
+_EDITION = 2
+# Pictures are cut out at the first size and kept at the second, which is the one that the refiner works at.
+_SIDE_PX, _KEPT_PX = 640, 480
 # One scene in two stands before a real photo, where photos are given.
 _REAL_BACKGROUND = 0.5
-# Masks drawn by hand are this many pixels wrong; colours may move their outline by as much.
-_ROUGH_PX, _TRUST = 2, 5e-3
+# Masks drawn by hand are not believed within so many pixels of their outline.
+_ROUGH_PX = 6
+# Scenes in which the network notices nothing are drawn anew, this many times.
+_TRIES = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,24 +41,26 @@ class Example:
 
     Attributes:
         image: (H, W, 3) uint8, sRGB.
-        truth: (H, W) uint8, alpha times 255.
-        probs: (S, S) uint8, what the large network saw, times 255.
+        alpha: (H, W) uint8, what the remover makes of it, times 255.
+        truth: (H, W) uint8, what it should make of it, times 255.
+        trust: (H, W) uint8, how far the truth is to be believed, times 255.
     """
 
     image: np.ndarray
+    alpha: np.ndarray
     truth: np.ndarray
-    probs: np.ndarray
+    trust: np.ndarray
 
     def save(self, path: Path) -> None:
         """Write it as a numpy archive."""
         with create_atomically(path, overwrite=True) as file:
-            np.savez(file, image=self.image, truth=self.truth, probs=self.probs)
+            np.savez(file, **{field.name: getattr(self, field.name) for field in fields(self)})
 
     @classmethod
     def load(cls, path: Path) -> Example:
         """Read what ``save`` wrote."""
         with np.load(path) as stored:
-            return cls(stored["image"], stored["truth"], stored["probs"])
+            return cls(**stored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +68,14 @@ class Sources:
     """What examples are made of.
 
     Attributes:
-        large: The network whose maps the refiner will be given.
-        small: A weaker network for the photos: the large one has learned their masks by heart.
+        large: The remover whose alphas the refiner will be given.
+        small: A weaker one for the photos: the large network has learned their masks by heart.
         photos: Photos with masks drawn by hand; may be empty.
         cutouts: Pictures with an alpha channel; may be empty.
     """
 
-    large: Segmenter
-    small: Segmenter
+    large: BackgroundRemover
+    small: BackgroundRemover
     photos: Sequence[Sample] = field(default=())
     cutouts: Sequence[Path] = field(default=())
 
@@ -92,23 +98,31 @@ class Sources:
         rng = np.random.default_rng([_EDITION, number])
         if kind == "photo":
             return self._photo(self.photos[int(rng.integers(len(self.photos)))])
+        for _ in range(_TRIES):
+            image, truth = self._composed(kind, rng)
+            example = _example(image, truth, np.ones_like(truth), self.large)
+            if example.alpha.any():
+                break
+        return example
+
+    def _composed(self, kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Draw a scene or paste a cut-out, with its exact alpha."""
         if kind == "cutout":
-            image, truth = self._pasted(self.cutouts[int(rng.integers(len(self.cutouts)))], rng)
-        else:
-            behind = self._real_background(rng) if rng.random() < _REAL_BACKGROUND else None
-            scene = draw_scene(next(case for case in CASES if case == kind), rng, _SIDE_PX, _SIDE_PX, background=behind)
-            image, truth = scene.image, scene.alpha
-        return _example(image, truth, self.large)
+            return self._pasted(self.cutouts[int(rng.integers(len(self.cutouts)))], rng)
+        behind = self._real_background(rng) if rng.random() < _REAL_BACKGROUND else None
+        scene = draw_scene(next(case for case in CASES if case == kind), rng, _SIDE_PX, _SIDE_PX, background=behind)
+        return scene.image, scene.alpha
 
     def _photo(self, sample: Sample) -> Example:
-        """Take a photo and draw its mask anew along the photo's own edges."""
+        """Take a photo, enlarged, and believe its mask where it is not near an outline."""
         image = decode_image(sample.image.read_bytes()).pixels
         truth = load_truth(sample.truth, shape=image.shape[:2])
+        scale = _SIDE_PX / max(truth.shape)
+        image = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR), np.uint8)
+        truth = np.asarray(cv2.resize(truth, image.shape[1::-1], interpolation=cv2.INTER_LINEAR), np.float32)
         ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _ROUGH_PX + 1,) * 2)
         outline = cv2.morphologyEx(truth, cv2.MORPH_GRADIENT, ellipse) > 0.5
-        colors = image.astype(np.float32) / np.float32(255)
-        fine = solve_band(colors, truth, outline, np.full(truth.shape, _TRUST, np.float32))
-        return _example(image, fine, self.small)
+        return _example(image, truth, np.where(outline, np.float32(0), np.float32(1)), self.small)
 
     def _pasted(self, path: Path, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Put a cut-out on a background, in light as a camera would."""
@@ -137,7 +151,9 @@ class Sources:
         return free_part(image, load_truth(sample.truth, shape=image.shape[:2]))
 
 
-def _example(image: np.ndarray, truth: np.ndarray, segmenter: Segmenter) -> Example:
-    """Let a network look at a picture and pack all that belongs together."""
-    (probs,) = segmenter.segment([image])
-    return Example(image, *(np.rint(plane * 255).astype(np.uint8) for plane in (truth, probs)))
+def _example(image: np.ndarray, truth: np.ndarray, trust: np.ndarray, remover: BackgroundRemover) -> Example:
+    """Cut a picture out and pack all that belongs together, at the size that the refiner works at."""
+    alpha = remover.remove_background(image).mask
+    rows, columns = work_size(truth.shape[0], truth.shape[1], _KEPT_PX)
+    planes = (alpha, *(np.rint(plane * 255).astype(np.uint8) for plane in (truth, trust)))
+    return Example(*(shrink(plane, rows, columns) for plane in (image, *planes)))

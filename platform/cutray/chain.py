@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -28,6 +29,7 @@ from cutray.matting.alpha import classic_alpha, level_probs, stretch_levels
 from cutray.matting.detect import detect_edge_cases
 from cutray.matting.edges import matted_alpha
 from cutray.matting.looks import Seen, average_looks, fuse_looks, second_look_box
+from cutray.matting.refine import built_in_refiner
 from cutray.matting.subject import Subject, find_subject
 from cutray.matting.transparency import clear_alpha
 from cutray.models.catalog import ModelSpec
@@ -247,11 +249,24 @@ def _alpha(seen: Seen, subject: Subject, image: DecodedImage, settings: RemoverS
     levelled = level_probs(seen.probs, settings)
     edges = settings.effort.edges
     if edges == "soft":
-        return stretch_levels(levelled, height, width)
-    # At more than half a photo's size its grain is solved for, too.
-    half = math.sqrt(height * width) / 2
-    side = min(max(half, _WORK_SIDE_PX), _FINE_SIDE_PX) if edges == "fine" else _WORK_SIDE_PX
-    return matted_alpha(levelled, seen.cells, opaque(image), side)
+        alpha = stretch_levels(levelled, height, width)
+    else:
+        # At more than half a photo's size its grain is solved for, too.
+        half = math.sqrt(height * width) / 2
+        side = min(max(half, _WORK_SIDE_PX), _FINE_SIDE_PX) if edges == "fine" else _WORK_SIDE_PX
+        alpha = matted_alpha(levelled, seen.cells, opaque(image), side)
+    where = _where_to_refine(seen, image, settings)
+    return alpha if where is None else built_in_refiner().correct(alpha, opaque(image), _WORK_SIDE_PX, where)
+
+
+def _where_to_refine(
+    seen: Seen, image: DecodedImage, settings: RemoverSettings
+) -> Literal["edges", "everywhere"] | None:
+    """Settle what a refiner may correct. Of what is detected only hair and fur are: false lace would cost too much."""
+    refine = settings.effort.refine
+    if refine == "detected":
+        return "edges" if "fine_detail" in _edge_cases(image, seen) else None
+    return None if refine == "never" else refine
 
 
 def _cleared(alpha: np.ndarray, image: DecodedImage, settings: RemoverSettings) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -46,8 +46,7 @@ class EngineSettings(Settings):
         "auto", description="Where the network runs; cuda fails loudly without a GPU."
     )
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
-        "auto",
-        description="Number format of the network; auto takes the fastest that keeps the quality.",
+        "auto", description="Number format of the network; auto takes the fastest that keeps the quality."
     )
     threads: int = Field(
         0, ge=0, le=1024, description="Processor threads of the network; 0 means all cores this process may use."
@@ -68,13 +67,14 @@ class Effort(Settings):
 
     looks: Literal[1, 2, 4]
     edges: Literal["soft", "matted", "fine"]
+    refine: Literal["never", "detected", "edges", "everywhere"]
 
 
 # What each costs and gains is in docs/quality.md.
 EFFORTS = {
-    "fast": Effort(looks=1, edges="soft"),
-    "balanced": Effort(looks=2, edges="matted"),
-    "best": Effort(looks=4, edges="fine"),
+    "fast": Effort(looks=1, edges="soft", refine="never"),
+    "balanced": Effort(looks=2, edges="matted", refine="never"),
+    "best": Effort(looks=4, edges="fine", refine="detected"),
 }
 
 
@@ -82,7 +82,7 @@ class MattingSettings(Settings):
     """How the network's map becomes an alpha channel, and when there is no subject."""
 
     quality: Literal["fast", "balanced", "best"] = Field(
-        "balanced", description="How much work goes into the mask: stands for `looks` and `edges`."
+        "balanced", description="How much work goes into the mask: stands for `looks`, `edges`, `refine`."
     )
     looks: Literal[0, 1, 2, 4] = Field(
         0,
@@ -93,6 +93,10 @@ class MattingSettings(Settings):
         "auto",
         description="Edges from the network's map alone (soft), or from the photo's colours too (matted, and fine "
         "with more detail); auto is as `quality` says.",
+    )
+    refine: Literal["auto", "never", "detected", "edges", "everywhere"] = Field(
+        "auto",
+        description="A small network redraws hair and fur (edges), lace too (everywhere), or detected hair alone.",
     )
     compat: bool = Field(
         False,
@@ -118,7 +122,8 @@ class MattingSettings(Settings):
             return EFFORTS["fast"]
         preset = EFFORTS[self.quality]
         edges = preset.edges if self.edges == "auto" else self.edges
-        return Effort(looks=self.looks or preset.looks, edges=edges)
+        refine = preset.refine if self.refine == "auto" else self.refine
+        return Effort(looks=self.looks or preset.looks, edges=edges, refine=refine)
 
 
 class OutputSettings(Settings):
@@ -227,10 +232,7 @@ class AugmentSettings(Settings):
     noise: float = Field(0.15, ge=0, le=1, description="Probability of sensor noise.")
     jpeg: float = Field(0.2, ge=0, le=1, description="Probability of JPEG artefacts.")
     new_background: float = Field(
-        0.1,
-        ge=0,
-        le=1,
-        description="Probability that the subject is laid on a part of another photo that is free of subjects.",
+        0.1, ge=0, le=1, description="Probability that the subject is laid on a part of another photo without one."
     )
 
 
@@ -296,7 +298,6 @@ class RefinerSettings(Settings):
     steps: int = Field(4000, ge=1, description="Steps, over which the rate rises and falls to zero.")
     batch_size: int = Field(8, ge=1, description="Crops per step.")
     crop_px: int = Field(192, ge=64, multiple_of=16, description="Side of a crop, in pixels.")
-    perturbed_share: float = Field(0.2, ge=0, le=1, description="Share of crops that start from a spoilt truth.")
     lr: float = Field(2e-3, gt=0, le=1, description="Highest learning rate, of AdamW.")
     weight_decay: float = Field(1e-4, ge=0, le=1, description="Weight decay, of AdamW.")
     warmup_share: float = Field(0.03, ge=0, lt=1, description="Share of all steps in which the rate rises.")

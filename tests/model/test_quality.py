@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from cutray.data.scenes import draw_scene
 from cutray.errors import ConfigError
 from cutray.remover import BackgroundRemover, Removal
 
@@ -77,3 +78,33 @@ def test_single_settings_go_before_the_quality(
     assert built.data == removals["balanced"].data
     with pytest.raises(ConfigError, match="looks"):
         remover.remove_background(photo, looks=3)
+
+
+def test_detected_hair_is_redrawn_and_a_smooth_subject_is_left_alone(remover: BackgroundRemover) -> None:
+    """Best corrects a furry scene towards its known alpha, near its outline alone, and finds no fur elsewhere."""
+    furry, smooth = (
+        draw_scene(case, np.random.default_rng(6), 640, 640, family="test") for case in ("fine_detail", "ordinary")
+    )
+    masks = {
+        refine: remover.remove_background(furry.image, quality="best", refine=refine).mask.astype(np.float32) / 255
+        for refine in ("auto", "detected", "edges", "everywhere", "never")
+    }
+    errors = {refine: float(np.abs(mask - furry.alpha).mean()) for refine, mask in masks.items()}
+    assert errors["edges"] < 0.98 * errors["never"]
+    np.testing.assert_array_equal(masks["auto"], masks["detected"])
+    np.testing.assert_array_equal(masks["detected"], masks["edges"])
+    assert not np.array_equal(masks["everywhere"], masks["edges"])
+    one, other = (
+        remover.remove_background(smooth.image, quality="best", refine=refine) for refine in ("auto", "never")
+    )
+    assert one.data == other.data
+
+
+def test_balanced_and_fast_redraw_only_when_told(photo: np.ndarray, remover: BackgroundRemover) -> None:
+    """They are for speed; a word brings the refiner in."""
+    for quality in ("fast", "balanced"):
+        plain, never, edges = (
+            remover.remove_background(photo, quality=quality, refine=refine).data
+            for refine in ("auto", "never", "edges")
+        )
+        assert plain == never != edges

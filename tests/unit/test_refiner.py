@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -11,10 +12,9 @@ import pytest
 import torch
 
 from cutray.config import RefinerSettings
-from cutray.data.coarse import coarse_from_probs, coarse_from_truth
 from cutray.data.scenes import draw_scene
 from cutray.errors import WeightsError
-from cutray.matting.refine import Refiner, work_size
+from cutray.matting.refine import WEIGHTS, Refiner, built_in_refiner, work_size
 from cutray.models.refiner import EdgeRefiner, export_refiner, new_refiner, save_refiner
 from cutray.training.refiner import Crops, Progress, refiner_loss, train_refiner
 from pipelines.refiner.crops import crop
@@ -23,28 +23,27 @@ from pipelines.refiner.examples import Example
 
 @pytest.fixture(scope="module")
 def network() -> EdgeRefiner:
-    """A network whose head is not zero, so that its other layers count."""
+    """A network whose other layers count, and that is followed half."""
     torch.manual_seed(0)
     network = EdgeRefiner().eval()
-    torch.nn.init.normal_(network.head.weight, std=0.2)
+    torch.nn.init.normal_(network.head.weight, std=2.0)
+    torch.nn.init.constant_(network.head.bias[4:], 3.0)
     return network
 
 
 def _crops(seed: int = 0, side: int = 64) -> Crops:
-    """Draw one scene as a batch of one."""
+    """Draw one scene as a batch of one, with an alpha that has lost all detail."""
     scene = draw_scene("fine_detail", np.random.default_rng(seed), side, side)
-    coarse = coarse_from_truth(scene.alpha, np.random.default_rng(seed), 4.0)
-    return Crops.stack(scene.image[None], coarse[None], scene.alpha[None])
+    truth = np.rint(scene.alpha * 255).astype(np.uint8)
+    return Crops.stack(scene.image[None], cv2.blur(truth, (9, 9))[None], truth[None], np.full_like(truth, 255)[None])
 
 
-def test_an_untrained_network_returns_the_coarse_alpha_in_faint() -> None:
-    """Training begins where the large network left off."""
+def test_an_untrained_network_thinks_little_of_its_drawing() -> None:
+    """Training begins where the remover left off."""
     crops = _crops()
     with torch.no_grad():
-        alpha = torch.sigmoid(EdgeRefiner().eval()(crops.image, crops.coarse))
-    sure = crops.coarse > 0.9
-    assert alpha[sure].min() > 0.68
-    assert alpha[crops.coarse < 0.1].max() < 0.32
+        drawn = EdgeRefiner().eval()(crops.image, crops.alpha)
+    assert float(torch.sigmoid(drawn.choice).max()) < 0.06
 
 
 def test_the_network_is_small(network: EdgeRefiner) -> None:
@@ -60,20 +59,33 @@ def test_the_exported_file_computes_the_same_at_any_size(network: EdgeRefiner, t
     rng = np.random.default_rng(1)
     for height, width in ((64, 96), (112, 48)):
         image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-        coarse = rng.random((height, width), np.float32)
-        crops = Crops.stack(image[None], coarse[None], coarse[None])
+        alpha = rng.integers(0, 256, (height, width), dtype=np.uint8)
+        crops = Crops.stack(image[None], *(alpha[None],) * 3)
         with torch.no_grad():
-            expected = torch.sigmoid(network(crops.image, crops.coarse))[0, 0].numpy()
-        np.testing.assert_allclose(refiner.redraw(image, coarse), expected, atol=1e-4)
+            drawn = network(crops.image, crops.alpha)
+        expected = (torch.sigmoid(one)[0, 0].numpy() for one in (drawn.logits, drawn.choice))
+        for result, wanted in zip(refiner.redraw(image, alpha.astype(np.float32) / 255), expected, strict=True):
+            assert np.ptp(wanted) > 0.01
+            np.testing.assert_allclose(result, wanted, atol=1e-4)
 
 
 def test_a_photo_of_any_size_gets_an_alpha_of_its_size(network: EdgeRefiner, tmp_path: Path) -> None:
     """Working size and full size are the refiner's business."""
     (tmp_path / "refiner.onnx").write_bytes(export_refiner(network))
     image = np.full((131, 77, 3), 90, np.uint8)
-    alpha = Refiner(tmp_path / "refiner.onnx").draw(np.ones((32, 32), np.float32), image, 64)
-    assert alpha.shape == (131, 77) and alpha.dtype == np.float32
-    assert alpha.min() >= 0 and alpha.max() <= 1
+    corrected = Refiner(tmp_path / "refiner.onnx").correct(np.full((131, 77), 0.5, np.float32), image, 64, "blindly")
+    assert corrected.shape == (131, 77) and corrected.dtype == np.float32
+    assert corrected.min() >= 0 and corrected.max() <= 1
+
+
+def test_where_the_network_has_nothing_to_say_no_pixel_changes(tmp_path: Path) -> None:
+    """Small corrections are none: what was exactly 0 or 1 stays so, and a sharp outline stays sharp."""
+    (tmp_path / "refiner.onnx").write_bytes(export_refiner(EdgeRefiner().eval()))
+    alpha = np.zeros((96, 96), np.float32)
+    alpha[20:70, 20:70] = 1
+    image = np.repeat((alpha[..., None] * 200).astype(np.uint8), 3, axis=2)
+    refiner = Refiner(tmp_path / "refiner.onnx")
+    np.testing.assert_array_equal(refiner.correct(alpha, image, 96, "everywhere"), alpha)
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
@@ -92,34 +104,29 @@ def test_working_sizes_fit_the_network() -> None:
         assert rows < height + 16 and columns < width + 16
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_a_spoilt_truth_is_an_alpha_and_follows_from_the_seed(seed: int) -> None:
-    """Whatever is done to it, it stays in range, and the same seed does the same."""
-    truth = draw_scene("texture", np.random.default_rng(seed), 96, 96).alpha
-    one, two = (coarse_from_truth(truth, np.random.default_rng(seed), 3.0) for _ in range(2))
-    assert one.shape == truth.shape and one.dtype == np.float32
-    assert one.min() >= 0 and one.max() <= 1
-    np.testing.assert_array_equal(one, two)
-
-
-def test_larger_cells_make_a_map_coarser() -> None:
-    """The same map, seen as if the photo were larger, has less detail."""
-    probs = np.zeros((320, 320), np.float32)
-    probs[:, ::8] = 1
-    fine, coarse = (coarse_from_probs(probs, (320, 320), cell) for cell in (1.0, 8.0))
-    assert np.abs(np.diff(coarse, axis=1)).mean() < 0.3 * np.abs(np.diff(fine, axis=1)).mean()
-
-
 def test_crops_have_the_size_that_was_asked_for_and_belong_together() -> None:
-    """Image, coarse alpha and truth are cut at one place, whatever the example's size."""
+    """Image, alpha, truth and trust are cut at one place, whatever the example's size."""
     scene = draw_scene("ordinary", np.random.default_rng(3), 200, 260)
     truth = np.rint(scene.alpha * 255).astype(np.uint8)
-    example = Example(scene.image, truth, cv2.resize(truth, (320, 320), interpolation=cv2.INTER_AREA))
-    settings = RefinerSettings(crop_px=128, perturbed_share=0.0)
+    example = Example(scene.image, cv2.blur(truth, (3, 3)), truth, 255 - truth)
     for seed in range(4):
-        image, coarse, alpha = crop(example, np.random.default_rng(seed), settings)
-        assert image.shape == (128, 128, 3) and coarse.shape == alpha.shape == (128, 128)
-        assert np.abs(coarse - alpha).mean() < 0.05
+        image, alpha, known, trust = crop(example, np.random.default_rng(seed), RefinerSettings(crop_px=128))
+        assert image.shape == (128, 128, 3) and alpha.shape == known.shape == (128, 128)
+        assert np.abs(alpha / 255 - known / 255).mean() < 0.05
+        np.testing.assert_allclose(trust, 255 - known, atol=2)
+
+
+def test_an_untrusted_truth_teaches_nothing() -> None:
+    """Where a hand-drawn mask is not to be believed, the loss is the same whatever it says."""
+    crops = _crops(4)
+    nothing = torch.zeros_like(crops.trust)
+    nothing[..., 32:] = 1
+    other = crops.truth.clone()
+    other[..., :20] = 1 - other[..., :20]
+    network = EdgeRefiner().eval()
+    drawn = network(crops.image, crops.alpha)
+    losses = [refiner_loss(drawn, Crops(crops.image, crops.alpha, truth, nothing)) for truth in (crops.truth, other)]
+    assert float(losses[0].detach()) == pytest.approx(float(losses[1].detach()), rel=1e-5)
 
 
 def test_weights_are_kept_and_read_again(network: EdgeRefiner, tmp_path: Path) -> None:
@@ -138,7 +145,32 @@ def test_training_lowers_the_loss() -> None:
     reports: list[Progress] = []
     settings = RefinerSettings(steps=40, batch_size=1, lr=1e-2, ema_decay=0.5, report_every_steps=40)
     trained = train_refiner(new_refiner(0), itertools.repeat(crops), settings, reports.append)
-    before = refiner_loss(EdgeRefiner().eval()(crops.image, crops.coarse), crops)
-    after = refiner_loss(trained(crops.image, crops.coarse), crops)
+    before = refiner_loss(EdgeRefiner().eval()(crops.image, crops.alpha), crops)
+    after = refiner_loss(trained(crops.image, crops.alpha), crops)
     assert float(after.detach()) < 0.8 * float(before.detach())
     assert [report.step for report in reports] == [40]
+
+
+def test_threads_share_the_refiner_of_the_package() -> None:
+    """It is there, small, and gives every thread what it gives one."""
+    assert WEIGHTS.stat().st_size < 2_000_000
+    scene = draw_scene("fine_detail", np.random.default_rng(1), 160, 160)
+    alpha = cv2.blur(scene.alpha, (9, 9))
+    expected = built_in_refiner().correct(alpha, scene.image, 480, "edges")
+    assert not np.array_equal(expected, alpha)
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: built_in_refiner().correct(alpha, scene.image, 480, "edges"), range(8)))
+    for result in results:
+        np.testing.assert_array_equal(result, expected)
+
+
+def test_far_from_the_outline_edges_are_no_concern(network: EdgeRefiner, tmp_path: Path) -> None:
+    """A refiner that would change everything changes only the surroundings of the outline."""
+    (tmp_path / "refiner.onnx").write_bytes(export_refiner(network))
+    alpha = np.zeros((160, 160), np.float32)
+    alpha[:, 80:] = 1
+    image = np.random.default_rng(0).integers(0, 256, (160, 160, 3), dtype=np.uint8)
+    refiner = Refiner(tmp_path / "refiner.onnx")
+    changed = np.flatnonzero((refiner.correct(alpha, image, 160, "edges") != alpha).any(axis=0))
+    assert changed.size and changed.min() >= 80 - 25 and changed.max() <= 80 + 25
+    assert (refiner.correct(alpha, image, 160, "everywhere") != alpha)[:, :40].any()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _ENGINE = ("model", "engine", "device", "precision", "threads", "offline")
 _LIMITS = ("max_bytes", "max_side_px", "max_megapixels")
-_MATTING = ("quality", "looks", "edges", "clean_edges", "solid_interior", "see_through", "compat")
+_MATTING = ("quality", "looks", "edges", "refine", "clean_edges", "solid_interior", "see_through", "compat")
 
 
 @click.command(epilog="Exit code: 0 all done, 1 some failed or have no subject, 2 wrong usage.")

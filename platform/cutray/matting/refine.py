@@ -1,78 +1,117 @@
-"""Runs an edge refiner: a small learned network that redraws the large network's map by the photo's own pixels.
+"""Fine detail and texture: a small learned network redraws hair, fur, lace and mesh where it knows better.
 
-No refiner is part of the package: none has measured better than `edges` yet, see docs/decisions/edge-refiner.md.
-`python -m pipelines.train_refiner` makes one, and `cutray bench edges --refiner` measures it.
+It draws an alpha at working size and says for each pixel how likely that one is better than the alpha given. Near the
+outline it is trusted; inside a subject only where that is known to be full of holes, because it takes a smooth solid
+body for glass too easily. Where it came from, and what it can do, is in docs/edge-refiner.md.
 """
 
 from __future__ import annotations
 
+import threading
+from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 
 from cutray.errors import WeightsError
 from cutray.imaging.resize import shrink
-from cutray.matting.alpha import stretch_levels
 
+# What `python -m pipelines.train_refiner` made; its model card is docs/edge-refiner.md.
+WEIGHTS = Path(__file__).with_name("refiner.onnx")
 # Sides of what the network sees are multiples of this.
 _STRIDE_PX = 16
-# How much the coarse alpha counts of its own in the logits; the network is trained with it.
-_PULL = 2.0
-# A sigmoid never quite reaches 0 or 1: what is this near becomes it.
-_HAZE = 0.03
+# How likely better the drawn alpha must be: from the first value on it counts, from the second on alone.
+_DOUBTFUL, _LIKELY = 0.1, 0.5
+# Near the outline is within this many pixels at working size, fading out over as many again.
+_NEAR_PX = 12
+# Corrections below this are none: a sure alpha stays exactly 0 or 1. What is corrected and this near to them becomes
+# one of them.
+_NONE = 0.03
+# Rows handled at once.
+_ROWS = 64
+
+Where = Literal["edges", "everywhere", "blindly"]
 
 
 class Refiner:
-    """A trained refiner, run by OpenCV; not to be shared by threads."""
+    """A trained refiner, run by OpenCV; may be shared by threads."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path = WEIGHTS) -> None:
         """Read the file that ``export_refiner`` made.
 
         Raises:
             WeightsError: It cannot be read, or is not such a file.
         """
         try:
-            self._network = cv2.dnn.readNetFromONNX(np.frombuffer(path.read_bytes(), np.uint8))
+            self._file = np.frombuffer(path.read_bytes(), np.uint8)
+            self._own = threading.local()  # OpenCV's networks remember their input
+            self._own.network = cv2.dnn.readNetFromONNX(self._file)
         except (OSError, cv2.error) as error:
             raise WeightsError(
                 got=f"{path} is no edge refiner: {str(error).strip().splitlines()[-1]}",
                 allowed="a file from `python -m pipelines.train_refiner`",
             ) from error
 
-    def draw(self, levelled: np.ndarray, image: np.ndarray, work_side_px: float) -> np.ndarray:
-        """Draw a photo's alpha at working size and bring it to full size.
+    def correct(self, alpha: np.ndarray, image: np.ndarray, work_side_px: float, where: Where) -> np.ndarray:
+        """Correct a photo's alpha, seen at working size.
 
         Args:
-            levelled: (T, T) float32, from ``level_probs``.
+            alpha: (H, W) float32 in [0, 1].
             image: (H, W, 3) uint8, sRGB.
             work_side_px: Side of a square with about as many pixels as the network sees.
+            where: Where the drawn alpha takes the given one's place: near the outline where it is likely better,
+                wherever it is, or blindly at every pixel.
 
         Returns:
-            (H, W) float32 in [0, 1].
+            (H, W) float32 in [0, 1]; the same as before wherever nothing is to be corrected.
         """
-        height, width = image.shape[:2]
+        height, width = alpha.shape
         rows, columns = work_size(height, width, work_side_px)
-        small = self.redraw(shrink(image, rows, columns), stretch_levels(levelled, rows, columns))
-        spread = (small - _HAZE) / (1 - 2 * _HAZE)
-        return stretch_levels(np.asarray(spread, np.float32), height, width)
+        small = np.clip(shrink(alpha, rows, columns), 0, 1)
+        drawn, better = self.redraw(shrink(image, rows, columns), small)
+        change = drawn - small
+        if where != "blindly":
+            change *= np.clip((better - _DOUBTFUL) / (_LIKELY - _DOUBTFUL), 0, 1)
+        if where == "edges":
+            change *= _nearness(small)
+        change[np.abs(change) < _NONE] = 0
+        corrected = alpha.copy()
+        stretched = cv2.resize(change, (width, height), interpolation=cv2.INTER_LINEAR)
+        for top in range(0, height, _ROWS):
+            part, added = corrected[top : top + _ROWS], stretched[top : top + _ROWS]
+            if added.any():
+                np.copyto(part, np.clip((part + added - _NONE) / (1 - 2 * _NONE), 0, 1), where=added != 0)
+        return corrected
 
-    def redraw(self, image: np.ndarray, coarse: np.ndarray) -> np.ndarray:
-        """Draw alpha anew.
+    def redraw(self, image: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Compute what the network makes of an alpha.
 
         Args:
             image: (H, W, 3) uint8, sRGB; H and W multiples of 16.
-            coarse: (H, W) float32 in [0, 1].
+            alpha: (H, W) float32 in [0, 1].
 
         Returns:
-            (H, W) float32 between 0 and 1, which are never quite reached.
+            The drawn alpha, and how likely it is better than the given one; (H, W) float32 in [0, 1].
         """
-        rows, columns = coarse.shape[0] // 2, coarse.shape[1] // 2
-        planes = np.dstack([image.astype(np.float32) / np.float32(255), coarse]) - np.float32(0.5)
+        rows, columns = alpha.shape[0] // 2, alpha.shape[1] // 2
+        planes = np.dstack([image.astype(np.float32) / np.float32(255), alpha]) - np.float32(0.5)
         folded = planes.reshape(rows, 2, columns, 2, 4).transpose(4, 1, 3, 0, 2).reshape(1, 16, rows, columns)
-        self._network.setInput(np.ascontiguousarray(folded))
-        change = self._network.forward()[0].reshape(2, 2, rows, columns).transpose(2, 0, 3, 1).reshape(coarse.shape)
-        return np.asarray(1 / (1 + np.exp(-change - _PULL * (coarse - np.float32(0.5)))), np.float32)
+        if not hasattr(self._own, "network"):
+            self._own.network = cv2.dnn.readNetFromONNX(self._file)
+        self._own.network.setInput(np.ascontiguousarray(folded))
+        drawn, better = (
+            one[0].reshape(2, 2, rows, columns).transpose(2, 0, 3, 1).reshape(alpha.shape)
+            for one in self._own.network.forward(("drawn", "better"))
+        )
+        return drawn, better
+
+
+@cache
+def built_in_refiner() -> Refiner:
+    """Return the refiner that is part of the package, read once per process."""
+    return Refiner()
 
 
 def work_size(height_px: int, width_px: int, work_side_px: float) -> tuple[int, int]:
@@ -80,3 +119,10 @@ def work_size(height_px: int, width_px: int, work_side_px: float) -> tuple[int, 
     scale = min(1.0, work_side_px / float(np.sqrt(height_px * width_px)))
     rows, columns = (max(1, round(side * scale / _STRIDE_PX)) * _STRIDE_PX for side in (height_px, width_px))
     return rows, columns
+
+
+def _nearness(alpha: np.ndarray) -> np.ndarray:
+    """Return 1 near the outline of an alpha, falling to 0 away from it, (h, w) float32."""
+    outline = cv2.morphologyEx((alpha > 0.5).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+    distance = cv2.distanceTransform(1 - outline, cv2.DIST_L2, cv2.DIST_MASK_5)
+    return np.asarray(np.clip(2 - distance / _NEAR_PX, 0, 1), np.float32)

@@ -85,14 +85,14 @@ def export_onnx(network: nn.Module, side_px: int) -> Exported:
     return Exported(data, difference)
 
 
-def write_onnx(network: nn.Module, probe: Tensor, names: tuple[str, str], free: dict[int, str]) -> bytes:
+def write_onnx(network: nn.Module, probe: Tensor, names: tuple[str, ...], free: dict[int, str]) -> bytes:
     """Return a network as an ONNX file.
 
     Args:
         network: In evaluation mode; its batch normalisations are folded into the convolutions.
         probe: An input.
-        names: Of input and output.
-        free: Dimensions of both that may have any length, and what they are called.
+        names: Of the input and of all outputs.
+        free: Dimensions of all of them that may have any length, and what they are called.
     """
     stream = io.BytesIO()
     with warnings.catch_warnings():

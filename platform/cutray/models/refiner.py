@@ -1,8 +1,8 @@
-"""The edge refiner: a small network that redraws a coarse alpha by the photo's own pixels.
+"""The edge refiner: a small network that corrects an alpha by the photo's own pixels, where it knows better.
 
-It sees a photo and the map of the large network, both at working size, and says what the alpha should be. Pixels are
-folded two by two into channels on the way in and unfolded on the way out, so that the finest layers, which cost most,
-run at half the size.
+It sees a photo and its alpha, both at working size, draws an alpha of its own, and says pixel by pixel how far that one
+is to be followed. Pixels are folded two by two into channels on the way in and unfolded on the way out, so that the
+finest layers, which cost most, run at half the size.
 
 Source: Ronneberger et al. 2015, "U-Net"; folding as in Shi et al. 2016, "Real-Time Single Image and Video
 Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network".
@@ -10,6 +10,7 @@ Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network".
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -25,12 +26,29 @@ from cutray.models.export import write_onnx
 # Sides of the input must be multiples of this: one folding and three halvings.
 STRIDE_PX = 16
 _WIDTHS = (24, 32, 48, 64)
-# How much the coarse alpha counts of its own in the result's logits: little, so that it is easily overruled.
-PULL = 2.0
+# How much the given alpha counts of its own in the logits of the drawn one: little, so that it is easily overruled.
+_PULL = 2.0
+# Logit of an untrained network's drawing being better: it hardly is.
+_SHY = -3.0
+# Folded, the alpha is the last four of sixteen channels.
+_ALPHA = slice(12, 16)
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a refiner makes of an alpha.
+
+    Attributes:
+        logits: (N, 1, H, W) float, logits of the alpha that it would draw.
+        choice: (N, 1, H, W) float, logits of its being better than the given one.
+    """
+
+    logits: Tensor
+    choice: Tensor
 
 
 class EdgeRefiner(nn.Module):
-    """Redraw a coarse alpha; untrained it returns a faint copy of it."""
+    """Draw an alpha anew; untrained it draws a faint copy and thinks little of it."""
 
     def __init__(self) -> None:
         """Build it with random weights."""
@@ -44,25 +62,25 @@ class EdgeRefiner(nn.Module):
         self.draw3 = nn.Sequential(_conv(four + three, three), _conv(three, three))
         self.draw2 = nn.Sequential(_conv(three + two, two), _conv(two, two))
         self.draw1 = nn.Sequential(_conv(two + one, one), _conv(one, one))
-        self.head = nn.Conv2d(one, 4, 3, padding=1)
+        self.head = nn.Conv2d(one, 8, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
-    def forward(self, image: Tensor, coarse: Tensor) -> Tensor:
-        """Return logits of alpha, (N, 1, H, W).
+    def forward(self, image: Tensor, alpha: Tensor) -> Drawn:
+        """Draw, and say how far to follow.
 
         Args:
             image: (N, 3, H, W) float in [0, 1], sRGB; H and W multiples of `STRIDE_PX`.
-            coarse: (N, 1, H, W) float in [0, 1].
+            alpha: (N, 1, H, W) float in [0, 1].
         """
-        folded = functional.pixel_unshuffle(torch.cat([image - 0.5, coarse - 0.5], 1), 2)
-        return functional.pixel_shuffle(self.change(folded), 2) + PULL * (coarse - 0.5)
+        logits, choice = self.draw(functional.pixel_unshuffle(torch.cat([image - 0.5, alpha - 0.5], 1), 2))
+        return Drawn(functional.pixel_shuffle(logits, 2), functional.pixel_shuffle(choice, 2))
 
-    def change(self, folded: Tensor) -> Tensor:
-        """Return what is to be added to the pull of the coarse alpha, (N, 4, H / 2, W / 2).
+    def draw(self, folded: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits of the drawn alpha and of its being better, both (N, 4, H / 2, W / 2).
 
         Args:
-            folded: (N, 16, H / 2, W / 2) float, image and coarse alpha less one half, two by two pixels to channels.
+            folded: (N, 16, H / 2, W / 2) float, image and alpha less one half, two by two pixels to channels.
         """
         half = self.look1(folded)
         quarter = self.look2(functional.avg_pool2d(half, 2))
@@ -70,7 +88,8 @@ class EdgeRefiner(nn.Module):
         deep = self.look4(functional.avg_pool2d(eighth, 2))
         eighth = self.draw3(_joined(deep, eighth))
         quarter = self.draw2(_joined(eighth, quarter))
-        return self.head(self.draw1(_joined(quarter, half)))  # type: ignore[no-any-return]
+        logits, choice = self.head(self.draw1(_joined(quarter, half))).chunk(2, 1)
+        return logits + _PULL * folded[:, _ALPHA], choice + _SHY
 
 
 def new_refiner(seed: int, weights: Path | None = None) -> EdgeRefiner:
@@ -101,8 +120,8 @@ def save_refiner(network: EdgeRefiner, path: Path) -> None:
     write_atomically(path, save(tensors), overwrite=True)
 
 
-class _Change(nn.Module):
-    """The part of a refiner that is exported: only what every reader of ONNX runs at any size."""
+class _Folded(nn.Module):
+    """What is exported: pixels in and out are folded, so that every reader of ONNX runs it at any size."""
 
     def __init__(self, network: EdgeRefiner) -> None:
         """Wrap a trained network."""
@@ -110,19 +129,20 @@ class _Change(nn.Module):
         self.network = network
         self.eval()
 
-    def forward(self, folded: Tensor) -> Tensor:
-        """Call ``EdgeRefiner.change``."""
-        return self.network.change(folded)
+    def forward(self, folded: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the drawn alpha and how likely it is better, both (N, 4, H / 2, W / 2) float in [0, 1]."""
+        logits, choice = self.network.draw(folded)
+        return torch.sigmoid(logits), torch.sigmoid(choice)
 
 
 def export_refiner(network: EdgeRefiner) -> bytes:
-    """Return the network's ``change`` as an ONNX file for one picture of any size.
+    """Return the network as an ONNX file for one picture of any size, with pixels folded two by two.
 
     Args:
         network: Trained; its batch normalisations are folded into the convolutions.
     """
     return write_onnx(
-        _Change(network.cpu()), torch.zeros(1, 16, 64, 64), ("folded", "change"), {2: "rows", 3: "columns"}
+        _Folded(network.cpu()), torch.zeros(1, 16, 64, 64), ("folded", "drawn", "better"), {2: "rows", 3: "columns"}
     )
 
 

@@ -1,4 +1,4 @@
-"""Trains the edge refiner: crops with coarse alphas in, weights out. One process; the network is small."""
+"""Trains the edge refiner: crops with the alphas of today in, weights out. One process; the network is small."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from cutray.config import RefinerSettings
-from cutray.models.refiner import EdgeRefiner
+from cutray.models.refiner import Drawn, EdgeRefiner
 from cutray.training.averaging import MovingAverage
 from cutray.training.schedule import rate_at
 
-# Pixels that are soft in the truth or the coarse alpha, and their neighbours, count this much more.
+# Pixels that are soft in the truth or in the alpha given, and their neighbours, count this much more.
 _BAND_WEIGHT, _BAND_REACH_PX = 4.0, 3
-# Weights of differences of neighbours, and of the coarser levels of the error.
-_GRADIENT, _LEVELS, _ENTROPY = 1.0, 3, 1.0
+# Weights of differences of neighbours, and the number of coarser levels of the error.
+_GRADIENT, _LEVELS = 1.0, 3
+# Weight of the drawn alpha's cross-entropy, which still teaches where it is sure and wrong.
+_ENTROPY = 0.5
+# A pixel made worse counts this many times as much as one made better.
+_HARM = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,23 +32,25 @@ class Crops:
 
     Attributes:
         image: (N, 3, H, W) float32 in [0, 1].
-        coarse: (N, 1, H, W) float32 in [0, 1].
+        alpha: (N, 1, H, W) float32 in [0, 1], as it is without a refiner.
         truth: (N, 1, H, W) float32 in [0, 1].
+        trust: (N, 1, H, W) float32 in [0, 1], how far the truth is to be believed.
     """
 
     image: Tensor
-    coarse: Tensor
+    alpha: Tensor
     truth: Tensor
+    trust: Tensor
 
     @classmethod
-    def stack(cls, image: np.ndarray, coarse: np.ndarray, truth: np.ndarray) -> Crops:
-        """Build it from (N, H, W, 3) uint8 and two (N, H, W) float32 arrays."""
+    def stack(cls, image: np.ndarray, *planes: np.ndarray) -> Crops:
+        """Build it from (N, H, W, 3) uint8 and three (N, H, W) uint8 arrays of 255ths."""
         colors = torch.from_numpy(image).permute(0, 3, 1, 2).float() / 255
-        return cls(colors, torch.from_numpy(coarse)[:, None], torch.from_numpy(truth)[:, None])
+        return cls(colors, *(torch.from_numpy(plane)[:, None].float() / 255 for plane in planes))
 
     def to(self, device: torch.device) -> Crops:
         """Move it to a device."""
-        return Crops(*(one.to(device, non_blocking=True) for one in (self.image, self.coarse, self.truth)))
+        return Crops(*(one.to(device, non_blocking=True) for one in (self.image, self.alpha, self.truth, self.trust)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +94,8 @@ def train_refiner(
             group["lr"] = settings.lr * rate_at(step / settings.steps, settings.warmup_share)
         crops = next(batches).to(device)
         with torch.autocast(device.type, torch.bfloat16):
-            logits = network(crops.image.contiguous(memory_format=torch.channels_last), crops.coarse)
-        loss = refiner_loss(logits.float(), crops)
+            drawn = network(crops.image.contiguous(memory_format=torch.channels_last), crops.alpha)
+        loss = refiner_loss(Drawn(drawn.logits.float(), drawn.choice.float()), crops)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
@@ -105,27 +111,37 @@ def train_refiner(
     return average.network  # type: ignore[return-value]
 
 
-def refiner_loss(logits: Tensor, crops: Crops) -> Tensor:
-    """Compare alphas: absolute differences, heavier in the soft band, at several scales, and those of gradients.
+def refiner_loss(drawn: Drawn, crops: Crops) -> Tensor:
+    """Judge what is drawn, and whether it is followed where it is better than the alpha given, and only there.
 
     Args:
-        logits: (N, 1, H, W) float32.
-        crops: What they belong to.
+        drawn: In float32.
+        crops: What it belongs to.
 
     Returns:
         A scalar.
+    """
+    truth, alpha = crops.truth, crops.alpha
+    soft = ((truth > 0.02) & (truth < 0.98)) | ((alpha > 0) & (alpha < 1))
+    size = 2 * _BAND_REACH_PX + 1
+    weight = crops.trust * (1 + _BAND_WEIGHT * functional.max_pool2d(soft.float(), size, 1, _BAND_REACH_PX))
+    weight = weight / weight.mean().clamp_min(1e-6)
+    error = torch.sigmoid(drawn.logits) - truth
+    entropy = functional.binary_cross_entropy_with_logits(drawn.logits, truth, weight)
+    # What is at stake at a pixel is the difference of the two errors; the choice must not talk the drawing round.
+    gain = ((alpha - truth).abs() - error.detach().abs()) * crops.trust
+    stake = torch.where(gain > 0, gain, -_HARM * gain)
+    choice = functional.binary_cross_entropy_with_logits(drawn.choice, (gain > 0).float(), stake, reduction="sum")
+    return _difference(error * crops.trust, weight) + _ENTROPY * entropy + choice / stake.sum().clamp_min(1e-6)
+
+
+def _difference(error: Tensor, weight: Tensor) -> Tensor:
+    """Sum up an error of alphas, (N, 1, H, W): its size, that of its gradients, and that of coarser levels.
 
     Source: Hou, Liu 2019, "Context-Aware Image Matting for Simultaneous Foreground and Alpha Estimation", section
     3.3 (Laplacian and gradient terms); the sum over scales here is of averaged errors.
     """
-    alpha, truth = torch.sigmoid(logits), crops.truth
-    soft = ((truth > 0.02) & (truth < 0.98)) | ((crops.coarse > 0) & (crops.coarse < 1))
-    size = 2 * _BAND_REACH_PX + 1
-    weight = 1 + _BAND_WEIGHT * functional.max_pool2d(soft.float(), size, 1, _BAND_REACH_PX)
-    weight = weight / weight.mean()
-    error = alpha - truth
     total = (error.abs() * weight).mean()
-    total = total + _ENTROPY * functional.binary_cross_entropy_with_logits(logits, truth, weight)
     for axis in (2, 3):
         total = total + _GRADIENT * error.diff(dim=axis).abs().mean()
     for _ in range(_LEVELS):
