@@ -27,7 +27,7 @@ from cutray.imaging.encode import encode_image
 from cutray.imaging.files import write_atomically
 from cutray.imaging.resize import shrink
 from cutray.matting.refine import WEIGHTS, Refiner, Where
-from cutray.remover import BackgroundRemover
+from cutray.remover import BackgroundRemover, Removal
 from pipelines.edges.page import CONTROL, EMPTY, Result, success_rate, write_page
 from pipelines.edges.trials import Trial, drawn_trials, pasted_trials
 
@@ -41,7 +41,6 @@ _NETWORK_SIDE_PX = 320
 # Where a refiner's drawing takes the place of the alpha: everywhere; in all of a photo in which the detector finds a
 # hard case; where the refiner itself thinks it better; in all of a scene that is known to be hard.
 _Route = Literal["always", "heuristic", "learned", "oracle"]
-_REFINER_SIDE_PX = 480
 _SHOWN = 16
 
 
@@ -98,7 +97,8 @@ def edges(
     """
     rows = [_Row(text, model) for text in row_texts]
     if refiner is not None:
-        rows += [_RefinedRow(row_texts[-1], model, refiner, route) for route in get_args(_Route)]
+        base = _Row(f"{row_texts[-1]} refine=never edge_cases=true", model)
+        rows += [_RefinedRow(base, refiner, route) for route in get_args(_Route)]
     trials: Iterable[Trial] = drawn_trials(amount, side_px, family)
     total = amount * len(CASES)
     if alphas is not None:
@@ -145,6 +145,13 @@ class _Row:
         settings = parse_settings(RemoverSettings, values).model_dump(exclude_unset=True)
         with download_progress() as progress:
             self._remover = BackgroundRemover(progress=progress, **settings)
+        self._last: tuple[Trial, Removal] | None = None
+
+    def remove(self, trial: Trial) -> Removal:
+        """Cut a trial out, once for all who ask for it in turn."""
+        if self._last is None or self._last[0] is not trial:
+            self._last = trial, self._remover.remove_background(trial.image)
+        return self._last[1]
 
     @property
     def engine(self) -> str:
@@ -154,7 +161,7 @@ class _Row:
 
     def cut_out(self, trial: Trial) -> np.ndarray:
         """Return the cutout, (H, W, 4) uint8."""
-        return np.asarray(self._remover.remove_background(trial.image).cutout)
+        return np.asarray(self.remove(trial).cutout)
 
     def coarse(self, image: np.ndarray) -> np.ndarray:
         """Return the network's answer, stretched to the picture's size and nothing else."""
@@ -165,20 +172,20 @@ class _Row:
 class _RefinedRow(_Row):
     """A row whose alpha a refiner corrects, by one way of deciding where."""
 
-    def __init__(self, text: str, model: str, refiner: Path, route: _Route) -> None:
-        """Load the remover and the refiner."""
-        super().__init__(f"{text} refine=never edge_cases=true", model)
-        self.name, self.given = f"refined: {route}", {**self.given, "refiner": refiner.name}
+    def __init__(self, base: _Row, refiner: Path, route: _Route) -> None:
+        """Load the refiner; the remover is that of a row without one, which names what it detects."""
+        self.name, self.given = f"refined: {route}", {**base.given, "refiner": refiner.name}
+        self._base, self._remover = base, base._remover
         self._refiner, self._route = Refiner(refiner), route
 
     def cut_out(self, trial: Trial) -> np.ndarray:
         """Return the photo with the alpha that the refiner corrects; an empty scene stays empty."""
-        removal = self._remover.remove_background(trial.image)
+        removal = self._base.remove(trial)
         alpha = removal.cutout[..., 3]
         hard = {"heuristic": bool(removal.report.edge_cases), "oracle": trial.case != CONTROL}.get(self._route, True)
         if alpha.any() and hard:
             where: Where = "everywhere" if self._route == "learned" else "blindly"
-            corrected = self._refiner.correct(alpha.astype(np.float32) / 255, trial.image, _REFINER_SIDE_PX, where)
+            corrected = self._refiner.correct(alpha.astype(np.float32) / 255, trial.image, where)
             alpha = np.rint(corrected * 255).astype(np.uint8)
         return np.dstack([trial.image, alpha])
 

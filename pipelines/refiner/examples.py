@@ -25,8 +25,8 @@ from cutray.remover import BackgroundRemover
 
 # Part of every seed: changing it changes all examples.
 _EDITION = 2
-# Pictures are cut out at the first size and kept at the second, which is the one that the refiner works at.
-_SIDE_PX, _KEPT_PX = 640, 480
+# Pictures are cut out at this size, and kept at the one that the refiner works at.
+_SIDE_PX = 640
 # One scene in two stands before a real photo, where photos are given.
 _REAL_BACKGROUND = 0.5
 # Masks drawn by hand are not believed within so many pixels of their outline.
@@ -154,6 +154,6 @@ class Sources:
 def _example(image: np.ndarray, truth: np.ndarray, trust: np.ndarray, remover: BackgroundRemover) -> Example:
     """Cut a picture out and pack all that belongs together, at the size that the refiner works at."""
     alpha = remover.remove_background(image).mask
-    rows, columns = work_size(truth.shape[0], truth.shape[1], _KEPT_PX)
+    rows, columns = work_size(truth.shape[0], truth.shape[1])
     planes = (alpha, *(np.rint(plane * 255).astype(np.uint8) for plane in (truth, trust)))
     return Example(*(shrink(plane, rows, columns) for plane in (image, *planes)))

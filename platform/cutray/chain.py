@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -29,7 +28,7 @@ from cutray.matting.alpha import classic_alpha, level_probs, stretch_levels
 from cutray.matting.detect import detect_edge_cases
 from cutray.matting.edges import matted_alpha
 from cutray.matting.looks import Seen, average_looks, fuse_looks, second_look_box
-from cutray.matting.refine import built_in_refiner
+from cutray.matting.refine import Where, built_in_refiner
 from cutray.matting.subject import Subject, find_subject
 from cutray.matting.transparency import clear_alpha
 from cutray.models.catalog import ModelSpec
@@ -171,8 +170,10 @@ def finish(
         OutputError: The encoder failed.
     """
     subject = find_subject(seen.probs, settings)
+    to_refine = subject.found and settings.effort.refine == "detected"
+    found = _edge_cases(image, seen) if settings.edge_cases or to_refine else ()
     with timed(timings, "matte"):
-        alpha, notes = _cleared(_alpha(seen, subject, image, settings), image, settings)
+        alpha, notes = _cleared(_alpha(seen, subject, image, settings, found), image, settings)
         alpha = shape_alpha(alpha, image, settings)
     with timed(timings, "render"):
         clean = settings.clean_edges and not settings.compat
@@ -189,7 +190,7 @@ def finish(
         model=names[0],
         engine=names[1],
         notes=image.notes + notes,
-        edge_cases=_edge_cases(image, seen) if settings.edge_cases else (),
+        edge_cases=found if settings.edge_cases else (),
         timings_ms=timings,
     )
     return rendered, data, report
@@ -239,7 +240,9 @@ def opaque(image: DecodedImage) -> np.ndarray:
     return compose(image.pixels, image.alpha.astype(np.float32) / 255.0, (255, 255, 255))
 
 
-def _alpha(seen: Seen, subject: Subject, image: DecodedImage, settings: RemoverSettings) -> np.ndarray:
+def _alpha(
+    seen: Seen, subject: Subject, image: DecodedImage, settings: RemoverSettings, found: Sequence[str]
+) -> np.ndarray:
     """Bring what was seen to the photo's size; an empty scene gets an empty alpha channel."""
     height, width = image.pixels.shape[:2]
     if settings.compat:
@@ -255,17 +258,15 @@ def _alpha(seen: Seen, subject: Subject, image: DecodedImage, settings: RemoverS
         half = math.sqrt(height * width) / 2
         side = min(max(half, _WORK_SIDE_PX), _FINE_SIDE_PX) if edges == "fine" else _WORK_SIDE_PX
         alpha = matted_alpha(levelled, seen.cells, opaque(image), side)
-    where = _where_to_refine(seen, image, settings)
-    return alpha if where is None else built_in_refiner().correct(alpha, opaque(image), _WORK_SIDE_PX, where)
+    where = _where_to_refine(found, settings)
+    return alpha if where is None else built_in_refiner().correct(alpha, opaque(image), where)
 
 
-def _where_to_refine(
-    seen: Seen, image: DecodedImage, settings: RemoverSettings
-) -> Literal["edges", "everywhere"] | None:
+def _where_to_refine(found: Sequence[str], settings: RemoverSettings) -> Where | None:
     """Settle what a refiner may correct. Of what is detected only hair and fur are: false lace would cost too much."""
     refine = settings.effort.refine
     if refine == "detected":
-        return "edges" if "fine_detail" in _edge_cases(image, seen) else None
+        return "edges" if "fine_detail" in found else None
     return None if refine == "never" else refine
 
 

@@ -73,7 +73,7 @@ def test_a_photo_of_any_size_gets_an_alpha_of_its_size(network: EdgeRefiner, tmp
     """Working size and full size are the refiner's business."""
     (tmp_path / "refiner.onnx").write_bytes(export_refiner(network))
     image = np.full((131, 77, 3), 90, np.uint8)
-    corrected = Refiner(tmp_path / "refiner.onnx").correct(np.full((131, 77), 0.5, np.float32), image, 64, "blindly")
+    corrected = Refiner(tmp_path / "refiner.onnx").correct(np.full((131, 77), 0.5, np.float32), image, "blindly", 64)
     assert corrected.shape == (131, 77) and corrected.dtype == np.float32
     assert corrected.min() >= 0 and corrected.max() <= 1
 
@@ -85,7 +85,7 @@ def test_where_the_network_has_nothing_to_say_no_pixel_changes(tmp_path: Path) -
     alpha[20:70, 20:70] = 1
     image = np.repeat((alpha[..., None] * 200).astype(np.uint8), 3, axis=2)
     refiner = Refiner(tmp_path / "refiner.onnx")
-    np.testing.assert_array_equal(refiner.correct(alpha, image, 96, "everywhere"), alpha)
+    np.testing.assert_array_equal(refiner.correct(alpha, image, "everywhere", 96), alpha)
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
@@ -156,10 +156,10 @@ def test_threads_share_the_refiner_of_the_package() -> None:
     assert WEIGHTS.stat().st_size < 2_000_000
     scene = draw_scene("fine_detail", np.random.default_rng(1), 160, 160)
     alpha = cv2.blur(scene.alpha, (9, 9))
-    expected = built_in_refiner().correct(alpha, scene.image, 480, "edges")
+    expected = built_in_refiner().correct(alpha, scene.image, "edges")
     assert not np.array_equal(expected, alpha)
     with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(lambda _: built_in_refiner().correct(alpha, scene.image, 480, "edges"), range(8)))
+        results = list(pool.map(lambda _: built_in_refiner().correct(alpha, scene.image, "edges"), range(8)))
     for result in results:
         np.testing.assert_array_equal(result, expected)
 
@@ -171,6 +171,6 @@ def test_far_from_the_outline_edges_are_no_concern(network: EdgeRefiner, tmp_pat
     alpha[:, 80:] = 1
     image = np.random.default_rng(0).integers(0, 256, (160, 160, 3), dtype=np.uint8)
     refiner = Refiner(tmp_path / "refiner.onnx")
-    changed = np.flatnonzero((refiner.correct(alpha, image, 160, "edges") != alpha).any(axis=0))
+    changed = np.flatnonzero((refiner.correct(alpha, image, "edges", 160) != alpha).any(axis=0))
     assert changed.size and changed.min() >= 80 - 25 and changed.max() <= 80 + 25
-    assert (refiner.correct(alpha, image, 160, "everywhere") != alpha)[:, :40].any()
+    assert (refiner.correct(alpha, image, "everywhere", 160) != alpha)[:, :40].any()

@@ -20,8 +20,8 @@ from cutray.imaging.resize import shrink
 
 # What `python -m pipelines.train_refiner` made; its model card is docs/edge-refiner.md.
 WEIGHTS = Path(__file__).with_name("refiner.onnx")
-# Sides of what the network sees are multiples of this.
-_STRIDE_PX = 16
+# Side of a square with about as many pixels as the network sees, and what its sides are multiples of.
+WORK_SIDE_PX, _STRIDE_PX = 480.0, 16
 # How likely better the drawn alpha must be: from the first value on it counts, from the second on alone.
 _DOUBTFUL, _LIKELY = 0.1, 0.5
 # Near the outline is within this many pixels at working size, fading out over as many again.
@@ -54,15 +54,17 @@ class Refiner:
                 allowed="a file from `python -m pipelines.train_refiner`",
             ) from error
 
-    def correct(self, alpha: np.ndarray, image: np.ndarray, work_side_px: float, where: Where) -> np.ndarray:
+    def correct(
+        self, alpha: np.ndarray, image: np.ndarray, where: Where, work_side_px: float = WORK_SIDE_PX
+    ) -> np.ndarray:
         """Correct a photo's alpha, seen at working size.
 
         Args:
             alpha: (H, W) float32 in [0, 1].
             image: (H, W, 3) uint8, sRGB.
-            work_side_px: Side of a square with about as many pixels as the network sees.
             where: Where the drawn alpha takes the given one's place: near the outline where it is likely better,
                 wherever it is, or blindly at every pixel.
+            work_side_px: Side of a square with about as many pixels as the network sees.
 
         Returns:
             (H, W) float32 in [0, 1]; the same as before wherever nothing is to be corrected.
@@ -114,7 +116,7 @@ def built_in_refiner() -> Refiner:
     return Refiner()
 
 
-def work_size(height_px: int, width_px: int, work_side_px: float) -> tuple[int, int]:
+def work_size(height_px: int, width_px: int, work_side_px: float = WORK_SIDE_PX) -> tuple[int, int]:
     """Return the height and width that a photo is redrawn at: about as many pixels as a square of that side."""
     scale = min(1.0, work_side_px / float(np.sqrt(height_px * width_px)))
     rows, columns = (max(1, round(side * scale / _STRIDE_PX)) * _STRIDE_PX for side in (height_px, width_px))
