@@ -15,6 +15,7 @@ from cutray.imaging.files import write_atomically
 from cutray.remover import BackgroundRemover
 from pipelines.bench_batch import batch_speed
 from pipelines.bench_edges import edges
+from pipelines.bench_gpu import gpu
 from pipelines.bench_servers import servers
 from pipelines.bench_speed import measure_speed
 from pipelines.load import load
@@ -52,6 +53,7 @@ def bench(
     cutray bench serve photo.jpg                      load on a running endpoint
     cutray bench servers --rembg .venv-rembg/bin/rembg   two servers under the same load
     cutray bench edges                                hair, glass, metal and lace with exact alpha
+    cutray bench gpu                                  the networks alone on a GPU
     """
     if context.invoked_subcommand:
         return
@@ -69,6 +71,7 @@ bench.add_command(batch_speed)
 bench.add_command(load)
 bench.add_command(servers)
 bench.add_command(edges)
+bench.add_command(gpu)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from pipelines.ray_session import ray_session, require_gpus_here, room_for
 from pipelines.run_pictures import draw_batch, draw_curves, draw_results
 from pipelines.run_settings import PRESETS, assign, assign_changes, load_settings
 
-_STORE_BYTES = 512 << 20
+_LEAST_STORE_BYTES = 512 << 20
 # Workers say nothing themselves; and Ray makes them give way to all else, but here they are the point.
 _VARIABLES = {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0", "RAY_worker_niceness": "0"}
 
@@ -158,6 +158,7 @@ def training_session(settings: TrainSettings) -> Iterator[Any]:
     Args:
         settings: The run's settings.
     """
+    from cutray.data.stream import store_bytes
     from cutray.training.fit import cpus_needed
 
     least = settings.model_copy(update={"workers": settings.min_workers or settings.workers})
@@ -165,7 +166,8 @@ def training_session(settings: TrainSettings) -> Iterator[Any]:
     if settings.address is None:
         require_gpus_here(gpus)
     num_cpus = math.ceil(cpus_needed(settings)) + 1
-    with ray_session(settings.address, num_cpus, _STORE_BYTES, "train", _VARIABLES):
+    store = settings.workers * store_bytes(settings.data, -(-settings.optim.batch_size // settings.workers))
+    with ray_session(settings.address, num_cpus, max(_LEAST_STORE_BYTES, store), "train", _VARIABLES):
         room_for(cpus_needed(least), gpus)
         with _progress(settings) as board:
             yield board

@@ -73,7 +73,7 @@ class Effort(Settings):
 # What each costs and gains is in docs/quality.md.
 EFFORTS = {
     "fast": Effort(looks=1, edges="soft", refine="never"),
-    "balanced": Effort(looks=2, edges="matted", refine="never"),
+    "balanced": Effort(looks=2, edges="matted", refine="detected"),
     "best": Effort(looks=4, edges="fine", refine="detected"),
 }
 
@@ -205,6 +205,7 @@ class DataSettings(Settings):
     validation: str | None = Field(None, description="Folder to validate on; else a share of the pairs is kept apart.")
     validation_share: float = Field(0.1, gt=0, lt=1, description="Share of the pairs that is kept for validation.")
     limit: int = Field(0, ge=0, description="Use that many training pairs at most; 0 means all.")
+    repeat: int = Field(1, ge=1, description="Times that each pair, varied anew, counts in an epoch.")
     scenes: int = Field(0, ge=0, description="Drawn scenes with exact alpha added to each epoch.")
     validation_scenes: int = Field(0, ge=0, description="Drawn scenes added to the validation.")
     validation_family: Literal["train", "test"] = Field("test", description="Drawn as in training or as in tests.")
@@ -247,6 +248,7 @@ class OptimSettings(Settings):
     warmup_share: float = Field(0.05, ge=0, lt=1, description="Share of all steps in which the rate rises.")
     clip_norm: float = Field(1.0, gt=0, description="Longest gradient; longer ones are scaled down.")
     ema_decay: float = Field(0.999, ge=0, lt=1, description="Decay of the averaged weights, which are what is kept.")
+    keep_start: float = Field(0.0, ge=0, lt=1, description="Share of the weights of `init` in those that are kept.")
 
 
 class LossSettings(Settings):
@@ -268,6 +270,8 @@ class TrainSettings(Settings):
     save_dir: str = Field("runs", description="Folder, on a cluster a shared one, in which each run has its own.")
     architecture: Literal["u2net", "u2netp"] = Field("u2netp", description="Network to train.")
     init: str = Field("", description="Weights to start from: a model's name or a file; empty starts from random ones.")
+    teacher: str = Field("", description="Model whose maps are learned too: a name or a file; empty for none.")
+    teacher_share: float = Field(0.5, ge=0, le=1, description="Weight of the teacher's maps against the masks.")
     seed: int = Field(0, ge=0, description="Number that every random choice follows from.")
     workers: int = Field(1, ge=1, description="Processes that train together.")
     min_workers: int = Field(0, ge=0, description="Go on with as few as this when nodes are lost; 0 means all.")
@@ -282,9 +286,7 @@ class TrainSettings(Settings):
     patience_epochs: int = Field(0, ge=0, description="Stop after so many epochs without a better score; 0 never.")
     max_minutes: float = Field(0.0, ge=0, description="Stop, with a proper end, after that many minutes; 0 never.")
     max_failures: int = Field(3, ge=0, description="Times that workers may die before the run is given up.")
-    tracking_uri: str = Field(
-        "", description="MLflow server or store; empty reads MLFLOW_TRACKING_URI, 'none' is none."
-    )
+    tracking_uri: str = Field("", description="MLflow server or store; empty: MLFLOW_TRACKING_URI; 'none': none.")
     experiment: str = Field("cutray", description="MLflow experiment.")
     data: DataSettings = DataSettings()
     augment: AugmentSettings = AugmentSettings()
@@ -347,9 +349,7 @@ class SweepSettings(Settings):
     name: str = Field("", pattern=r"^[\w.-]*$", description="Name of the sweep; empty makes one from file and time.")
     save_dir: str = Field("runs", description="Folder, on a cluster a shared one, in which each sweep has its own.")
     address: str | None = Field(None, description="Ray cluster to join (auto, or HOST:PORT); without it, this machine.")
-    tracking_uri: str = Field(
-        "", description="MLflow server or store; empty reads MLFLOW_TRACKING_URI, 'none' is none."
-    )
+    tracking_uri: str = Field("", description="MLflow server or store; empty: MLFLOW_TRACKING_URI; 'none': none.")
     experiment: str = Field("cutray", description="MLflow experiment.")
 
 

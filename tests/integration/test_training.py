@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 
 from cutray import __version__
 from tests.scenes import write_pairs
@@ -98,6 +99,41 @@ def test_a_killed_run_with_a_damaged_checkpoint_goes_on(
     assert [entry["iou"] for entry in history] == pytest.approx([entry["iou"] for entry in wanted], abs=0.02)
     assert last_difference(undisturbed[1], run_dir) < 1e-5
     assert summary["best"] == str(run_dir / "best.safetensors")
+
+
+def test_a_run_can_teach_another(undisturbed: tuple[dict[str, Any], Path], data: Path, tmp_path: Path) -> None:
+    """Who begins as the teacher learns less from it than from the masks; with most of the start kept, it stays near."""
+    best = undisturbed[0]["best"]
+    again = ["--data", data, *TINY, "--workers=1", "--epochs=1", "--set=tracking_uri=none", "--save-dir", tmp_path]
+    again += [f"--set=init={best}", f"--set=teacher={best}", "--set=data.repeat=2"]
+    losses, moved = [], []
+    for name, changes in (("masks", ["teacher_share=0"]), ("taught", ["teacher_share=1", "optim.keep_start=0.9"])):
+        code, summary, told = run_training([*again, *(f"--set={change}" for change in changes), "--name", name])
+        assert code == 0, told
+        losses.append(summary["loss"])
+        moved.append(_distance(summary["best"], best))
+    assert losses[1] < 0.9 * losses[0]
+    assert moved[1] < 0.5 * moved[0]  # without that it would be three times as far
+
+
+def _distance(first: str, second: str) -> float:
+    """Return how far apart the convolutions of two files are."""
+    one, two = load_file(first), load_file(second)
+    return sum(float(np.abs(one[name] - two[name]).sum()) for name in one if "conv" in name)
+
+
+def test_an_unknown_teacher_is_refused(data: Path, tmp_path: Path) -> None:
+    """It is refused before Ray is started."""
+    code, _, told = run_training(["--data", data, *TINY, "--set=teacher=nobody", "--save-dir", tmp_path])
+    assert code == 1
+    assert "nobody" in told
+
+
+def test_a_part_of_the_start_needs_a_start(data: Path, tmp_path: Path) -> None:
+    """It is refused before Ray is started."""
+    code, _, told = run_training(["--data", data, *TINY, "--set=optim.keep_start=0.5", "--save-dir", tmp_path])
+    assert code == 2
+    assert "init" in told
 
 
 def test_other_settings_are_refused(undisturbed: tuple[dict[str, Any], Path], data: Path) -> None:

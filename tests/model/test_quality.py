@@ -73,20 +73,21 @@ def test_the_classic_recipe_knows_no_quality(photo: np.ndarray, remover: Backgro
 def test_single_settings_go_before_the_quality(
     photo: np.ndarray, remover: BackgroundRemover, removals: dict[str, Removal]
 ) -> None:
-    """Fast with two looks and matted edges is balanced; unknown values are refused."""
-    built = remover.remove_background(photo, quality="fast", looks=2, edges="matted")
+    """Fast with two looks, matted edges and redrawn hair is balanced; unknown values are refused."""
+    built = remover.remove_background(photo, quality="fast", looks=2, edges="matted", refine="detected")
     assert built.data == removals["balanced"].data
     with pytest.raises(ConfigError, match="looks"):
         remover.remove_background(photo, looks=3)
 
 
-def test_detected_hair_is_redrawn_and_a_smooth_subject_is_left_alone(remover: BackgroundRemover) -> None:
-    """Best corrects a furry scene towards its known alpha, near its outline alone, and finds no fur elsewhere."""
+@pytest.mark.parametrize("quality", ["balanced", "best"])
+def test_detected_hair_is_redrawn_and_a_smooth_subject_is_left_alone(remover: BackgroundRemover, quality: str) -> None:
+    """Both correct a furry scene towards its known alpha, near its outline alone, and find no fur elsewhere."""
     furry, smooth = (
         draw_scene(case, np.random.default_rng(6), 640, 640, family="test") for case in ("fine_detail", "ordinary")
     )
     masks = {
-        refine: remover.remove_background(furry.image, quality="best", refine=refine).mask.astype(np.float32) / 255
+        refine: remover.remove_background(furry.image, quality=quality, refine=refine).mask.astype(np.float32) / 255
         for refine in ("auto", "detected", "edges", "everywhere", "never")
     }
     errors = {refine: float(np.abs(mask - furry.alpha).mean()) for refine, mask in masks.items()}
@@ -95,16 +96,14 @@ def test_detected_hair_is_redrawn_and_a_smooth_subject_is_left_alone(remover: Ba
     np.testing.assert_array_equal(masks["detected"], masks["edges"])
     assert not np.array_equal(masks["everywhere"], masks["edges"])
     one, other = (
-        remover.remove_background(smooth.image, quality="best", refine=refine) for refine in ("auto", "never")
+        remover.remove_background(smooth.image, quality=quality, refine=refine) for refine in ("auto", "never")
     )
     assert one.data == other.data
 
 
-def test_balanced_and_fast_redraw_only_when_told(photo: np.ndarray, remover: BackgroundRemover) -> None:
-    """They are for speed; a word brings the refiner in."""
-    for quality in ("fast", "balanced"):
-        plain, never, edges = (
-            remover.remove_background(photo, quality=quality, refine=refine).data
-            for refine in ("auto", "never", "edges")
-        )
-        assert plain == never != edges
+def test_fast_redraws_only_when_told(photo: np.ndarray, remover: BackgroundRemover) -> None:
+    """It is for speed; a word brings the refiner in."""
+    plain, never, edges = (
+        remover.remove_background(photo, quality="fast", refine=refine).data for refine in ("auto", "never", "edges")
+    )
+    assert plain == never != edges

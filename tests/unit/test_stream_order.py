@@ -32,6 +32,14 @@ def test_an_epoch_can_be_taken_up_in_the_middle() -> None:
     assert sorted(row["number"] for row in whole) == list(range(30))
 
 
+def test_repeated_photos_are_varied_anew() -> None:
+    """Each time has a number of its own, from which the variation follows; the first ones stay as they were."""
+    once, thrice = (training_rows(CATALOG, DataSettings(repeat=repeat)) for repeat in (1, 3))
+    assert thrice[:30] == once
+    assert [row["number"] for row in thrice] == list(range(90))
+    assert [row["image"] for row in thrice] == 3 * [row["image"] for row in once]
+
+
 def test_scenes_for_training_and_validation_are_drawn_otherwise() -> None:
     """Numbers and families differ, so that nothing that is validated on was learned."""
     settings = DataSettings(scenes=12, validation_scenes=6)

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from safetensors.torch import save_file  # noqa: E402
+
 from cutray.config import LossSettings  # noqa: E402
+from cutray.errors import TrainingError  # noqa: E402
 from cutray.models.catalog import list_models  # noqa: E402
 from cutray.models.u2net import U2Net  # noqa: E402
 from cutray.segmenter import prepare  # noqa: E402
-from cutray.training.averaging import MovingAverage  # noqa: E402
+from cutray.training.averaging import MovingAverage, mixed  # noqa: E402
 from cutray.training.inputs import as_tensors  # noqa: E402
 from cutray.training.losses import deep_loss, edge_weights, soft_iou_loss, ssim  # noqa: E402
 from cutray.training.norms import restore_norms  # noqa: E402
 from cutray.training.schedule import rate_at  # noqa: E402
+from cutray.training.teacher import Teacher  # noqa: E402
+
+U2NETP = next(spec for spec in list_models() if spec.name == "u2netp")
 
 
 @pytest.fixture
@@ -56,6 +64,33 @@ def test_edges_weigh_more(truth: torch.Tensor) -> None:
     assert edge_weights(truth[:, :, :2, :2]).sum() == 0
 
 
+def test_edges_are_told_by_the_mean_of_a_square() -> None:
+    """The mean of rows of means is that of the square around a pixel, also where it is cut by the border."""
+    truth = torch.rand(1, 1, 48, 40, generator=torch.Generator().manual_seed(0))
+    square = torch.nn.functional.avg_pool2d(truth, 31, stride=1, padding=15, count_include_pad=False)
+    assert torch.allclose(edge_weights(truth), (square - truth).abs(), atol=1e-6)
+
+
+def test_ssim_is_that_of_its_definition() -> None:
+    """It agrees with the formula, computed window by window in NumPy on a small picture."""
+    first, second = np.random.default_rng(0).random((2, 20, 16))
+    steps = np.arange(-5, 6)
+    row = np.exp(-(steps**2) / (2 * 1.5**2))
+    window = np.outer(row, row) / row.sum() ** 2
+
+    def blurred(values: np.ndarray) -> np.ndarray:
+        padded = np.pad(values, 5)
+        return np.array([[(padded[y : y + 11, x : x + 11] * window).sum() for x in range(16)] for y in range(20)])
+
+    mean1, mean2 = blurred(first), blurred(second)
+    var1, var2 = blurred(first**2) - mean1**2, blurred(second**2) - mean2**2
+    covariance = blurred(first * second) - mean1 * mean2
+    each = (2 * mean1 * mean2 + 1e-4) * (2 * covariance + 9e-4)
+    each /= (mean1**2 + mean2**2 + 1e-4) * (var1 + var2 + 9e-4)
+    ours = ssim(*(torch.from_numpy(one).float()[None, None] for one in (first, second)))
+    assert float(ours) == pytest.approx(each.mean(), abs=1e-5)
+
+
 def test_ssim_of_equals_is_one(truth: torch.Tensor) -> None:
     """Equal maps have similarity one, unrelated ones next to none."""
     noise = torch.rand(truth.shape, generator=torch.Generator().manual_seed(0))
@@ -65,11 +100,10 @@ def test_ssim_of_equals_is_one(truth: torch.Tensor) -> None:
 
 def test_photos_are_prepared_as_for_inference() -> None:
     """A batch is normalised like a single photo that goes through the remover."""
-    spec = next(spec for spec in list_models() if spec.name == "u2netp")
     image = np.random.default_rng(0).integers(0, 200, (320, 320, 3), np.uint8)
     batch = {"image": image[None], "alpha": np.zeros((1, 320, 320), np.uint8)}
-    tensors = as_tensors(batch, spec, torch.device("cpu"))
-    assert np.abs(tensors["image"][0].numpy() - prepare(image, spec)).max() < 1e-5
+    tensors = as_tensors(batch, U2NETP, torch.device("cpu"))
+    assert np.abs(tensors["image"][0].numpy() - prepare(image, U2NETP)).max() < 1e-5
 
 
 def test_norms_get_statistics_and_the_function_stays() -> None:
@@ -98,6 +132,44 @@ def _fresh(network: torch.nn.Module) -> dict[str, torch.Tensor]:
         for name, value in network.state_dict().items()
         if name.endswith(("running_mean", "running_var"))
     }
+
+
+def test_a_teacher_shows_its_own_maps_at_any_size(tmp_path: Path) -> None:
+    """At its own size they are those that it gives alone; a larger photo is seen at that size, and its map enlarged."""
+    torch.manual_seed(2)
+    network = U2Net("u2netp").eval()
+    save_file(network.state_dict(), tmp_path / "teacher.safetensors")
+    (tmp_path / "teacher.toml").write_text("input_size_px = 64\n")
+    teacher = Teacher(str(tmp_path / "teacher.safetensors"), U2NETP, torch.device("cpu"))
+    photos = torch.rand(2, 3, 64, 64)
+    maps = teacher.probs(photos, lambda one, image: one(image))
+    with torch.no_grad():
+        assert torch.allclose(maps, network(photos)[0].sigmoid(), atol=1e-5)
+    assert not maps.requires_grad
+    larger = torch.nn.functional.interpolate(photos, 96, mode="bilinear")
+    assert teacher.probs(larger, lambda one, image: one(image)).shape == (2, 1, 96, 96)
+
+
+def test_a_teacher_must_see_photos_as_the_pupil_does(tmp_path: Path) -> None:
+    """Other preparation is an error before anything is learned."""
+    save_file(U2Net("u2netp").state_dict(), tmp_path / "teacher.safetensors")
+    (tmp_path / "teacher.toml").write_text('scale = "255"\n')
+    with pytest.raises(TrainingError, match="same family"):
+        Teacher(str(tmp_path / "teacher.safetensors"), U2NETP, torch.device("cpu"))
+
+
+def test_a_part_of_the_start_is_kept() -> None:
+    """The mixture lies between both, on a straight line; the network itself stays as it is."""
+    network = torch.nn.BatchNorm1d(2)
+    start = {name: value.clone() for name, value in network.state_dict().items()}
+    with torch.no_grad():
+        network.weight.fill_(5.0)
+        network.num_batches_tracked.fill_(7)
+    between = mixed(network, start, 0.75).state_dict()
+    assert between["weight"].tolist() == [2.0, 2.0]
+    assert between["num_batches_tracked"] == 7
+    assert network.weight.tolist() == [5.0, 5.0]
+    assert mixed(network, start, 0.0).state_dict()["weight"].tolist() == [5.0, 5.0]
 
 
 def test_average_follows_the_weights() -> None:

@@ -115,13 +115,24 @@ def _left_over(home: Path) -> list[str]:
     return sorted(path.name for path in (home / "models").iterdir() if path.name != "small.onnx")
 
 
+def test_packaged_weights_need_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are found without a cache, and their bytes are the pinned ones."""
+    monkeypatch.setenv("CUTRAY_HOME", str(tmp_path))
+    packaged = [spec.name for spec in list_models() if spec.packaged]
+    assert "u2netp-distilled" in packaged
+    for name in packaged:
+        found = resolve(name, offline=True)
+        assert found.path.stat().st_size == found.spec.size_bytes
+        assert verify(name).sha256 == found.spec.sha256
+
+
 def test_table_is_complete() -> None:
-    """Every model in the table has a hash, a source over https or a wheel, and a usable preparation."""
+    """Every model in the table has a hash, a source over https, a wheel or the package, and a usable preparation."""
     models = {spec.name: spec for spec in list_models()}
     assert {"u2net", "u2netp", "isnet-general-use"} <= set(models)
     for spec in models.values():
         assert spec.is_pinned
-        assert spec.sources
+        assert bool(spec.sources) != spec.packaged
         assert all(source.wheel or source.url.startswith("https://") for source in spec.sources)
         assert len(spec.mean) == len(spec.std) == 3
         assert spec.license

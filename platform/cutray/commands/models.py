@@ -67,7 +67,7 @@ def show(name: str) -> None:
         "sha256": spec.sha256 or "not pinned" + (f" (md5 {spec.md5})" if spec.md5 else ""),
         "licence": spec.license,
         "origin": spec.origin,
-        "sources": "\n           ".join(str(source) for source in spec.sources) or "none",
+        "sources": "\n           ".join(map(str, spec.sources)) or ("the package" if spec.packaged else "none"),
         "here": str(found or f"no; get it with `cutray models pull {spec.name}`"),
     }
     for key, value in rows.items():

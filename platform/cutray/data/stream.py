@@ -26,11 +26,15 @@ _BATCHES_PER_BLOCK = 2
 _SMALLEST_SCENE_PX = 64
 # Processors that Ray sets aside for a loading task.
 LOADER_CPUS = 0.5
+# Blocks of each loading task that the object store has room for: being made, waiting, and in use.
+_BLOCKS_KEPT = 4
 
 
 def training_rows(catalog: Catalog, settings: DataSettings) -> list[Row]:
-    """Return one row per sample of an epoch."""
-    return _photo_rows(catalog.train) + _scene_rows(settings.cases, settings.scenes, _FIRST_SCENE, "train")
+    """Return one row per sample of an epoch; a photo that is repeated has a number, and so a variation, each time."""
+    photos = _photo_rows(catalog.train)
+    again = [{**row, "number": row["number"] + turn * len(photos)} for turn in range(settings.repeat) for row in photos]
+    return again + _scene_rows(settings.cases, settings.scenes, _FIRST_SCENE, "train")
 
 
 def validation_rows(catalog: Catalog, settings: DataSettings) -> list[Row]:
@@ -38,6 +42,16 @@ def validation_rows(catalog: Catalog, settings: DataSettings) -> list[Row]:
     return _photo_rows(catalog.validation) + _scene_rows(
         settings.cases, settings.validation_scenes, _FIRST_VALIDATION_SCENE, settings.validation_family
     )
+
+
+def store_bytes(settings: DataSettings, batch_size: int) -> int:
+    """Return how much of Ray's object store one worker's stream fills at most.
+
+    Args:
+        settings: Size of the samples and number of loaders.
+        batch_size: Samples per batch of that worker.
+    """
+    return _BLOCKS_KEPT * settings.loaders * _BATCHES_PER_BLOCK * batch_size * 4 * settings.side_px**2
 
 
 def shuffled(rows: Sequence[Row], seed: int, epoch: int) -> list[Row]:

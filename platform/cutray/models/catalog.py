@@ -38,7 +38,7 @@ class ModelSpec:
     ``size_bytes`` 0 and an empty ``sha256`` mean "not pinned"; ``md5`` is checked where only that is known.
     ``mean`` and ``std`` apply after scaling, per channel in RGB order. ``scale`` "max" divides by the picture's
     own maximum, "255" by 255. ``cpu_precisions`` are the number formats besides fp32 in which the model keeps its
-    quality on a processor, fastest first.
+    quality on a processor, fastest first. ``packaged`` files are part of the package and have no other source.
     """
 
     name: str
@@ -56,6 +56,7 @@ class ModelSpec:
     sources: tuple[Source, ...] = ()
     md5: str = ""
     cpu_precisions: tuple[str, ...] = ("bf16",)
+    packaged: bool = False
 
     @property
     def is_pinned(self) -> bool:

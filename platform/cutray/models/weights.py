@@ -88,8 +88,12 @@ def resolve(
 def locate(spec: ModelSpec) -> Path | None:
     """Return the file that ``resolve`` would use without downloading, or None.
 
+    A packaged file is where this module is.
+
     A file in the cache is returned whatever its bytes; one in a folder of rembg only if its hash is right.
     """
+    if spec.packaged:
+        return Path(__file__).with_name(spec.file)
     if _target(spec).is_file():
         return _target(spec)
     for path in _folders_of_rembg(spec):

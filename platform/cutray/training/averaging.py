@@ -3,9 +3,31 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+
+@torch.no_grad()
+def mixed(network: nn.Module, start: Mapping[str, Tensor], share: float) -> nn.Module:
+    """Return a copy of a network that is part of the way back to what it began as.
+
+    What it has learned of a narrow collection is kept in part, and so is what it knew of everything else.
+
+    Args:
+        network: After training.
+        start: All weights and buffers at the start, by name.
+        share: Their part, in [0, 1); 0 changes nothing.
+
+    Source: Wortsman et al., "Robust fine-tuning of zero-shot models" (2022).
+    """
+    copied = copy.deepcopy(network)
+    for name, value in copied.state_dict().items():
+        if share and value.is_floating_point():
+            value.lerp_(start[name].to(value), share)
+    return copied
 
 
 class MovingAverage:
@@ -24,9 +46,11 @@ class MovingAverage:
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
         """Take in the weights after a step, counted from 1."""
+        pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
+        moving = [(mean, value.to(mean.dtype)) for mean, value in pairs if mean.is_floating_point()]
         decay = min(self._decay, (1 + step) / (10 + step))
-        for mean, value in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(value.to(mean.dtype), 1 - decay)
-            else:
+        blend = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        blend([mean for mean, _ in moving], [value for _, value in moving], step)
+        for mean, value in pairs:
+            if not mean.is_floating_point():
                 mean.copy_(value)

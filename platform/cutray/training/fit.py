@@ -12,10 +12,11 @@ from typing import Any
 from cutray.config import TrainSettings
 from cutray.data.catalog import Catalog, build_catalog
 from cutray.data.stream import LOADER_CPUS, Row, training_rows, validation_rows
-from cutray.errors import CutrayError, TrainingError
+from cutray.errors import ConfigError, CutrayError, TrainingError
 from cutray.imaging.files import write_atomically
 from cutray.models.export import describe_model
 from cutray.models.registry import store_address
+from cutray.models.weights import resolve
 from cutray.training import checkpoints
 from cutray.training.checkpoints import Progress
 from cutray.training.network import trained_spec
@@ -68,7 +69,17 @@ def prepare_run(settings: TrainSettings) -> tuple[Catalog, list[Row], list[Row]]
     Raises:
         DatasetError: Photos or masks cannot be used.
         TrainingError: There is nothing to learn from or to validate on.
+        UnknownModelError: There are no such weights to start from, or no such teacher.
+        ConfigError: A part of the start is to be kept, and there is none.
     """
+    if settings.optim.keep_start and not settings.init:
+        raise ConfigError(
+            got=f"optim.keep_start {settings.optim.keep_start:g} without weights to start from",
+            fix="name some with init, such as u2netp, or leave it at 0",
+        )
+    for model in (settings.init, settings.teacher):
+        if model:
+            resolve(model)
     catalog = build_catalog(settings.data, settings.seed)
     train, validation = training_rows(catalog, settings.data), validation_rows(catalog, settings.data)
     if len(train) < settings.optim.batch_size or not validation:

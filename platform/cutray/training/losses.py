@@ -68,7 +68,10 @@ def edge_weights(truth: Tensor) -> Tensor:
     window = min(_EDGE_WINDOW, truth.shape[2] // 2 * 2 - 1, truth.shape[3] // 2 * 2 - 1)
     if window < 3:
         return torch.zeros_like(truth)
-    around = functional.avg_pool2d(truth, window, stride=1, padding=window // 2, count_include_pad=False)
+    # First down, then across: the same mean, for a small part of the work.
+    around = truth
+    for size, padding in (((window, 1), (window // 2, 0)), ((1, window), (0, window // 2))):
+        around = functional.avg_pool2d(around, size, stride=1, padding=padding, count_include_pad=False)
     return (around - truth).abs()
 
 
@@ -95,22 +98,28 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
 
     Source: Wang et al., "Image quality assessment: from error visibility to structural similarity" (2004), eq. 13.
     """
-    window = _gaussian(first)
-
-    def blur(values: Tensor) -> Tensor:
-        rows = functional.conv2d(values, window, padding=(_SSIM_WINDOW // 2, 0))
-        return functional.conv2d(rows, window.transpose(2, 3), padding=(0, _SSIM_WINDOW // 2))
-
-    mean1, mean2 = blur(first), blur(second)
-    var1, var2 = blur(first**2) - mean1**2, blur(second**2) - mean2**2
-    covariance = blur(first * second) - mean1 * mean2
+    maps = torch.cat((first, second, first**2, second**2, first * second), 1)
+    mean1, mean2, square1, square2, product = (one[:, None] for one in _blur(maps).unbind(1))
+    var1, var2 = square1 - mean1**2, square2 - mean2**2
+    covariance = product - mean1 * mean2
     luminance = (2 * mean1 * mean2 + _C1) / (mean1**2 + mean2**2 + _C1)
     structure = (2 * covariance + _C2) / (var1.clamp_min(0) + var2.clamp_min(0) + _C2)
     return (luminance * structure).mean()
 
 
-def _gaussian(like: Tensor) -> Tensor:
-    """Return a window (1, 1, K, 1) on the device of another tensor."""
-    steps = torch.arange(_SSIM_WINDOW, device=like.device, dtype=like.dtype) - _SSIM_WINDOW // 2
+def _blur(maps: Tensor) -> Tensor:
+    """Blur each plane of (N, C, H, W) by itself; beyond its border all is 0.
+
+    Sums of shifted copies take a third of the time of a convolution, which is made for many channels.
+    """
+    reach = _SSIM_WINDOW // 2
+    steps = torch.arange(-reach, reach + 1, dtype=torch.float64)
     window = torch.exp(-(steps**2) / (2 * _SSIM_SIGMA**2))
-    return (window / window.sum()).view(1, 1, -1, 1)
+    weights = (window / window.sum()).tolist()
+    for dim in (2, 3):
+        length = maps.shape[dim]
+        padded = functional.pad(maps, (0, 0, reach, reach) if dim == 2 else (reach, reach, 0, 0))
+        maps = torch.zeros_like(maps)
+        for start, weight in enumerate(weights):
+            maps = maps.add(padded.narrow(dim, start, length), alpha=weight)
+    return maps

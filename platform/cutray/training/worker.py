@@ -16,12 +16,13 @@ from cutray.config import TrainSettings
 from cutray.data.stream import Loader, Row, share_of, shuffled, stream
 from cutray.errors import TrainingError
 from cutray.training import checkpoints
-from cutray.training.averaging import MovingAverage
+from cutray.training.averaging import MovingAverage, mixed
 from cutray.training.checkpoints import Checkpoint, Progress
 from cutray.training.inputs import as_tensors
 from cutray.training.losses import deep_loss
 from cutray.training.network import build_network
 from cutray.training.schedule import rate_at
+from cutray.training.teacher import Teacher
 from cutray.training.tracking import Tracker
 from cutray.training.validation import METRICS, validate
 
@@ -73,6 +74,8 @@ class Worker:
         _set_threads(self.settings, self.world_size)
         self.device = ray.train.torch.get_device()
         self.core, self.spec = build_network(self.settings, job.train, self.device)
+        self.start = {name: value.clone() for name, value in self.core.state_dict().items()}
+        self.teacher = Teacher(self.settings.teacher, self.spec, self.device) if self.settings.teacher else None
         self.optimizer = torch.optim.AdamW(
             self.core.parameters(), lr=self.settings.optim.lr, weight_decay=self.settings.optim.weight_decay
         )
@@ -137,7 +140,7 @@ class Worker:
         total = 0.0
         parts = zip(batch["image"].chunk(optim.accumulate), batch["alpha"].chunk(optim.accumulate), strict=True)
         for image, alpha in parts:
-            loss = deep_loss(self._forward(self.network, image), alpha, self.settings.loss)
+            loss = self._loss(image, alpha)
             torch.autograd.backward(loss / optim.accumulate)
             total += float(loss.detach()) / optim.accumulate
         norm = nn.utils.clip_grad_norm_(self.core.parameters(), optim.clip_norm)
@@ -155,6 +158,16 @@ class Worker:
         self.average.update(self.core, self.progress.total_steps + 1)
         return total
 
+    def _loss(self, image: Tensor, alpha: Tensor) -> Tensor:
+        """Compare the network's maps with the truth, and with the teacher's if there is one."""
+        outputs = self._forward(self.network, image)
+        loss = deep_loss(outputs, alpha, self.settings.loss)
+        if self.teacher is None:
+            return loss
+        taught = self.teacher.probs(image, self._forward)
+        share = self.settings.teacher_share
+        return (1 - share) * loss + share * deep_loss(outputs, taught, self.settings.loss)
+
     def _forward(self, network: nn.Module, image: Tensor) -> tuple[Tensor, ...]:
         """Run a network in the precision of the run."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
@@ -164,20 +177,21 @@ class Worker:
     def _finish_epoch(self, loss: float, images_per_s: float) -> dict[str, float]:
         """Validate, remember the best weights, and report."""
         progress = self.progress
-        scores = self._validate()
+        kept = mixed(self.average.network, self.start, self.settings.optim.keep_start)
+        scores = self._validate(kept)
         entry = {"epoch": float(progress.epoch), "loss": loss, "images_per_s": images_per_s, **scores}
         progress.history.append(entry)
         if scores["iou"] > progress.best_score:
             progress.best_score, progress.best_epoch = scores["iou"], progress.epoch
-            self.best = {name: value.clone() for name, value in self.average.network.state_dict().items()}
+            self.best = kept.state_dict()
         self.tracker.log(entry, step=progress.epoch)
         progress.epoch, progress.step = progress.epoch + 1, 0
         self._tell(loss, images_per_s, now=True)
         self._report(entry)
         return entry
 
-    def _validate(self) -> dict[str, float]:
-        """Score the average on all validation samples, each of them once."""
+    def _validate(self, network: nn.Module) -> dict[str, float]:
+        """Score a network on all validation samples, each of them once."""
         rows = self.job.validation[self.rank :: self.world_size]
         side = self.settings.data.side_px
         size = max(1, self.settings.optim.batch_size // self.world_size)
@@ -186,7 +200,7 @@ class Worker:
         if not self._drawn and len(rows) * side * side * 4 <= _KEPT_BYTES and all("case" in row for row in rows):
             batches = self._drawn = list(batches)
         tensors = (as_tensors(batch, self.spec, self.device) for batch in batches)
-        sums = validate(self.average.network, tensors, self._forward).to(self.device)
+        sums = validate(network, tensors, self._forward).to(self.device)
         if self.world_size > 1:
             torch.distributed.all_reduce(sums)
         means = (sums[:-1] / sums[-1].clamp_min(1)).tolist()
