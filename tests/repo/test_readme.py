@@ -39,7 +39,9 @@ def test_every_command_exists(page: str, command: str) -> None:
         assert words[1] in targets, page
         return
     verb = [word for word in words[1:3] if re.fullmatch(r"[a-z][a-z-]*", word)]
-    grouped = verb[:1] == ["models"] or (verb[:1] == ["bench"] and verb[1:] in (["batch"], ["edges"], ["gpu"], ["serve"]))
+    grouped = verb[:1] == ["models"] or (
+        verb[:1] == ["bench"] and verb[1:] in (["batch"], ["edges"], ["gpu"], ["serve"])
+    )
     verb = verb if grouped else verb[:1]
     shown = subprocess.run(
         [sys.executable, "-m", "cutray.cli", *verb, "--help"], capture_output=True, text=True, check=False, cwd=ROOT
