@@ -74,7 +74,8 @@ class Worker:
         _set_threads(self.settings, self.world_size)
         self.device = ray.train.torch.get_device()
         self.core, self.spec = build_network(self.settings, job.train, self.device)
-        self.start = {name: value.clone() for name, value in self.core.state_dict().items()}
+        kept = self.settings.optim.keep_start > 0
+        self.start = {name: value.clone() for name, value in self.core.state_dict().items()} if kept else {}
         self.teacher = Teacher(self.settings.teacher, self.spec, self.device) if self.settings.teacher else None
         self.optimizer = torch.optim.AdamW(
             self.core.parameters(), lr=self.settings.optim.lr, weight_decay=self.settings.optim.weight_decay
