@@ -6,7 +6,7 @@ import json
 import statistics
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,23 +75,21 @@ def gpu(models: Sequence[str], sides: Sequence[int], train_batch: int, compiled:
     peak = _matrix_product(torch)
     rows = []
     with download_progress() as progress:
-        found = [(name, resolve(name, progress=progress).path) for name in models]
-    for name, path in found:
-        network = load_u2net(path).to("cuda", memory_format=torch.channels_last)  # type: ignore[call-overload]
+        found = [resolve(name, progress=progress) for name in models]
+    for weights in found:
+        name = weights.spec.name
+        network = load_u2net(weights.path).to("cuda", memory_format=torch.channels_last)  # type: ignore[call-overload]
         for side in sides:
-            rows += [_running(torch, network, Path(name).stem, side, batch, compiled) for batch in _BATCHES]
+            rows += [_running(torch, network, name, side, batch, compiled) for batch in _BATCHES]
             try:
-                rows.append(_learning(torch, network, Path(name).stem, side, train_batch, compiled))
+                rows.append(_learning(torch, network, name, side, train_batch, compiled))
             except torch.cuda.OutOfMemoryError:
                 click.echo(f"{name} does not learn {train_batch} photos of {side} pixels at a time here", err=True)
-        del network
-        torch.cuda.empty_cache()
     text = _page(torch, rows, peak, compiled)
     click.echo(text)
     if output is not None:
         write_atomically(output, text.encode(), overwrite=True)
-    facts = [{name: getattr(row, name) for name in Row.__slots__} for row in rows]
-    click.echo(json.dumps({"job": "bench_gpu", "product_tflops": peak, "rows": facts}))
+    click.echo(json.dumps({"job": "bench_gpu", "product_tflops": peak, "rows": [asdict(row) for row in rows]}))
 
 
 def _matrix_product(torch: Any) -> float:

@@ -166,7 +166,7 @@ def training_session(settings: TrainSettings) -> Iterator[Any]:
     if settings.address is None:
         require_gpus_here(gpus)
     num_cpus = math.ceil(cpus_needed(settings)) + 1
-    store = settings.workers * store_bytes(settings.data, -(-settings.optim.batch_size // settings.workers))
+    store = store_bytes(settings.data, settings.optim.batch_size)
     with ray_session(settings.address, num_cpus, max(_LEAST_STORE_BYTES, store), "train", _VARIABLES):
         room_for(cpus_needed(least), gpus)
         with _progress(settings) as board:

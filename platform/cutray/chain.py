@@ -171,8 +171,8 @@ def finish(
     """
     subject = find_subject(seen.probs, settings)
     to_refine = subject.found and settings.effort.refine == "detected"
-    found = _edge_cases(image, seen) if settings.edge_cases or to_refine else ()
     with timed(timings, "matte"):
+        found = _edge_cases(image, seen) if settings.edge_cases or to_refine else ()
         alpha, notes = _cleared(_alpha(seen, subject, image, settings, found), image, settings)
         alpha = shape_alpha(alpha, image, settings)
     with timed(timings, "render"):

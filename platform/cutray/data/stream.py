@@ -45,11 +45,11 @@ def validation_rows(catalog: Catalog, settings: DataSettings) -> list[Row]:
 
 
 def store_bytes(settings: DataSettings, batch_size: int) -> int:
-    """Return how much of Ray's object store one worker's stream fills at most.
+    """Return how much of Ray's object store the streams of a run fill at most, however many workers share its batches.
 
     Args:
-        settings: Size of the samples and number of loaders.
-        batch_size: Samples per batch of that worker.
+        settings: Size of the samples and number of loaders of each worker.
+        batch_size: Samples per step over all workers.
     """
     return _BLOCKS_KEPT * settings.loaders * _BATCHES_PER_BLOCK * batch_size * 4 * settings.side_px**2
 
