@@ -309,6 +309,18 @@ def test_own_file(tmp_path: Path) -> None:
         resolve(str(path))
 
 
+def test_own_file_of_another_side(tmp_path: Path) -> None:
+    """Without a description the side that an ONNX file fixes is taken; it must not be run at the usual one."""
+    helper = pytest.importorskip("onnx.helper")
+    picture = [helper.make_tensor_value_info(name, 1, [1, 3, 512, 512]) for name in ("in", "out")]
+    graph = helper.make_graph([helper.make_node("Sigmoid", ["in"], ["out"])], "g", picture[:1], picture[1:])
+    path = tmp_path / "mine.onnx"
+    path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString())
+    assert resolve(str(path)).spec.input_size_px == 512
+    (tmp_path / "mine.toml").write_text("input_size_px = 320")
+    assert resolve(str(path)).spec.input_size_px == 320
+
+
 @pytest.mark.parametrize(
     "text", ["nonsense = 1", "scale = 255", "std = [0, 1, 1]", "mean = [1]", "input_size_px = -5", "= broken"]
 )

@@ -76,7 +76,7 @@ def describe_file(path: Path) -> ModelSpec:
 
     A TOML file of the same name beside it (``mine.onnx`` and ``mine.toml``), with any keys of ``weights.toml``,
     has the last word. Without it, a name with "isnet" means IS-Net; otherwise the size of the file tells U²-Net
-    and U²-Net-p apart, and the official preparation is assumed.
+    and U²-Net-p apart, and the official preparation is assumed, at the side that an ONNX file fixes for its input.
 
     Raises:
         ConfigError: The file beside it cannot be read, or has unknown keys or values of a wrong kind.
@@ -99,7 +99,7 @@ def describe_file(path: Path) -> ModelSpec:
     )
     beside = path.with_suffix(".toml")
     if not beside.is_file():
-        return spec
+        return replace(spec, input_size_px=_fixed_side(path) or spec.input_size_px)
     try:
         table = tomllib.loads(beside.read_text(encoding="utf-8"))
         return replace(spec, **_checked(table))
@@ -109,6 +109,20 @@ def describe_file(path: Path) -> ModelSpec:
             allowed="the keys and kinds of values of weights.toml",
             fix="correct or remove that file",
         ) from error
+
+
+def _fixed_side(path: Path) -> int | None:
+    """Return the side of the square pictures that an ONNX file is made for; None if it takes any, or is none."""
+    if path.suffix.lower() != ".onnx":
+        return None
+    try:
+        from openvino import Core
+
+        sides = list(Core().read_model(path).input(0).partial_shape)[2:]
+        lengths = {side.get_length() for side in sides if side.is_static}
+    except (ImportError, RuntimeError):  # whoever runs the file says what is wrong with it
+        return None
+    return lengths.pop() if len(lengths) == 1 else None
 
 
 def _from_table(name: str, table: Mapping[str, Any]) -> ModelSpec:
