@@ -120,12 +120,13 @@ def _learning(torch: Any, network: Any, model: str, side: int, batch: int, compi
     truth = (torch.rand(batch, 1, side, side, device="cuda") > 0.5).float()
     # A rate of next to nothing: random photos must not spoil the weights for what is measured next.
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-12)
+    compare = torch.compile(deep_loss, dynamic=False) if compiled else deep_loss
 
     def once(made: Any) -> None:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cuda", dtype=torch.bfloat16):
             outputs = made(photos)
-        torch.autograd.backward(deep_loss(outputs, truth, LossSettings()))
+        torch.autograd.backward(compare(outputs, truth, LossSettings()))
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
 

@@ -153,9 +153,9 @@ def _colors(image: np.ndarray, rng: Generator, strength: float) -> np.ndarray:
     levels = np.arange(256) / 255.0
     curve = np.clip((levels**gamma - 0.5) * contrast + 0.5, 0, 1)
     table = np.clip(curve[:, None] * warmth * 255, 0, 255).astype(np.uint8)[None]
-    toned = np.asarray(cv2.LUT(image, table), np.float32)
-    grey = toned.mean(2, keepdims=True)
-    return np.asarray(np.clip(grey + (toned - grey) * saturation, 0, 255), np.uint8)
+    mix = np.full((3, 3), (1 - saturation) / 3)  # of each channel with the mean of all three
+    np.fill_diagonal(mix, mix[0, 0] + saturation)
+    return np.asarray(cv2.transform(cv2.LUT(image, table), mix))
 
 
 def _soften(image: np.ndarray, rng: Generator) -> np.ndarray:

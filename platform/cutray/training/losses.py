@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -113,9 +114,8 @@ def _blur(maps: Tensor) -> Tensor:
     Sums of shifted copies take a third of the time of a convolution, which is made for many channels.
     """
     reach = _SSIM_WINDOW // 2
-    steps = torch.arange(-reach, reach + 1, dtype=torch.float64)
-    window = torch.exp(-(steps**2) / (2 * _SSIM_SIGMA**2))
-    weights = (window / window.sum()).tolist()
+    window = [math.exp(-(step**2) / (2 * _SSIM_SIGMA**2)) for step in range(-reach, reach + 1)]
+    weights = [value / sum(window) for value in window]
     for dim in (2, 3):
         length = maps.shape[dim]
         padded = functional.pad(maps, (0, 0, reach, reach) if dim == 2 else (reach, reach, 0, 0))

@@ -85,7 +85,8 @@ class Worker:
         self.progress = Progress(settings_hash=job.settings_hash)
         self._resume()
         wrapped: nn.Module = ray.train.torch.prepare_model(self.core) if self.world_size > 1 else self.core
-        self.network: Any = torch.compile(wrapped) if self.settings.compile else wrapped
+        made: Any = torch.compile if self.settings.compile else lambda whole: whole
+        self.network, self.compare = made(wrapped), made(deep_loss)
         self.tracker = Tracker(job.tracking if self.rank == 0 else None, machine=True)
         self.steps_per_epoch = len(job.train) // self.settings.optim.batch_size
         self.bf16 = _computes_in_bf16(self.settings, self.device)
@@ -160,14 +161,11 @@ class Worker:
         return total
 
     def _loss(self, image: Tensor, alpha: Tensor) -> Tensor:
-        """Compare the network's maps with the truth, and with the teacher's if there is one."""
-        outputs = self._forward(self.network, image)
-        loss = deep_loss(outputs, alpha, self.settings.loss)
-        if self.teacher is None:
-            return loss
-        taught = self.teacher.probs(image, self._forward)
-        share = self.settings.teacher_share
-        return (1 - share) * loss + share * deep_loss(outputs, taught, self.settings.loss)
+        """Compare the network's maps with the truth, which is in part what the teacher sees if there is one."""
+        if self.teacher is not None:
+            alpha = torch.lerp(alpha, self.teacher.probs(image, self._forward), self.settings.teacher_share)
+        loss: Tensor = self.compare(self._forward(self.network, image), alpha, self.settings.loss)
+        return loss
 
     def _forward(self, network: nn.Module, image: Tensor) -> tuple[Tensor, ...]:
         """Run a network in the precision of the run."""
