@@ -27,7 +27,7 @@ from cutray.imaging.resize import shrink_within
 from cutray.matting.alpha import classic_alpha, level_probs, stretch_levels
 from cutray.matting.detect import detect_edge_cases
 from cutray.matting.edges import matted_alpha
-from cutray.matting.looks import Seen, average_looks, fuse_looks, second_look_box
+from cutray.matting.looks import Seen, average_looks, fuse_looks, is_confirmed, is_doubtful, second_look_box
 from cutray.matting.refine import Where, built_in_refiner
 from cutray.matting.subject import Subject, find_subject
 from cutray.matting.transparency import clear_alpha
@@ -121,24 +121,33 @@ class Looks:
 
 
 def _look(pixels: np.ndarray, spec: ModelSpec, settings: MattingSettings) -> Generator[np.ndarray, np.ndarray, Seen]:
-    """Look at the frame, and, if asked for, at the subject's surroundings; each with its mirror image if asked for."""
+    """Look at the frame, then at the subject's surroundings if that is asked for, or if there may be no subject.
+
+    With more than one look, each is at the mirror image as well.
+    """
     looks = settings.effort.looks
 
     def views(part: np.ndarray) -> np.ndarray:
         tensor = prepare(part, spec, compat=settings.compat)
         return np.stack([tensor] if looks == 1 else [tensor, tensor[..., ::-1]])
 
-    def joined(maps: np.ndarray) -> np.ndarray:
-        return average_looks([maps[0], *(one[:, ::-1] for one in maps[1:])])
+    def turned(maps: np.ndarray) -> list[np.ndarray]:
+        return [maps[0], *(one[:, ::-1] for one in maps[1:])]
 
-    first = joined((yield views(pixels)))
+    each = turned((yield views(pixels)))
+    first = average_looks(each)
     cells = first.shape[0]
     height, width = pixels.shape[:2]
-    box = second_look_box(first, height, width) if looks == 4 else None
+    box = second_look_box(first, height, width) if looks > 1 else None
     if box is None:
         return Seen(first, cells)
-    second = joined((yield views(pixels[box.top : box.bottom, box.left : box.right])))
-    return Seen(fuse_looks(first, second, box, height, width), cells)
+    closer, doubtful = looks == 4 and box.shows_detail(cells), is_doubtful(*each)
+    if not (closer or doubtful):
+        return Seen(first, cells)
+    second = average_looks(turned((yield views(pixels[box.top : box.bottom, box.left : box.right]))))
+    if doubtful and not is_confirmed(first, second, box, height, width):
+        return Seen(np.zeros_like(first), cells)
+    return Seen(fuse_looks(first, second, box, height, width) if closer else first, cells)
 
 
 def finish(

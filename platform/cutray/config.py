@@ -86,8 +86,8 @@ class MattingSettings(Settings):
     )
     looks: Literal[0, 1, 2, 4] = Field(
         0,
-        description="Passes of the network: 1, 2 with the mirrored photo, 4 with the subject's surroundings as well; "
-        "0 is as `quality` says.",
+        description="Passes of the network: 1, 2 with the mirrored photo, 4 with the subject's surroundings as well "
+        "(with 2 too, where a subject is doubtful); 0 is as `quality` says.",
     )
     edges: Literal["auto", "soft", "matted", "fine"] = Field(
         "auto",

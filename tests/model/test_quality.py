@@ -52,6 +52,27 @@ def test_many_photos_give_what_single_ones_give(
     assert second.mask.max() == 0
 
 
+def test_an_empty_room_has_no_subject(remover: BackgroundRemover) -> None:
+    """A drawn room in which one look takes a part for a subject: balanced looks again at that part."""
+    room = draw_scene("empty", np.random.default_rng([10, 12]), 640, 640).image
+    assert remover.remove_background(room, quality="fast").mask.any()
+    assert not remover.remove_background(room).mask.any()
+
+
+@pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea"])
+def test_a_picture_on_a_wall_is_a_subject(photos: dict[str, np.ndarray], remover: BackgroundRemover, name: str) -> None:
+    """A framed photo is as much a rectangle as what is taken for a subject in an empty room, and stays."""
+    wall = np.full((900, 900, 3), (214, 205, 190), np.uint8)
+    framed = cv2.copyMakeBorder(
+        cv2.resize(photos[name], (420, 360)), *[16] * 4, cv2.BORDER_CONSTANT, value=(40, 25, 15)
+    )
+    wall[240 : 240 + framed.shape[0], 210 : 210 + framed.shape[1]] = framed
+    mask = remover.remove_background(wall).mask > 127
+    truth = np.zeros_like(mask)
+    truth[240 : 240 + framed.shape[0], 210 : 210 + framed.shape[1]] = True
+    assert (mask & truth).sum() / (mask | truth).sum() > 0.8
+
+
 @pytest.mark.parametrize("quality", QUALITIES)
 @pytest.mark.parametrize("size", [(300, 400), (900, 700), (1, 500), (1200, 3)])
 def test_empty_scenes_stay_empty(remover: BackgroundRemover, quality: str, size: tuple[int, int]) -> None:

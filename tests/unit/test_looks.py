@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -9,7 +10,7 @@ from cutray.chain import Looks
 from cutray.config import MattingSettings
 from cutray.errors import EngineError
 from cutray.imaging.decode import from_array
-from cutray.matting.looks import Box, average_looks, fuse_looks, second_look_box
+from cutray.matting.looks import Box, average_looks, fuse_looks, is_doubtful, second_look_box
 from cutray.models.catalog import list_models
 from tests.alphas import soft_disc
 
@@ -65,14 +66,54 @@ def test_box_surrounds_the_subject_but_no_speck() -> None:
     [
         (np.zeros((SIDE, SIDE), np.float32), (640, 640)),
         (np.ones((SIDE, SIDE), np.float32), (640, 640)),
-        (_map(12), (48, 48)),
-        (_map(12), (640, 1)),
     ],
-    ids=["empty", "fills the frame", "too few pixels", "one pixel wide"],
+    ids=["empty", "fills the frame"],
 )
 def test_no_second_look_where_it_shows_nothing(probs: np.ndarray, size: tuple[int, int]) -> None:
-    """Without a subject, with one that fills the frame, or with too few pixels there is no second look."""
+    """Without a subject, or with one that fills the frame, there is no second look."""
     assert second_look_box(probs, *size) is None
+
+
+def test_a_box_of_few_pixels_shows_no_detail() -> None:
+    """Enlarging what has fewer pixels than half the cells of a look would invent them."""
+    boxes = [second_look_box(_map(12), *size) for size in ((640, 640), (48, 48), (640, 1))]
+    assert [box is not None and box.shows_detail(SIDE) for box in boxes] == [True, False, False]
+
+
+def _rectangle() -> np.ndarray:
+    """Draw what a network may take for a subject: a picture on a wall."""
+    probs = np.zeros((SIDE, SIDE), np.float32)
+    probs[12:40, 10:34] = 1.0
+    return probs
+
+
+def test_what_is_doubtful() -> None:
+    """Rectangles, turned ones too, and what the mirror image shows elsewhere; not a disc, and not an empty frame."""
+    disc, empty = _map(20), np.zeros((SIDE, SIDE), np.float32)
+    turn = cv2.getRotationMatrix2D((SIDE / 2, SIDE / 2), 30, 0.8)
+    tilted = np.asarray(cv2.warpAffine(_rectangle(), turn, (SIDE, SIDE)))
+    assert is_doubtful(_rectangle(), _rectangle())
+    assert is_doubtful(tilted, tilted)
+    assert is_doubtful(disc, empty)
+    assert not is_doubtful(disc, disc)
+    assert not is_doubtful(empty, empty)
+
+
+@pytest.mark.parametrize("looks", [2, 4])
+@pytest.mark.parametrize("again", [True, False])
+def test_what_is_doubtful_has_to_be_seen_again(looks: int, again: bool) -> None:
+    """A rectangle that a look at its surroundings does not find is no subject; one that it finds stays."""
+    image = from_array(np.random.default_rng(1).integers(0, 255, (700, 900, 3), np.uint8))
+    walk = Looks(image, SPEC, MattingSettings.model_validate({"looks": looks}))
+    first = np.kron(_rectangle(), np.ones((5, 5), np.float32))
+    walk.show(np.stack([first, first[:, ::-1]]))
+    assert walk.wanted is not None
+    second = np.zeros_like(first)
+    if again:
+        second[45:275, 45:275] = 1.0
+    walk.show(np.stack([second, second[:, ::-1]]))
+    assert walk.wanted is None
+    assert (walk.seen.probs > 0.5).any() == again
 
 
 def test_a_second_look_that_disagrees_is_refused() -> None:
@@ -111,7 +152,8 @@ def test_looks_ask_for_what_the_settings_say(looks: int, stages: list[int]) -> N
         seen.append(len(walk.wanted))
         if len(walk.wanted) == 2:
             assert np.array_equal(walk.wanted[1], walk.wanted[0][..., ::-1])
-        walk.show(np.stack([soft_disc(320, 320, 60)] * len(walk.wanted)))
+        disc = soft_disc(320, 320, 60)
+        walk.show(np.stack([disc, disc[:, ::-1]][: len(walk.wanted)]))
     assert seen == stages
     assert walk.seen.cells == 320
 

@@ -1,7 +1,8 @@
 """Several looks of the network at one photo, made into one map.
 
 The network was trained at one input size and collapses away from it, so every look is at that size: at the frame,
-at its mirror image, and at the subject's surroundings enlarged.
+at its mirror image, and at the subject's surroundings enlarged. What is doubtful, and not seen again there, is no
+subject.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ _PART, _ROOM = 0.05, 0.12
 _NEW = 0.97
 # ... and hold this many pixels per side of the network's input, else enlarging it invents what the network then sees.
 _FULL = 0.5
+# A subject is doubted if its mirror image shows next to nothing of it, or if it fills so much of a rectangle ...
+_STEADY, _RECTANGLE = 0.1, 0.82
+# ... and is none if a look at its surroundings finds less than this of it.
+_FOUND = 0.08
 # Two looks that overlap less than this speak of different things; the first one saw the whole scene.
 _AGREEMENT = 0.6
 # A first look within this distance of 0 or 1 is increasingly sure of itself, and is left alone.
@@ -38,6 +43,10 @@ class Box:
     top: int
     right: int
     bottom: int
+
+    def shows_detail(self, cells: int) -> bool:
+        """Tell whether it has enough pixels for a look of so many cells per side to see more than from afar."""
+        return min(self.bottom - self.top, self.right - self.left) >= _FULL * cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +85,7 @@ def second_look_box(probs: np.ndarray, height_px: int, width_px: int) -> Box | N
         width_px: Width of the photo.
 
     Returns:
-        The subject's surroundings, or None if there is no subject, it fills the frame, or it is too small for a
-        second look to see more.
+        The subject's surroundings, or None if there is no subject or it fills the frame.
     """
     side = probs.shape[0]
     count, labels = cv2.connectedComponents((probs > 0.5).astype(np.uint8))
@@ -90,9 +98,47 @@ def second_look_box(probs: np.ndarray, height_px: int, width_px: int) -> Box | N
     top, bottom = _widen(rows[0] / side, (rows[-1] + 1) / side, height_px)
     left, right = _widen(columns[0] / side, (columns[-1] + 1) / side, width_px)
     height, width = bottom - top, right - left
-    if min(height / height_px, width / width_px) > _NEW or min(height, width) < _FULL * side:
+    if min(height / height_px, width / width_px) > _NEW:
         return None
     return Box(left, top, right, bottom)
+
+
+def is_doubtful(first: np.ndarray, mirrored: np.ndarray) -> bool:
+    """Tell whether what was seen may be none: walls, floors and shelves are full of rectangles.
+
+    Args:
+        first: (S, S) float32 in [0, 1], a look at the frame.
+        mirrored: (S, S) float32 in [0, 1], the look at its mirror image, mirrored back.
+    """
+    _, labels, parts, _ = cv2.connectedComponentsWithStats((first > 0.5).astype(np.uint8))
+    if len(parts) < 2:
+        return False
+    if _overlap(first, mirrored) < _STEADY:
+        return True
+    largest = 1 + int(parts[1:, cv2.CC_STAT_AREA].argmax())
+    outline, _ = cv2.findContours((labels == largest).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    width, height = cv2.minAreaRect(outline[0])[1]
+    return bool(parts[largest, cv2.CC_STAT_AREA] > _RECTANGLE * (width + 1) * (height + 1))
+
+
+def is_confirmed(first: np.ndarray, second: np.ndarray, box: Box, height_px: int, width_px: int) -> bool:
+    """Tell whether a look at its surroundings finds the subject again.
+
+    Args:
+        first: (S, S) float32 in [0, 1], of the whole frame.
+        second: (S, S) float32 in [0, 1], of the box.
+        box: From ``second_look_box``.
+        height_px: Height of the photo.
+        width_px: Width of the photo.
+    """
+    rows, columns = first.shape[0] / height_px, first.shape[0] / width_px  # cells per pixel
+    window = first[
+        int(box.top * rows) : int(np.ceil(box.bottom * rows)),
+        int(box.left * columns) : int(np.ceil(box.right * columns)),
+    ]
+    expected = cv2.resize(window, second.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    there = expected > 0.5
+    return not there.any() or float(second[there].mean()) >= _FOUND
 
 
 def fuse_looks(first: np.ndarray, second: np.ndarray, box: Box, height_px: int, width_px: int) -> np.ndarray:
