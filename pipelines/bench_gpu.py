@@ -120,13 +120,15 @@ def _learning(torch: Any, network: Any, model: str, side: int, batch: int, compi
     truth = (torch.rand(batch, 1, side, side, device="cuda") > 0.5).float()
     # A rate of next to nothing: random photos must not spoil the weights for what is measured next.
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-12)
-    compare = torch.compile(deep_loss, dynamic=False) if compiled else deep_loss
+    compare, settings = torch.compile(deep_loss, dynamic=False), LossSettings()
 
     def once(made: Any) -> None:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cuda", dtype=torch.bfloat16):
             outputs = made(photos)
-        torch.autograd.backward(compare(outputs, truth, LossSettings()))
+        # What counts operations runs the plain network, and would keep the loss from ever being compiled.
+        loss = deep_loss if made is network else compare
+        torch.autograd.backward(loss(outputs, truth, settings))
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
 

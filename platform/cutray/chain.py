@@ -49,7 +49,7 @@ class RemovalReport:
 
     Attributes:
         subject_found: False when the scene is empty; the cutout is then fully transparent.
-        confidence: How sure the network is of what it noticed, in [0, 1].
+        confidence: How sure the network is of what it noticed, in [0, 1]; 0 if it did not notice it again from nearby.
         area_fraction: Share of the photo that the subject covers, in [0, 1].
         width_px: Width of the photo.
         height_px: Height of the photo.
@@ -141,7 +141,8 @@ def _look(pixels: np.ndarray, spec: ModelSpec, settings: MattingSettings) -> Gen
     box = second_look_box(first, height, width) if looks > 1 else None
     if box is None:
         return Seen(first, cells)
-    closer, doubtful = looks == 4 and box.shows_detail(cells), is_doubtful(*each)
+    closer = looks == 4 and box.shows_detail(cells)
+    doubtful = is_doubtful(first=each[0], mirrored=each[1])
     if not (closer or doubtful):
         return Seen(first, cells)
     second = average_looks(turned((yield views(pixels[box.top : box.bottom, box.left : box.right]))))

@@ -280,7 +280,7 @@ class TrainSettings(Settings):
     gpus_per_worker: float = Field(0.0, ge=0, description="GPUs of each worker.")
     address: str | None = Field(None, description="Ray cluster to join (auto, or HOST:PORT); without it, this machine.")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="Format of the forward pass.")
-    compile: bool = Field(False, description="Compile the network first; pays off in long runs on GPUs.")
+    compile: bool = Field(False, description="Compile network and loss first; pays off in long runs on GPUs.")
     checkpoint_every_steps: int = Field(500, ge=1, description="Steps between checkpoints within an epoch.")
     keep_checkpoints: int = Field(3, ge=2, description="Newest checkpoints that are kept.")
     patience_epochs: int = Field(0, ge=0, description="Stop after so many epochs without a better score; 0 never.")

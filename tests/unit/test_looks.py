@@ -95,6 +95,7 @@ def test_what_is_doubtful() -> None:
     assert is_doubtful(_rectangle(), _rectangle())
     assert is_doubtful(tilted, tilted)
     assert is_doubtful(disc, empty)
+    assert is_doubtful(empty, disc)
     assert not is_doubtful(disc, disc)
     assert not is_doubtful(empty, empty)
 

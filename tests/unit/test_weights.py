@@ -317,6 +317,8 @@ def test_own_file_of_another_side(tmp_path: Path) -> None:
     path = tmp_path / "mine.onnx"
     path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString())
     assert resolve(str(path)).spec.input_size_px == 512
+    (tmp_path / "mine.toml").write_text('description = "says nothing of it"')
+    assert resolve(str(path)).spec.input_size_px == 512
     (tmp_path / "mine.toml").write_text("input_size_px = 320")
     assert resolve(str(path)).spec.input_size_px == 320
 

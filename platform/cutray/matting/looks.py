@@ -19,7 +19,7 @@ _MARGIN = 1e-3
 _PART, _ROOM = 0.05, 0.12
 # A crop must be this small a part of the frame in one direction at least, else it shows nothing new ...
 _NEW = 0.97
-# ... and hold this many pixels per side of the network's input, else enlarging it invents what the network then sees.
+# ... and, to show detail, hold this many pixels per side of the network's input, else enlarging it would invent them.
 _FULL = 0.5
 # A subject is doubted if its mirror image shows next to nothing of it, or if it fills so much of a rectangle ...
 _STEADY, _RECTANGLE = 0.1, 0.82
@@ -104,25 +104,26 @@ def second_look_box(probs: np.ndarray, height_px: int, width_px: int) -> Box | N
 
 
 def is_doubtful(first: np.ndarray, mirrored: np.ndarray) -> bool:
-    """Tell whether what was seen may be none: walls, floors and shelves are full of rectangles.
+    """Tell whether the subject may be a false one: walls, floors and shelves are full of rectangles.
 
     Args:
         first: (S, S) float32 in [0, 1], a look at the frame.
         mirrored: (S, S) float32 in [0, 1], the look at its mirror image, mirrored back.
     """
-    _, labels, parts, _ = cv2.connectedComponentsWithStats((first > 0.5).astype(np.uint8))
-    if len(parts) < 2:
+    if max(first.max(), mirrored.max()) <= 0.5:
         return False
     if _overlap(first, mirrored) < _STEADY:
         return True
+    _, labels, parts, _ = cv2.connectedComponentsWithStats((first > 0.5).astype(np.uint8))
     largest = 1 + int(parts[1:, cv2.CC_STAT_AREA].argmax())
     outline, _ = cv2.findContours((labels == largest).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     width, height = cv2.minAreaRect(outline[0])[1]
+    # An outline runs through the centres of its cells, so that half a cell is missing on each side.
     return bool(parts[largest, cv2.CC_STAT_AREA] > _RECTANGLE * (width + 1) * (height + 1))
 
 
 def is_confirmed(first: np.ndarray, second: np.ndarray, box: Box, height_px: int, width_px: int) -> bool:
-    """Tell whether a look at its surroundings finds the subject again.
+    """Tell whether a look at its surroundings finds enough of the subject again.
 
     Args:
         first: (S, S) float32 in [0, 1], of the whole frame.
@@ -132,13 +133,13 @@ def is_confirmed(first: np.ndarray, second: np.ndarray, box: Box, height_px: int
         width_px: Width of the photo.
     """
     rows, columns = first.shape[0] / height_px, first.shape[0] / width_px  # cells per pixel
+    # Whole cells of the first look, so up to a cell more than the box: near enough for a share.
     window = first[
         int(box.top * rows) : int(np.ceil(box.bottom * rows)),
         int(box.left * columns) : int(np.ceil(box.right * columns)),
     ]
-    expected = cv2.resize(window, second.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    there = expected > 0.5
-    return not there.any() or float(second[there].mean()) >= _FOUND
+    subject = cv2.resize(window, second.shape[::-1], interpolation=cv2.INTER_LINEAR) > 0.5
+    return bool(second[subject].mean() >= _FOUND) if subject.any() else True
 
 
 def fuse_looks(first: np.ndarray, second: np.ndarray, box: Box, height_px: int, width_px: int) -> np.ndarray:

@@ -75,8 +75,9 @@ def describe_file(path: Path) -> ModelSpec:
     """Infer the preparation of the input for a file that is not in the table.
 
     A TOML file of the same name beside it (``mine.onnx`` and ``mine.toml``), with any keys of ``weights.toml``,
-    has the last word. Without it, a name with "isnet" means IS-Net; otherwise the size of the file tells U²-Net
-    and U²-Net-p apart, and the official preparation is assumed, at the side that an ONNX file fixes for its input.
+    has the last word. What it leaves out follows from the file: a name with "isnet" means IS-Net; otherwise the size
+    of the file tells U²-Net and U²-Net-p apart, and the official preparation is assumed. An ONNX file that fixes the
+    side of its input is run at that side.
 
     Raises:
         ConfigError: The file beside it cannot be read, or has unknown keys or values of a wrong kind.
@@ -98,17 +99,19 @@ def describe_file(path: Path) -> ModelSpec:
         description="own file",
     )
     beside = path.with_suffix(".toml")
-    if not beside.is_file():
-        return replace(spec, input_size_px=_fixed_side(path) or spec.input_size_px)
-    try:
-        table = tomllib.loads(beside.read_text(encoding="utf-8"))
-        return replace(spec, **_checked(table))
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(
-            got=f"{beside} cannot be used: {error}",
-            allowed="the keys and kinds of values of weights.toml",
-            fix="correct or remove that file",
-        ) from error
+    told: dict[str, Any] = {}
+    if beside.is_file():
+        try:
+            told = _checked(tomllib.loads(beside.read_text(encoding="utf-8")))
+            spec = replace(spec, **told)
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigError(
+                got=f"{beside} cannot be used: {error}",
+                allowed="the keys and kinds of values of weights.toml",
+                fix="correct or remove that file",
+            ) from error
+    side = None if "input_size_px" in told else _fixed_side(path)
+    return replace(spec, input_size_px=side or spec.input_size_px)
 
 
 def _fixed_side(path: Path) -> int | None:
@@ -120,7 +123,7 @@ def _fixed_side(path: Path) -> int | None:
 
         sides = list(Core().read_model(path).input(0).partial_shape)[2:]
         lengths = {side.get_length() for side in sides if side.is_static}
-    except (ImportError, RuntimeError):  # whoever runs the file says what is wrong with it
+    except (ImportError, IndexError, RuntimeError):  # whoever runs the file says what is wrong with it
         return None
     return lengths.pop() if len(lengths) == 1 else None
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -85,8 +85,9 @@ class Worker:
         self.progress = Progress(settings_hash=job.settings_hash)
         self._resume()
         wrapped: nn.Module = ray.train.torch.prepare_model(self.core) if self.world_size > 1 else self.core
-        made: Any = torch.compile if self.settings.compile else lambda whole: whole
-        self.network, self.compare = made(wrapped), made(deep_loss)
+        self.network, self.compare = cast("Any", wrapped), cast("Any", deep_loss)
+        if self.settings.compile:
+            self.network, self.compare = torch.compile(wrapped), torch.compile(deep_loss)
         self.tracker = Tracker(job.tracking if self.rank == 0 else None, machine=True)
         self.steps_per_epoch = len(job.train) // self.settings.optim.batch_size
         self.bf16 = _computes_in_bf16(self.settings, self.device)
