@@ -30,9 +30,9 @@ format: $(VENV)/.dev  ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.dev $(VENV)-rembg/.ready  ## Measure speed side by side with rembg; writes docs/benchmarks*.md
-	$(BIN)/cutray bench --rembg-python $(VENV)-rembg/bin/python --output docs/benchmarks.md
-	$(BIN)/cutray bench batch --rembg $(VENV)-rembg/bin/rembg --output docs/benchmarks-batch.md -- --quality fast
-	$(BIN)/cutray bench servers --rembg $(VENV)-rembg/bin/rembg --output docs/benchmarks-serve.md
+	$(BIN)/cutray bench --rembg-python $(VENV)-rembg/bin/python --output docs/benchmarks/photo.md
+	$(BIN)/cutray bench batch --rembg $(VENV)-rembg/bin/rembg --output docs/benchmarks/folder.md -- --quality fast
+	$(BIN)/cutray bench servers --rembg $(VENV)-rembg/bin/rembg --output docs/benchmarks/endpoint.md
 
 clean:  ## Remove the environments and what the tools left
 	rm -rf $(VENV) $(VENV)-rembg out dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -135,7 +135,7 @@ def batch_speed(
     `cutray batch`. A long measurement can be done in pieces, with --work and --only.
 
     \b
-    cutray bench batch --rembg .venv-rembg/bin/rembg -o docs/benchmarks-batch.md
+    cutray bench batch --rembg .venv-rembg/bin/rembg -o docs/benchmarks/folder.md
     cutray bench batch -n 20 --memory-at ''  -- --threads 1
     cutray bench batch --work bench/ --only cutray-1000
     """

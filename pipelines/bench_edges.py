@@ -93,7 +93,7 @@ def edges(
     cutray bench edges -n 10 --row "defaults:" --row "soft: solid_interior=false"
     cutray bench edges --refiner
     cutray bench edges --row "defaults:" --refiner refiner.onnx
-    cutray bench edges --alphas data/am2k -o docs/benchmarks-edges.md --pictures out/edges.jpg
+    cutray bench edges --alphas data/am2k -o docs/benchmarks/edges.md --pictures out/edges.jpg
     """
     rows = [_Row(text, model) for text in row_texts]
     if refiner is not None:

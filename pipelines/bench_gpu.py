@@ -59,7 +59,7 @@ def gpu(models: Sequence[str], sides: Sequence[int], train_batch: int, compiled:
 
     \b
     cutray bench gpu
-    cutray bench gpu -m u2netp --side 320 -o docs/benchmarks-gpu.md
+    cutray bench gpu -m u2netp --side 320 -o docs/benchmarks/gpu.md
     """
     import torch
 

@@ -92,7 +92,7 @@ def servers(
     other on a number of connections, which is the kind of load that a slow server suffers least from.
 
     \b
-    cutray bench servers --rembg .venv-rembg/bin/rembg -o docs/benchmarks-serve.md
+    cutray bench servers --rembg .venv-rembg/bin/rembg -o docs/benchmarks/endpoint.md
     """
     levels = [int(text) for text in concurrency.split(",")]
     rows = {(name, level): _Row() for name in _SHARE for level in levels}

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import Scope
 
-# Code → (status, what it means). The table in docs/serving.md is checked against this one.
+# Code → (status, what it means). The table in docs/guides/serving.md is checked against this one.
 CODES: Mapping[str, tuple[int, str]] = MappingProxyType(
     {
         "bad_input": (400, "The photo or an option cannot be used."),

@@ -264,8 +264,8 @@ def test_all_files_of_the_kustomization_exist() -> None:
 
 
 def test_the_page_creates_the_secrets_that_are_asked_for() -> None:
-    """Names and keys of secrets in docs/operations.md are those that the RayService and Redis cannot do without."""
-    page = (ROOT / "docs" / "operations.md").read_text()
+    """Secrets in docs/guides/operations.md have the names and keys that the RayService and Redis cannot do without."""
+    page = (ROOT / "docs" / "guides" / "operations.md").read_text()
     made = set(re.findall(r"create secret generic (\S+) --from-literal=(\w+)=", page))
     spec = first("rayservice.yaml")["spec"]["rayClusterConfig"]
     password = spec["gcsFaultToleranceOptions"]["redisPassword"]["valueFrom"]["secretKeyRef"]

@@ -43,7 +43,7 @@ def test_a_dashboard_has_the_right_shape(path: Path) -> None:
 
 def test_alerts_say_what_to_do() -> None:
     """Each rule has only known keys, a severity, one sentence, and a heading of the operations page that exists."""
-    page = (FOLDER.parents[1] / "docs" / "operations.md").read_text()
+    page = (FOLDER.parents[1] / "docs" / "guides" / "operations.md").read_text()
     headings = {line[3:].lower().replace(" ", "-") for line in page.splitlines() if line.startswith("## ")}
     assert len({rule["alert"] for rule in alerts()}) == len(alerts()) >= 8
     for rule in alerts():

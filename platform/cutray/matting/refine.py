@@ -2,7 +2,7 @@
 
 It draws an alpha at working size and says for each pixel how likely that one is better than the alpha given. Near the
 outline it is trusted; inside a subject only where that is known to be full of holes, because it takes a smooth solid
-body for glass too easily. Where it came from, and what it can do, is in docs/edge-refiner.md.
+body for glass too easily. Where it came from, and what it can do, is in docs/models/edge-refiner.md.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from cutray.errors import WeightsError
 from cutray.imaging.resize import shrink
 
-# What `python -m pipelines.train_refiner` made; its model card is docs/edge-refiner.md.
+# What `python -m pipelines.train_refiner` made; its model card is docs/models/edge-refiner.md.
 WEIGHTS = Path(__file__).with_name("refiner.onnx")
 # Side of a square with about as many pixels as the network sees, and what its sides are multiples of.
 WORK_SIDE_PX, _STRIDE_PX = 480.0, 16
