@@ -10,7 +10,7 @@ import click
 
 from cluster.manifests import JOBS, alert_rules, ray_cluster, ray_job, ray_service
 from cluster.pods import Site
-from cutray.commands.run import run
+from cutray.console.run import run
 from serve_apps.plan import load_plan
 
 ROOT = Path(__file__).resolve().parents[1]

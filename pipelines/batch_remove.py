@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
-from cutray.commands.options import given, settings_options
-from cutray.commands.run import run
 from cutray.config import BatchSettings, OutputSettings, RemoverSettings, parse_settings
+from cutray.console.options import given, settings_options
+from cutray.console.run import run
 from cutray.errors import MissingExtraError
 
 _ENGINE = ("model", "engine", "device", "precision", "threads", "batch_size", "offline")

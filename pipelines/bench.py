@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from cutray.commands.progress import download_progress
-from cutray.commands.run import run
+from cutray.console.progress import download_progress
+from cutray.console.run import run
 from cutray.imaging.files import write_atomically
 from cutray.remover import BackgroundRemover
 from pipelines.bench_batch import batch_speed

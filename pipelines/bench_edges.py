@@ -14,9 +14,9 @@ import click
 import cv2
 import numpy as np
 
-from cutray.commands.progress import download_progress, photo_progress
-from cutray.commands.run import run
 from cutray.config import RemoverSettings, parse_settings
+from cutray.console.progress import download_progress, photo_progress
+from cutray.console.run import run
 from cutray.data.scenes import CASES
 from cutray.data.scenes.stage import Family
 from cutray.engines.hardware import inspect_hardware

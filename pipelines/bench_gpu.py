@@ -12,9 +12,9 @@ from typing import Any
 
 import click
 
-from cutray.commands.progress import download_progress
-from cutray.commands.run import run
 from cutray.config import LossSettings
+from cutray.console.progress import download_progress
+from cutray.console.run import run
 from cutray.errors import EngineUnavailableError
 from cutray.imaging.files import write_atomically
 

@@ -26,7 +26,7 @@ _STAGES = ("decode", "segment", "matte", "render", "encode")
 _RUN_AND_TELL_PEAK = """
 import re, sys
 from cutray.cli import cli
-from cutray.commands.run import run
+from cutray.console.run import run
 code = run(cli, sys.argv[1:])
 print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 sys.exit(code)

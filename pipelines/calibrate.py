@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from cutray.commands.progress import download_progress
-from cutray.commands.run import run
+from cutray.console.progress import download_progress
+from cutray.console.run import run
 from cutray.engines.hardware import usable_cores
 from cutray.engines.int8 import Recipe, convolutions, encode_recipe
 from cutray.engines.openvino import read_network

@@ -16,14 +16,14 @@ from typing import Any
 import click
 import numpy as np
 
-from cutray.commands.plan import PHOTO_SUFFIXES
-from cutray.commands.run import run
 from cutray.config import BatchSettings, RemoverSettings
+from cutray.console.run import run
 from cutray.errors import MissingExtraError
 from cutray.imaging.contact_sheet import contact_sheet
 from cutray.imaging.decode import decode_image
 from cutray.imaging.encode import encode_image
 from cutray.imaging.files import write_atomically
+from cutray.imaging.photo_files import PHOTO_SUFFIXES
 
 _SAMPLES = ("astronaut", "chelsea", "coffee", "camera", "rocket")
 _NEXT = (

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from cutray.commands.options import given, settings_options
-from cutray.commands.run import run
+from cutray.console.options import given, settings_options
+from cutray.console.run import run
 from cutray.errors import EngineError
 from cutray.imaging.compose import compose
 from cutray.imaging.decode import decode_image

@@ -12,10 +12,10 @@ from typing import Any
 import click
 import numpy as np
 
-from cutray.commands.options import given, settings_options
-from cutray.commands.progress import download_progress, photo_progress
-from cutray.commands.run import run
 from cutray.config import RemoverSettings, parse_settings
+from cutray.console.options import given, settings_options
+from cutray.console.progress import download_progress, photo_progress
+from cutray.console.run import run
 from cutray.errors import CutrayError
 from cutray.evaluation.datasets import Sample, find_samples, load_truth
 from cutray.evaluation.metrics import score, summarise

@@ -16,9 +16,9 @@ from pathlib import Path
 import click
 import numpy as np
 
-from cutray.commands.progress import download_progress
-from cutray.commands.run import run
 from cutray.config import EngineSettings
+from cutray.console.progress import download_progress
+from cutray.console.run import run
 from cutray.data.scenes import CASES, draw_scene
 from cutray.engines.base import Engine
 from cutray.engines.hardware import inspect_hardware

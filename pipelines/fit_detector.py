@@ -11,8 +11,8 @@ from typing import Any
 import click
 import numpy as np
 
-from cutray.commands.progress import download_progress
-from cutray.commands.run import run
+from cutray.console.progress import download_progress
+from cutray.console.run import run
 from cutray.evaluation.datasets import find_samples
 from cutray.imaging.files import write_atomically
 from cutray.matting.detect import COEFFICIENTS, EDGE_CASES, Detector, Linear, squash

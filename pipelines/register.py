@@ -15,8 +15,8 @@ from typing import Any
 import click
 import numpy as np
 
-from cutray.commands.run import run
 from cutray.config import RemoverSettings, parse_settings
+from cutray.console.run import run
 from cutray.errors import ConfigError
 from cutray.evaluation.datasets import find_samples
 from cutray.evaluation.metrics import summarise

@@ -18,9 +18,9 @@ from typing import Any
 
 import click
 
-from cutray.commands.options import given
-from cutray.commands.run import run
 from cutray.config import TrainSettings, parse_settings
+from cutray.console.options import given
+from cutray.console.run import run
 from cutray.errors import ConfigError, CutrayError, MissingExtraError
 from cutray.imaging.files import write_atomically
 from cutray.models.registry import store_address
@@ -179,7 +179,7 @@ def _progress(settings: TrainSettings) -> Iterator[Any]:
     import ray
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from cutray.commands.progress import error_console
+    from cutray.console.progress import error_console
     from cutray.training.board import open_board
 
     board = open_board()

@@ -14,9 +14,9 @@ from typing import Any
 
 import click
 
-from cutray.commands.progress import download_progress
-from cutray.commands.run import run
 from cutray.config import RemoverSettings, TrainSettings, parse_settings
+from cutray.console.progress import download_progress
+from cutray.console.run import run
 from cutray.errors import ConfigError, OutputExistsError
 from cutray.evaluation.datasets import find_samples
 from cutray.evaluation.report import ModelScores, markdown_table

@@ -14,9 +14,9 @@ from typing import Any
 
 import click
 
-from cutray.commands.progress import download_progress, photo_progress
-from cutray.commands.run import run
 from cutray.config import RefinerSettings, parse_settings
+from cutray.console.progress import download_progress, photo_progress
+from cutray.console.run import run
 from cutray.errors import OptionError
 from cutray.evaluation.datasets import Sample, find_samples
 from cutray.imaging.files import write_atomically

@@ -14,9 +14,9 @@ from typing import Any
 
 import click
 
-from cutray.commands.options import given, settings_options
-from cutray.commands.run import run
 from cutray.config import SweepSettings, parse_settings
+from cutray.console.options import given, settings_options
+from cutray.console.run import run
 from cutray.errors import ConfigError, DatasetError, MissingExtraError
 from cutray.imaging.files import write_atomically
 from pipelines.ray_session import ray_session, require_gpus_here

@@ -17,8 +17,8 @@ from typing import Any
 
 import click
 
-from cutray.commands.options import given, settings_options
-from cutray.commands.run import run
+from cutray.console.options import given, settings_options
+from cutray.console.run import run
 from cutray.errors import CutrayError, MissingExtraError
 from serve_apps.plan import CONFIG, arguments, check_ports, load_plan, one_of_each
 

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cutray.chain import output_format
-from cutray.commands.progress import download_progress, photo_progress
 from cutray.config import BatchSettings, RemoverSettings
+from cutray.console.progress import download_progress, photo_progress
 from cutray.errors import OptionError, OutputError, OutputExistsError
 from cutray.models.weights import resolve
 from pipelines.batch.cluster import ray_cluster, run_tasks

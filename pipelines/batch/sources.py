@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Protocol
 
-from cutray.commands.plan import PHOTO_SUFFIXES
 from cutray.config import InputLimits
 from cutray.errors import InputError, OptionError
+from cutray.imaging.photo_files import PHOTO_SUFFIXES
 from pipelines.batch.photo import Photo, safe_key
 from pipelines.batch.storage import Found, LocalStorage, Reader, Storage, open_storage
 from pipelines.batch.tars import TarPhotos

@@ -6,10 +6,10 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cutray.commands.plan import PHOTO_SUFFIXES
 from cutray.config import InputLimits
 from cutray.errors import InputError
 from cutray.imaging.bounds import check_bytes
+from cutray.imaging.photo_files import PHOTO_SUFFIXES
 from pipelines.batch.photo import Photo, safe_key
 from pipelines.batch.storage import Found, Storage
 

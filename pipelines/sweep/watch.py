@@ -49,7 +49,7 @@ class Watch(Callback):
         if sys.stderr.isatty():
             from rich.live import Live
 
-            from cutray.commands.progress import error_console
+            from cutray.console.progress import error_console
 
             self._live = Live(console=error_console(), refresh_per_second=2, transient=True)
             self._live.start()

@@ -9,7 +9,7 @@ import sys
 import click
 
 from cutray import __version__
-from cutray.commands.run import run
+from cutray.console.run import run
 from cutray.errors import MissingExtraError
 
 # Verb → module:attribute, and its one line in the list. Loading only the one that is called keeps --help fast.

@@ -10,8 +10,8 @@ from click import BadParameter
 
 from cutray.cli import _VERBS, cli
 from cutray.commands.remove import remove
-from cutray.commands.run import run
 from cutray.config import OutputSettings, RemoverSettings
+from cutray.console.run import run
 
 LIBRARY_VERBS = [verb for verb, (module, _) in _VERBS.items() if module.startswith("cutray.")]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cutray.commands.run import run
 from cutray.config import EngineSettings
+from cutray.console.run import run
 from cutray.engines.hardware import Hardware, inspect_hardware
 from cutray.engines.int8 import Recipe, balance, convolutions, encode_recipe, quantise, read_recipe
 from cutray.engines.select import EngineChoice, choose_engine, create_engine

@@ -18,7 +18,7 @@ from cluster.generate import ALERTS, FOLDER, SERVE, generate, render
 from cluster.manifests import RAY_VERSION, SERVING
 from cluster.pods import Site
 from cutray.cli import cli
-from cutray.commands.run import run
+from cutray.console.run import run
 from cutray.errors import ConfigError
 from tests.manifests import load, problems
 

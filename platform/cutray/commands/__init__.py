@@ -1,1 +1,1 @@
-"""The verbs of the command line, one file each. Nothing but these and cli.py prints."""
+"""The verbs of the command line, one module or package each."""

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from cutray import __version__
-from cutray.commands.options import given, settings_options
 from cutray.config import RemoverSettings, parse_settings
+from cutray.console.options import given, settings_options
 from cutray.errors import CutrayError
 
 

@@ -39,7 +39,7 @@ def list_command() -> None:
 @click.argument("names", nargs=-1, required=True)
 def pull(names: tuple[str, ...]) -> None:
     """Fetch weights and check their hash."""
-    from cutray.commands.progress import download_progress
+    from cutray.console.progress import download_progress
     from cutray.models.weights import resolve
 
     for name in names:

@@ -1,4 +1,4 @@
-"""``cutray remove``: photos, folders and pipes in; cutouts out."""
+"""The ``remove`` verb: its options, and which way the photos take."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cutray.commands.options import given, settings_options
-from cutray.commands.plan import Job, plan_jobs
+from cutray.commands.remove.outputs import RemovalTask, assign_outputs
 from cutray.config import OutputSettings, RemoverSettings, parse_settings
+from cutray.console.options import given, settings_options
 from cutray.errors import CutrayError, InputError, OptionError, OutputExistsError
 
 if TYPE_CHECKING:
@@ -66,14 +66,14 @@ def remove(
         return _pipe(sources, output, settings, overwrite, allow_empty)
     if output == "-":
         return _to_stdout(sources, settings, allow_empty)
-    jobs = plan_jobs(
+    tasks = assign_outputs(
         [Path(source) for source in sources], output, _suffix(settings), "-mask" if settings.only_mask else "-cutout"
     )
-    if not jobs:
+    if not tasks:
         raise InputError(got=f"no photos in {', '.join(sources)}", allowed="folders with photos", fix="check the path")
     if skip_existing:
-        jobs = [job for job in jobs if not job.destination.exists()]
-    rows = _run(jobs, settings, overwrite, allow_empty, explain, quiet=as_json) if jobs else []
+        tasks = [task for task in tasks if not task.destination.exists()]
+    rows = _run(tasks, settings, overwrite, allow_empty, explain, quiet=as_json) if tasks else []
     failed = sum(row["status"] != "ok" for row in rows)
     if as_json:
         click.echo(json.dumps({"images": rows, "ok": len(rows) - failed, "failed": failed}, indent=2))
@@ -83,7 +83,7 @@ def remove(
 
 
 def _run(
-    jobs: list[Job],
+    tasks: list[RemovalTask],
     settings: RemoverSettings,
     overwrite: bool,
     allow_empty: bool,
@@ -91,36 +91,36 @@ def _run(
     *,
     quiet: bool,
 ) -> list[dict[str, Any]]:
-    """Work through the jobs; a bad photo is a row with its reason and never ends the run."""
-    from cutray.commands.progress import photo_progress
+    """Work through the tasks; a bad photo is a row with its reason and never ends the run."""
+    from cutray.console.progress import photo_progress
 
     remover = _load(settings)
     rows: list[dict[str, Any]] = []
-    with photo_progress(len(jobs), shown=len(jobs) > 1 and not quiet and sys.stderr.isatty()) as advance:
-        for job in jobs:
-            rows.append(_run_one(remover, job, overwrite, allow_empty))
+    with photo_progress(len(tasks), shown=len(tasks) > 1 and not quiet and sys.stderr.isatty()) as advance:
+        for task in tasks:
+            rows.append(_run_one(remover, task, overwrite, allow_empty))
             advance(sum(row["status"] != "ok" for row in rows))
     if explain is not None and "code" not in rows[0]:
-        from cutray.commands.explain import write_explanation
+        from cutray.commands.remove.explain import write_explanation
 
-        write_explanation(remover, jobs[0].source, explain, overwrite=overwrite)
+        write_explanation(remover, tasks[0].source, explain, overwrite=overwrite)
     return rows
 
 
-def _run_one(remover: BackgroundRemover, job: Job, overwrite: bool, allow_empty: bool) -> dict[str, Any]:
+def _run_one(remover: BackgroundRemover, task: RemovalTask, overwrite: bool, allow_empty: bool) -> dict[str, Any]:
     """Do one photo and say in a row how it went."""
     from cutray.imaging.files import write_atomically
 
-    row: dict[str, Any] = {"source": str(job.source), "output": None, "status": "failed"}
+    row: dict[str, Any] = {"source": str(task.source), "output": None, "status": "failed"}
     try:
-        if job.destination.exists() and not overwrite:
-            raise _exists(job.destination)
-        removal = remover.remove_background(job.source, format=_format_of(remover.settings, job.destination))
+        if task.destination.exists() and not overwrite:
+            raise _exists(task.destination)
+        removal = remover.remove_background(task.source, format=_format_of(remover.settings, task.destination))
         row |= asdict(removal.report)
         if not removal.report.subject_found and not allow_empty:
             return row | {"status": "no_subject", "reason": _no_subject(removal)}
-        write_atomically(job.destination, removal.data, overwrite=overwrite)
-        return row | {"status": "ok", "output": str(job.destination)}
+        write_atomically(task.destination, removal.data, overwrite=overwrite)
+        return row | {"status": "ok", "output": str(task.destination)}
     except OSError as error:  # a full disk or a vanished folder concerns this photo; the next one may do
         return row | {"code": "io", "reason": f"{error}"}
     except CutrayError as error:
@@ -173,7 +173,7 @@ def _emit(data: bytes) -> None:
 
 def _load(settings: RemoverSettings) -> BackgroundRemover:
     """Load the model, with a bar if it has to be downloaded."""
-    from cutray.commands.progress import download_progress
+    from cutray.console.progress import download_progress
     from cutray.remover import BackgroundRemover
 
     values = settings.model_dump()

@@ -1,4 +1,4 @@
-"""Decide which photo goes where, before any work is done."""
+"""Decide which file each photo's result goes to, before any work is done."""
 
 from __future__ import annotations
 
@@ -9,21 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cutray.errors import InputError, OptionError, OutputError
-
-# Endings that are worth opening in a folder; a file named on its own is always opened.
-_PHOTO_ENDINGS = "jpg jpeg jpe jfif mpo png apng webp avif heic heif tif tiff bmp dib gif"
-PHOTO_SUFFIXES = frozenset(f".{ending}" for ending in _PHOTO_ENDINGS.split())
+from cutray.imaging.photo_files import PHOTO_SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class RemovalTask:
     """One photo and the file that its result goes to."""
 
     source: Path
     destination: Path
 
 
-def plan_jobs(sources: Sequence[Path], output: str | Path | None, suffix: str, ending: str) -> list[Job]:
+def assign_outputs(sources: Sequence[Path], output: str | Path | None, suffix: str, ending: str) -> list[RemovalTask]:
     """Match every photo with an output that no other photo has.
 
     Args:
@@ -34,7 +31,7 @@ def plan_jobs(sources: Sequence[Path], output: str | Path | None, suffix: str, e
         ending: Added to the stem of a result that lies next to its photo, such as ``-cutout``.
 
     Returns:
-        Jobs in a stable order.
+        Tasks in a stable order.
 
     Raises:
         InputError: A source does not exist.
@@ -47,24 +44,24 @@ def plan_jobs(sources: Sequence[Path], output: str | Path | None, suffix: str, e
     into_folder = output is not None and (os.path.isdir(output) or str(output).endswith(("/", os.sep)))
     output = None if output is None else Path(output)
     if output is not None and len(sources) == 1 and not sources[0].is_dir() and not into_folder:
-        return _checked([Job(sources[0], output)])
+        return _check_collisions([RemovalTask(sources[0], output)])
     if output is not None and output.is_file():
         raise OptionError(
             got=f"several photos, and the file {str(output)!r} for their results",
             allowed="a folder",
             fix="name a folder after -o",
         )
-    jobs: list[Job] = []
+    tasks: list[RemovalTask] = []
     for source in sources:
         if source.is_dir():
             root = output if output is not None else _beside(source, ending + "s")
             found = list(_photos_in(source, root))
-            jobs += [Job(photo, root / photo.relative_to(source).with_suffix(suffix)) for photo in found]
+            tasks += [RemovalTask(photo, root / photo.relative_to(source).with_suffix(suffix)) for photo in found]
         elif output is not None:
-            jobs.append(Job(source, output / (source.stem + suffix)))
+            tasks.append(RemovalTask(source, output / (source.stem + suffix)))
         else:
-            jobs.append(Job(source, source.with_name(source.stem + ending + suffix)))
-    return _checked(_apart(jobs, suffix))
+            tasks.append(RemovalTask(source, source.with_name(source.stem + ending + suffix)))
+    return _check_collisions(_separate_names(tasks, suffix))
 
 
 def _beside(folder: Path, ending: str) -> Path:
@@ -86,28 +83,28 @@ def _photos_in(folder: Path, output: Path) -> Iterator[Path]:
                 yield path
 
 
-def _apart(jobs: list[Job], suffix: str) -> list[Job]:
+def _separate_names(tasks: list[RemovalTask], suffix: str) -> list[RemovalTask]:
     """Drop photos that are named twice, and give results that would share a name (a.jpg, a.png) names of their own.
 
     They keep the old ending (a.jpg.png), and get a number where that is not enough (x/a.jpg and y/a.jpg).
     """
-    first: dict[str, Job] = {}
-    for job in jobs:
-        first.setdefault(os.path.abspath(job.source), job)
-    jobs = list(first.values())
-    wanted = Counter(_key(job.destination) for job in jobs)
+    first: dict[str, RemovalTask] = {}
+    for task in tasks:
+        first.setdefault(os.path.abspath(task.source), task)
+    tasks = list(first.values())
+    wanted = Counter(_key(task.destination) for task in tasks)
     taken = {name for name, times in wanted.items() if times == 1}
     result = []
-    for job in jobs:
-        destination = job.destination
+    for task in tasks:
+        destination = task.destination
         if wanted[_key(destination)] > 1:
-            stem, number = destination.stem + job.source.suffix, 1
+            stem, number = destination.stem + task.source.suffix, 1
             destination = destination.with_name(stem + suffix)
             while _key(destination) in taken:
                 number += 1
                 destination = destination.with_name(f"{stem}-{number}{suffix}")
             taken.add(_key(destination))
-        result.append(Job(job.source, destination))
+        result.append(RemovalTask(task.source, destination))
     return result
 
 
@@ -116,19 +113,19 @@ def _key(path: Path) -> str:
     return str(path).casefold()
 
 
-def _checked(jobs: list[Job]) -> list[Job]:
+def _check_collisions(tasks: list[RemovalTask]) -> list[RemovalTask]:
     """Refuse to overwrite a photo by its own or another's result, or two results in one file."""
-    sources = {job.source.resolve() for job in jobs}
-    for job in jobs:
-        if job.destination.resolve() in sources:
+    sources = {task.source.resolve() for task in tasks}
+    for task in tasks:
+        if task.destination.resolve() in sources:
             raise OutputError(
-                got=f"the result {str(job.destination)!r} would overwrite a photo",
+                got=f"the result {str(task.destination)!r} would overwrite a photo",
                 allowed="another file",
                 fix="choose another output",
             )
-    twice = [name for name, count in Counter(_key(job.destination) for job in jobs).items() if count > 1]
+    twice = [name for name, count in Counter(_key(task.destination) for task in tasks).items() if count > 1]
     if twice:
         raise OutputError(
             got=f"two photos share the output {twice[0]!r}", allowed="one output for each", fix="give them one by one"
         )
-    return jobs
+    return tasks

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cutray.commands.plan import plan_jobs
+from cutray.commands.remove.outputs import assign_outputs
 from cutray.errors import InputError, OptionError, OutputError
 
 
@@ -23,9 +23,9 @@ def _tree(root: Path, *names: str) -> Path:
 def _plan(sources: list[Path], output: Path | str | None, suffix: str = ".png") -> dict[str, str]:
     """Return the plan as file names, relative to the folder above the first source where possible."""
     root = sources[0].parent
-    jobs = plan_jobs(sources, output, suffix, "-cutout")
-    assert len({str(job.destination).casefold() for job in jobs}) == len(jobs)
-    return {os.path.relpath(job.source, root): os.path.relpath(job.destination, root) for job in jobs}
+    tasks = assign_outputs(sources, output, suffix, "-cutout")
+    assert len({str(task.destination).casefold() for task in tasks}) == len(tasks)
+    return {os.path.relpath(task.source, root): os.path.relpath(task.destination, root) for task in tasks}
 
 
 def test_one_photo(tmp_path: Path) -> None:
@@ -51,8 +51,11 @@ def test_folder_without_output_gets_a_folder_beside_it(tmp_path: Path, monkeypat
     assert _plan([tmp_path / "in"], None)["in/a.jpg"] == "in-cutouts/a.png"
     for here, name in (("in", "."), ("in/deep", "..")):
         monkeypatch.chdir(tmp_path / here)
-        jobs = plan_jobs([Path(name)], None, ".png", "-cutout")
-        assert {job.destination for job in jobs} == {tmp_path / "in-cutouts/a.png", tmp_path / "in-cutouts/deep/b.png"}
+        tasks = assign_outputs([Path(name)], None, ".png", "-cutout")
+        assert {task.destination for task in tasks} == {
+            tmp_path / "in-cutouts/a.png",
+            tmp_path / "in-cutouts/deep/b.png",
+        }
 
 
 def test_equal_stems_are_kept_apart(tmp_path: Path) -> None:
@@ -83,15 +86,19 @@ def test_new_names_do_not_collide_either(tmp_path: Path) -> None:
 def test_equal_names_from_several_folders(tmp_path: Path) -> None:
     """Photos of the same name from two places go into one folder under different names."""
     _tree(tmp_path, "x/a.jpg", "y/a.jpg")
-    jobs = plan_jobs([tmp_path / "x/a.jpg", tmp_path / "y/a.jpg"], tmp_path / "out", ".png", "-cutout")
-    assert [job.destination.name for job in jobs] == ["a.jpg.png", "a.jpg-2.png"]
+    tasks = assign_outputs([tmp_path / "x/a.jpg", tmp_path / "y/a.jpg"], tmp_path / "out", ".png", "-cutout")
+    assert [task.destination.name for task in tasks] == ["a.jpg.png", "a.jpg-2.png"]
 
 
 def test_photo_named_twice_is_done_once(tmp_path: Path) -> None:
-    """A photo and the folder it lies in, or the same photo twice, is one job."""
+    """A photo and the folder it lies in, or the same photo twice, is one task."""
     _tree(tmp_path / "in", "a.jpg")
     assert (
-        len(plan_jobs([tmp_path / "in", tmp_path / "in/a.jpg", tmp_path / "in/a.jpg"], tmp_path / "out", ".png", ""))
+        len(
+            assign_outputs(
+                [tmp_path / "in", tmp_path / "in/a.jpg", tmp_path / "in/a.jpg"], tmp_path / "out", ".png", ""
+            )
+        )
         == 1
     )
 
@@ -99,9 +106,9 @@ def test_photo_named_twice_is_done_once(tmp_path: Path) -> None:
 def test_order_is_stable(tmp_path: Path) -> None:
     """The plan is the same each time, in the order of names."""
     _tree(tmp_path / "in", *(f"{name}.jpg" for name in "zkamb"), "dir/q.jpg")
-    plans = [plan_jobs([tmp_path / "in"], tmp_path / "out", ".png", "-cutout") for _ in range(2)]
+    plans = [assign_outputs([tmp_path / "in"], tmp_path / "out", ".png", "-cutout") for _ in range(2)]
     assert plans[0] == plans[1]
-    assert [job.source.stem for job in plans[0]] == ["a", "b", "k", "m", "z", "q"]
+    assert [task.source.stem for task in plans[0]] == ["a", "b", "k", "m", "z", "q"]
 
 
 def test_output_folder_inside_the_input_is_not_searched(tmp_path: Path) -> None:
@@ -123,14 +130,14 @@ def test_photo_is_never_overwritten(tmp_path: Path) -> None:
         ([folder / "b.jpg", folder / "b-cutout.png"], None),
     ):
         with pytest.raises(OutputError, match="overwrite a photo"):
-            plan_jobs(sources, output, ".png", "-cutout")
+            assign_outputs(sources, output, ".png", "-cutout")
 
 
 def test_hidden_files_are_left_out(tmp_path: Path) -> None:
     """Hidden files and folders of a folder are not touched; a hidden file named on its own is."""
     _tree(tmp_path / "in", ".hidden.jpg", ".cache/a.jpg", "._a.jpg", "a.jpg")
     assert list(_plan([tmp_path / "in"], tmp_path / "out")) == ["in/a.jpg"]
-    assert len(plan_jobs([tmp_path / "in/.hidden.jpg"], tmp_path / "out.png", ".png", "")) == 1
+    assert len(assign_outputs([tmp_path / "in/.hidden.jpg"], tmp_path / "out.png", ".png", "")) == 1
 
 
 def test_links_do_not_loop(tmp_path: Path) -> None:
@@ -154,16 +161,16 @@ def test_missing_source_is_refused(tmp_path: Path) -> None:
     """A source that does not exist is an error before any work, and names it."""
     _tree(tmp_path, "a.jpg")
     with pytest.raises(InputError, match=r"nowhere\.jpg"):
-        plan_jobs([tmp_path / "a.jpg", tmp_path / "nowhere.jpg"], None, ".png", "-cutout")
+        assign_outputs([tmp_path / "a.jpg", tmp_path / "nowhere.jpg"], None, ".png", "-cutout")
 
 
 def test_several_photos_need_a_folder(tmp_path: Path) -> None:
     """Several photos do not fit into one existing file."""
     _tree(tmp_path, "a.jpg", "b.jpg", "out.png")
     with pytest.raises(OptionError, match="folder"):
-        plan_jobs([tmp_path / "a.jpg", tmp_path / "b.jpg"], tmp_path / "out.png", ".png", "-cutout")
+        assign_outputs([tmp_path / "a.jpg", tmp_path / "b.jpg"], tmp_path / "out.png", ".png", "-cutout")
 
 
 def test_folder_without_photos_gives_no_jobs(tmp_path: Path) -> None:
     """An empty folder is no error of the plan."""
-    assert plan_jobs([_tree(tmp_path / "in", "readme.txt")], tmp_path / "out", ".png", "-cutout") == []
+    assert assign_outputs([_tree(tmp_path / "in", "readme.txt")], tmp_path / "out", ".png", "-cutout") == []
