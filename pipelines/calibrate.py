@@ -15,12 +15,12 @@ import numpy as np
 from cutray.console.progress import download_progress
 from cutray.console.run import run
 from cutray.engines.hardware import usable_cores
-from cutray.engines.int8 import Recipe, convolutions, encode_recipe
+from cutray.engines.int8 import CalibrationStats, convolutions, encode_stats
 from cutray.engines.openvino import read_network
 from cutray.errors import ConfigError, EngineUnavailableError, InputError, MissingExtraError
 from cutray.imaging.decode import decode_image
 from cutray.imaging.files import write_atomically
-from cutray.models.recipes import SUFFIX
+from cutray.models.int8_stats import SUFFIX
 from cutray.models.weights import Weights, resolve
 from cutray.segmenter import prepare
 
@@ -42,13 +42,13 @@ def calibrate(model: str, images: Path, count: int, out: Path | None) -> None:
         raise ConfigError(got=f"{weights.path.name} is not an ONNX file", allowed="int8 is for .onnx files")
     photos = spread_files(images, count)
     with click.progressbar(photos, label="calibrating", file=sys.stderr) as bar:
-        recipe = measure(weights, (prepare(decode_image(photo.read_bytes()).pixels, weights.spec) for photo in bar))
+        stats = measure(weights, (prepare(decode_image(photo.read_bytes()).pixels, weights.spec) for photo in bar))
     target = weights.path.with_suffix(SUFFIX) if out is None else out
-    write_atomically(target, encode_recipe(recipe), overwrite=True)
-    click.echo(f"{target}: {len(recipe.peaks)} layers, {len(photos)} photos")
+    write_atomically(target, encode_stats(stats), overwrite=True)
+    click.echo(f"{target}: {len(stats.peaks)} layers, {len(photos)} photos")
 
 
-def measure(weights: Weights, inputs: Iterable[np.ndarray]) -> Recipe:
+def measure(weights: Weights, inputs: Iterable[np.ndarray]) -> CalibrationStats:
     """Run a model and note the largest and the average value of each channel that a convolution reads.
 
     Convolutions whose input can be negative are left out.
@@ -84,7 +84,7 @@ def measure(weights: Weights, inputs: Iterable[np.ndarray]) -> Recipe:
     usable = [name for name in sources if min(lows[name]) >= 0]
     if not usable:
         raise EngineUnavailableError(got=f"{weights.path} has no convolution whose input is never negative")
-    return Recipe(
+    return CalibrationStats(
         weights.sha256,
         {name: np.max(peaks[name], axis=0) for name in usable},
         {name: np.mean(means[name], axis=0) for name in usable},

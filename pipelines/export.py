@@ -22,12 +22,12 @@ from cutray.console.run import run
 from cutray.data.scenes import CASES, draw_scene
 from cutray.engines.base import Engine
 from cutray.engines.hardware import inspect_hardware
-from cutray.engines.int8 import encode_recipe
+from cutray.engines.int8 import encode_stats
 from cutray.errors import OutputExistsError
 from cutray.imaging.decode import decode_image
 from cutray.imaging.files import write_atomically
 from cutray.models.export import describe_model, export_onnx, halve_precision, save_openvino
-from cutray.models.recipes import SUFFIX
+from cutray.models.int8_stats import SUFFIX
 from cutray.models.weights import Weights, resolve
 from cutray.segmenter import Segmenter, prepare
 from pipelines.calibrate import measure, spread_files
@@ -101,15 +101,15 @@ def export(
     if inspect_hardware().computes_in_bf16:
         rows.append(_compare(made, "openvino", "bf16", inputs, reference))
     if int8:
-        write_atomically(target.with_suffix(SUFFIX), encode_recipe(measure(made, inputs)), overwrite=True)
+        write_atomically(target.with_suffix(SUFFIX), encode_stats(measure(made, inputs)), overwrite=True)
         if inspect_hardware().computes_in_int8:
             rows.insert(0, _compare(made, "openvino", "int8", inputs, reference))
-    faithful = tuple(
+    allowed_precisions = tuple(
         row.engine.split()[1]
         for row in sorted(rows, key=lambda row: row.milliseconds)
         if row.engine.split()[1] != "fp32" and row.iou >= _FAITHFUL_IOU
     )
-    text = describe_model(replace(spec, cpu_precisions=faithful))
+    text = describe_model(replace(spec, cpu_precisions=allowed_precisions))
     write_atomically(target.with_suffix(".toml"), text.encode(), overwrite=True)
     if fp16:
         half = target.with_suffix(".fp16.onnx")

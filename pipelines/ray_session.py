@@ -60,9 +60,9 @@ def require_gpus_here(gpus: float) -> None:
     Raises:
         ConfigError: There are fewer.
     """
-    from cutray.engines.hardware import cuda_gpus
+    from cutray.engines.hardware import list_cuda_gpus
 
-    names = cuda_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    names = list_cuda_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"))
     if gpus > len(names):
         raise ConfigError(
             got=f"{gpus:g} GPUs are wanted",

@@ -24,7 +24,7 @@ from cutray.evaluation.report import ModelScores
 from cutray.evaluation.uncertainty import bootstrap_interval
 from cutray.models import registry
 from cutray.models.export import describe_model, export_onnx
-from cutray.models.recipes import SUFFIX
+from cutray.models.int8_stats import SUFFIX
 from cutray.models.weights import Weights, resolve
 from pipelines.evaluate import score_model
 
@@ -82,9 +82,9 @@ def _collect(weights: Weights, folder: Path) -> None:
     target = folder / registry.FILE
     if weights.path.suffix.lower() == ".onnx":
         shutil.copyfile(weights.path, target)
-        recipe = weights.path.with_suffix(SUFFIX)
-        if recipe.is_file():
-            shutil.copyfile(recipe, target.with_suffix(SUFFIX))
+        stats = weights.path.with_suffix(SUFFIX)
+        if stats.is_file():
+            shutil.copyfile(stats, target.with_suffix(SUFFIX))
     else:
         target.write_bytes(export_onnx(load_u2net(weights.path), weights.spec.input_size_px).data)
     target.with_suffix(".toml").write_text(describe_model(weights.spec), encoding="utf-8")

@@ -57,8 +57,14 @@ def new_session(
         CutrayError: As ``BackgroundRemover`` does.
     """
     known = {"model_path", *EngineSettings.model_fields} - {"model"}
-    _refuse([*map(repr, args), *(kwargs.keys() - known)], f"model_name, providers, sess_opts, {', '.join(known)}")
-    settings = {"precision": "fp32", "threads": getattr(sess_opts, "intra_op_num_threads", 0), **_engine_for(providers)}
+    _refuse_unknown(
+        [*map(repr, args), *(kwargs.keys() - known)], f"model_name, providers, sess_opts, {', '.join(known)}"
+    )
+    settings = {
+        "precision": "fp32",
+        "threads": getattr(sess_opts, "intra_op_num_threads", 0),
+        **_parse_providers(providers),
+    }
     model = kwargs.pop("model_path", model_name)
     return BackgroundRemover(model, **{**settings, **kwargs})
 
@@ -99,7 +105,7 @@ def remove(
         InputError: The photo or an argument cannot be used.
         EngineError: The network failed.
     """
-    _refuse(list(kwargs), "those in the documentation of this function")
+    _refuse_unknown(list(kwargs), "those in the documentation of this function")
     numbers = (alpha_matting_foreground_threshold, alpha_matting_background_threshold, alpha_matting_erode_size)
     if min(numbers) < 0 or max(numbers[:2]) > 255:
         raise OptionError(f"alpha matting numbers {numbers}", "0-255, 0-255, and 0 or more", "correct them")
@@ -110,7 +116,7 @@ def remove(
     (probs,) = session.segmenter.segment([image.pixels], compat=True)
     mask = np.rint(classic_alpha(probs, *image.pixels.shape[:2]) * 255.0).astype(np.uint8)
     if post_process_mask:
-        mask = _smooth(mask)
+        mask = _post_process(mask)
     result = mask if only_mask else _cut_out(image, mask, clean_edges=alpha_matting or decontaminate)
     if bgcolor is not None and not only_mask:
         backdrop = Image.new("RGBA", mask.shape[::-1], tuple(int(part) for part in bgcolor))
@@ -145,7 +151,7 @@ def _cut_out(image: DecodedImage, mask: np.ndarray, *, clean_edges: bool) -> np.
     return np.dstack([cv2.copyTo(image.pixels, opacity), opacity])
 
 
-def _smooth(mask: np.ndarray) -> np.ndarray:
+def _post_process(mask: np.ndarray) -> np.ndarray:
     """Drop specks by opening with a disk of radius 1, blur with sigma 2, and cut at 127."""
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     opened = cv2.morphologyEx(mask, cv2.MORPH_OPEN, cross).astype(np.float64)
@@ -153,7 +159,7 @@ def _smooth(mask: np.ndarray) -> np.ndarray:
     return np.where(blurred < 127, 0, 255).astype(np.uint8)
 
 
-def _engine_for(providers: Sequence[Any] | None) -> dict[str, Any]:
+def _parse_providers(providers: Sequence[Any] | None) -> dict[str, Any]:
     """Translate ONNX Runtime's list of preferences; a fallback to the CPU that it names is allowed to happen."""
     names = list(providers or [])
     if not all(isinstance(name, str) and name in _PROVIDERS for name in names):
@@ -162,7 +168,7 @@ def _engine_for(providers: Sequence[Any] | None) -> dict[str, Any]:
     return {} if either else dict(_PROVIDERS[names[0]])
 
 
-def _refuse(unknown: Sequence[str], known: str) -> None:
+def _refuse_unknown(unknown: Sequence[str], known: str) -> None:
     """Refuse arguments that would have no effect."""
     if unknown:
         raise OptionError(f"unknown arguments {', '.join(unknown)}", known, "leave them out, or use `cutray.remove`")

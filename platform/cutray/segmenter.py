@@ -14,7 +14,7 @@ from cutray.engines.hardware import inspect_hardware
 from cutray.engines.select import EngineChoice, choose_engine, create_engine
 from cutray.imaging.resize import shrink
 from cutray.models.catalog import ModelSpec
-from cutray.models.recipes import find_recipe
+from cutray.models.int8_stats import find_stats
 from cutray.models.weights import Weights, cache_dir, resolve
 
 
@@ -100,7 +100,7 @@ class Segmenter:
             weights.spec.input_size_px,
             load_module,
             cache_dir=cache_dir() / "engines",
-            recipe=find_recipe(weights) if choice.precision == "int8" else None,
+            stats=find_stats(weights) if choice.precision == "int8" else None,
         )
         return cls(weights, engine, choice)
 

@@ -13,7 +13,7 @@ import pytest
 from cutray.config import EngineSettings
 from cutray.engines.base import Engine
 from cutray.engines.hardware import inspect_hardware
-from cutray.engines.onnx_graph import free_batch
+from cutray.engines.onnx_graph import make_batch_dynamic
 from cutray.engines.select import EngineChoice, choose_engine, create_engine
 from cutray.errors import WeightsUnavailableError
 from cutray.models.weights import Weights, resolve
@@ -90,7 +90,7 @@ def test_bf16_changes_little(weights: Weights, batch: np.ndarray, reference: np.
 def test_freed_batch(weights: Weights, batch: np.ndarray, reference: np.ndarray) -> None:
     """The file changed for GPUs takes several pictures at once, has one output, and computes the same."""
     onnxruntime = pytest.importorskip("onnxruntime")
-    graph, name = free_batch(weights.path, 320)
+    graph, name = make_batch_dynamic(weights.path, 320)
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     outputs = session.run(None, {name: batch})
     assert len(outputs) == 1

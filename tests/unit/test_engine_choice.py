@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cutray.config import EngineSettings
-from cutray.engines.hardware import Hardware, cpu_name_and_flags, cuda_gpus, inspect_hardware, usable_cores
+from cutray.engines.hardware import Hardware, inspect_hardware, list_cuda_gpus, read_cpu, usable_cores
 from cutray.engines.select import EngineChoice, choose_engine, create_engine
 from cutray.errors import EngineError, EngineUnavailableError
 
@@ -121,15 +121,15 @@ def test_processor_flags(tmp_path: Path) -> None:
     """Name and instruction sets are read from Linux's description, for Intel and for ARM."""
     (tmp_path / "x86").write_text("model name\t: Xeon\nflags\t\t: fpu amx_tile amx_bf16\n\nmodel name\t: other\n")
     (tmp_path / "arm").write_text("processor\t: 0\nFeatures\t: fp asimd bf16\n")
-    name, flags = cpu_name_and_flags(tmp_path / "x86")
+    name, flags = read_cpu(tmp_path / "x86")
     assert (name, "amx_bf16" in flags) == ("Xeon", True)
-    assert "bf16" in cpu_name_and_flags(tmp_path / "arm")[1]
+    assert "bf16" in read_cpu(tmp_path / "arm")[1]
 
 
 @pytest.mark.parametrize("hidden", ["", "-1", "none"])
 def test_hidden_gpus_do_not_count(hidden: str) -> None:
     """GPUs that the environment hides from the process are not reported."""
-    assert cuda_gpus(hidden) == ()
+    assert list_cuda_gpus(hidden) == ()
 
 
 def _network(path: Path, size_px: int, *, batch: int | str = 1, scale: float = 1.0, channels: int = 1) -> Path:

@@ -1,4 +1,4 @@
-"""Eight bits: who may have them, which recipe is found, and how close the result is to the original."""
+"""Eight bits: who may have them, which statistics are found, and how close the result is to the original."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from PIL import Image
 from cutray.config import EngineSettings
 from cutray.console.run import run
 from cutray.engines.hardware import Hardware, inspect_hardware
-from cutray.engines.int8 import Recipe, balance, convolutions, encode_recipe, quantise, read_recipe
+from cutray.engines.int8 import CalibrationStats, convolutions, encode_stats, quantise, read_stats, smooth_scales
 from cutray.engines.select import EngineChoice, choose_engine, create_engine
 from cutray.errors import EngineUnavailableError
 from cutray.models.catalog import list_models
-from cutray.models.recipes import find_recipe
+from cutray.models.int8_stats import find_stats
 from cutray.models.weights import Weights, resolve
 from cutray.segmenter import Segmenter
 
@@ -74,8 +74,8 @@ def _calibrate(model: Path, photos: Path, *more: str) -> int:
     return run(calibrate, ["--model", str(model), "--images", str(photos), *more])
 
 
-def _engine(path: Path, precision: str, recipe: Path | None = None) -> object:
-    return create_engine(EngineChoice("openvino", "cpu", precision, 1, "test"), path, SIDE_PX, recipe=recipe)
+def _engine(path: Path, precision: str, stats: Path | None = None) -> object:
+    return create_engine(EngineChoice("openvino", "cpu", precision, 1, "test"), path, SIDE_PX, stats=stats)
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu"])
@@ -88,7 +88,7 @@ def test_int8_is_had_when_asked_for(hardware: Hardware, device: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("hardware", "faithful", "expected"),
+    ("hardware", "allowed_precisions", "expected"),
     [
         (VNNI, ("int8", "bf16"), "int8"),
         (Hardware(1, avx512_vnni=True, packages=PACKAGES), ("bf16",), "fp32"),
@@ -99,9 +99,9 @@ def test_int8_is_had_when_asked_for(hardware: Hardware, device: str) -> None:
         (GPU, ("int8", "bf16"), "fp32"),
     ],
 )
-def test_auto_keeps_the_models_quality(hardware: Hardware, faithful: tuple[str, ...], expected: str) -> None:
+def test_auto_keeps_the_models_quality(hardware: Hardware, allowed_precisions: tuple[str, ...], expected: str) -> None:
     """Unasked, a processor computes in the first format that it has and that the model bears."""
-    assert choose_engine(EngineSettings(), ".onnx", hardware, faithful).precision == expected
+    assert choose_engine(EngineSettings(), ".onnx", hardware, allowed_precisions).precision == expected
 
 
 @pytest.mark.parametrize(
@@ -139,68 +139,68 @@ def test_middle_convolutions_are_quantised(own_file: Path, photos: Path) -> None
     import openvino
 
     assert _calibrate(own_file, photos) == 0
-    recipe = read_recipe(find_recipe(resolve(str(own_file))))
-    assert list(recipe.peaks) == ["w1", "w2"]
+    stats = read_stats(find_stats(resolve(str(own_file))))
+    assert list(stats.peaks) == ["w1", "w2"]
     network = openvino.Core().read_model(own_file)
     assert list(convolutions(network)) == ["w1", "w2"]
-    quantise(network, recipe)
+    quantise(network, stats)
     kinds = [node.get_type_name() for node in network.get_ordered_ops()]
     assert kinds.count("FakeQuantize") == 2
 
 
 def test_calibration_is_repeatable(own_file: Path, photos: Path, tmp_path: Path) -> None:
-    """The same photos give the same recipe, byte by byte, and fewer photos another one."""
+    """The same photos give the same statistics, byte by byte, and fewer photos other ones."""
     for name, more in (("one", []), ("two", []), ("three", ["--count", "1"])):
         assert _calibrate(own_file, photos, "--out", str(tmp_path / name), *more) == 0
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert (tmp_path / "one").read_bytes() != (tmp_path / "three").read_bytes()
 
 
-def test_missing_recipe_says_what_to_do(own_file: Path, photos: Path) -> None:
-    """Weights without a recipe, or with one for other weights, name the models that have one and the command."""
+def test_missing_statistics_say_what_to_do(own_file: Path, photos: Path) -> None:
+    """Weights without statistics, or with those of other weights, name the models that have them and the command."""
     weights = resolve(str(own_file))
     with pytest.raises(EngineUnavailableError, match=r"u2net and u2netp.*pipelines\.calibrate --model .*own\.onnx"):
-        find_recipe(weights)
+        find_stats(weights)
     assert _calibrate(own_file, photos) == 0
-    assert find_recipe(weights) == own_file.with_name("own.int8.npz")
+    assert find_stats(weights) == own_file.with_name("own.int8.npz")
     with pytest.raises(EngineUnavailableError, match="made for other weights"):
-        find_recipe(Weights(weights.spec, weights.path, "0" * 64))
+        find_stats(Weights(weights.spec, weights.path, "0" * 64))
 
 
 @pytest.mark.parametrize("name", ["u2net", "u2netp"])
-def test_packaged_recipes(name: str) -> None:
-    """The published weights have a small recipe in the package, which names their hash and has sound values."""
+def test_packaged_statistics(name: str) -> None:
+    """The published weights have small statistics in the package, which name their hash and are sound."""
     spec = next(spec for spec in list_models() if spec.name == name)
-    path = find_recipe(Weights(spec, Path(spec.file), spec.sha256))
-    recipe = read_recipe(path)
+    path = find_stats(Weights(spec, Path(spec.file), spec.sha256))
+    stats = read_stats(path)
     assert path.stat().st_size <= 100_000
-    assert recipe.sha256 == spec.sha256
-    assert len(recipe.peaks) == 111
-    for layer, peaks in recipe.peaks.items():
+    assert stats.sha256 == spec.sha256
+    assert len(stats.peaks) == 111
+    for layer, peaks in stats.peaks.items():
         assert np.isfinite(peaks).all()
-        assert (recipe.means[layer] >= 0).all()
-        assert (recipe.means[layer] <= peaks).all()
+        assert (stats.means[layer] >= 0).all()
+        assert (stats.means[layer] <= peaks).all()
 
 
-def test_unusable_recipes_are_refused(own_file: Path, tmp_path: Path) -> None:
-    """No recipe, a file that is none, and a recipe for another network are errors that name the command."""
+def test_unusable_statistics_are_refused(own_file: Path, tmp_path: Path) -> None:
+    """No statistics, a file without any, and those of another network are errors that name the command."""
     values = {"w1": np.ones(7, np.float32)}
-    (tmp_path / "other").write_bytes(encode_recipe(Recipe("0" * 64, values, values)))
+    (tmp_path / "other").write_bytes(encode_stats(CalibrationStats("0" * 64, values, values)))
     (tmp_path / "damaged").write_bytes(b"PK\x03\x04 no archive")
-    (tmp_path / "text").write_text("no recipe")
-    for recipe in (None, *(tmp_path / name for name in ("other", "damaged", "text", "missing"))):
+    (tmp_path / "text").write_text("no statistics")
+    for stats in (None, *(tmp_path / name for name in ("other", "damaged", "text", "missing"))):
         with pytest.raises(EngineUnavailableError, match=r"pipelines\.calibrate"):
-            _engine(own_file, "int8", recipe)
+            _engine(own_file, "int8", stats)
 
 
-def test_balance_keeps_channels_within_range() -> None:
+def test_smooth_scales_keep_channels_within_range() -> None:
     """Divided by its scale no channel exceeds 1, the largest reaches it, and dead channels do no harm."""
     rng = np.random.default_rng(0)
     peaks = np.r_[rng.uniform(0.01, 50, 15), 0.0].astype(np.float32)
     weights = rng.standard_normal((8, 16, 3, 3)).astype(np.float32)
     weights[:, 3] = 0
-    reach = np.abs(weights).max((2, 3))
-    scaled = peaks / balance(peaks, reach)
+    weight_peaks = np.abs(weights).max((2, 3))
+    scaled = peaks / smooth_scales(peaks, weight_peaks)
     assert scaled.max() == pytest.approx(1)
     assert np.isfinite(scaled).all()
-    assert (balance(peaks, reach) > 0).all()
+    assert (smooth_scales(peaks, weight_peaks) > 0).all()

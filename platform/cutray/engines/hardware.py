@@ -50,8 +50,8 @@ class Hardware:
 
 def inspect_hardware() -> Hardware:
     """Look at the processor, the GPUs and the installed packages; takes some milliseconds."""
-    name, flags = cpu_name_and_flags()
-    packages = installed_packages()
+    name, flags = read_cpu()
+    packages = list_packages()
     arm = platform.machine().lower() in ("aarch64", "arm64")
     return Hardware(
         cores=usable_cores(),
@@ -62,13 +62,13 @@ def inspect_hardware() -> Hardware:
         avx_vnni="avx_vnni" in flags,
         amx_int8="amx_int8" in flags and "amx_tile" in flags,
         arm_bf16=arm and "bf16" in flags,
-        cuda_gpus=cuda_gpus(os.environ.get("CUDA_VISIBLE_DEVICES")),
+        cuda_gpus=list_cuda_gpus(os.environ.get("CUDA_VISIBLE_DEVICES")),
         packages=packages,
         both_onnxruntimes="onnxruntime" in packages and "onnxruntime-gpu" in packages,
     )
 
 
-def installed_packages() -> dict[str, str]:
+def list_packages() -> dict[str, str]:
     """Return the versions of the installed engines' packages, without importing them."""
     found = {}
     for package in _PACKAGES:
@@ -85,10 +85,10 @@ def usable_cores(root: Path = Path("/")) -> int:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # A partial core is rounded down: one thread too many is stopped by the kernel in the middle of its work.
-    return max(1, min([cores, *(int(quota) for quota in _quotas(root))]))
+    return max(1, min([cores, *(int(quota) for quota in _read_quotas(root))]))
 
 
-def _quotas(root: Path) -> list[float]:
+def _read_quotas(root: Path) -> list[float]:
     """Return the limits, in cores, of the process's control group and all above it, versions 1 and 2."""
     quotas = []
     with contextlib.suppress(OSError):
@@ -103,12 +103,12 @@ def _quotas(root: Path) -> list[float]:
             # Inside a container the path may be the host's, which is not mounted: the root of the mount counts.
             folder = base / group.strip("/")
             while folder.is_relative_to(base):
-                quotas.append(_quota(folder))
+                quotas.append(_read_quota(folder))
                 folder = folder.parent
     return [quota for quota in quotas if quota]
 
 
-def _quota(folder: Path) -> float:
+def _read_quota(folder: Path) -> float:
     """Return one control group's limit in cores, or 0 for none."""
     with contextlib.suppress(OSError, ValueError):
         quota, period = (folder / "cpu.max").read_text().split()
@@ -119,14 +119,14 @@ def _quota(folder: Path) -> float:
     return 0.0
 
 
-def cpu_name_and_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, frozenset[str]]:
+def read_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, frozenset[str]]:
     """Return the processor's name and the names of its instruction sets, as Linux calls them.
 
     Args:
         cpuinfo: Linux's description of the processors.
     """
     if sys.platform == "darwin":
-        return _apple_processor()
+        return _read_apple_processor()
     name, flags = platform.processor() or platform.machine() or "unknown", frozenset[str]()
     with contextlib.suppress(OSError):
         for line in cpuinfo.read_text(errors="replace").splitlines():
@@ -138,7 +138,7 @@ def cpu_name_and_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, froz
     return name, flags
 
 
-def _apple_processor() -> tuple[str, frozenset[str]]:
+def _read_apple_processor() -> tuple[str, frozenset[str]]:
     """Ask macOS for its processor's name and whether it computes in bfloat16."""
     query = ["sysctl", "-n", "machdep.cpu.brand_string", "hw.optional.arm.FEAT_BF16"]
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
@@ -147,7 +147,7 @@ def _apple_processor() -> tuple[str, frozenset[str]]:
     return "Apple", frozenset()
 
 
-def cuda_gpus(visible: str | None) -> tuple[str, ...]:
+def list_cuda_gpus(visible: str | None) -> tuple[str, ...]:
     """Return the names of the NVIDIA GPUs that this process may use, as the driver tells them.
 
     Args:
@@ -164,7 +164,7 @@ def cuda_gpus(visible: str | None) -> tuple[str, ...]:
     try:
         count = ctypes.c_uint()
         library.nvmlDeviceGetCount_v2(ctypes.byref(count))
-        names = tuple(_gpu_name(library, index) for index in range(count.value))
+        names = tuple(_read_gpu_name(library, index) for index in range(count.value))
     finally:
         library.nvmlShutdown()
     chosen = visible.split(",") if visible is not None else []
@@ -173,7 +173,7 @@ def cuda_gpus(visible: str | None) -> tuple[str, ...]:
     return names[: len(chosen)] if chosen else names
 
 
-def _gpu_name(library: ctypes.CDLL, index: int) -> str:
+def _read_gpu_name(library: ctypes.CDLL, index: int) -> str:
     """Ask the driver for one GPU's name."""
     handle, text = ctypes.c_void_p(), ctypes.create_string_buffer(96)
     library.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle))

@@ -7,7 +7,7 @@ from pathlib import Path
 from cutray.errors import EngineError, EngineUnavailableError
 
 
-def free_batch(path: Path, input_size_px: int) -> tuple[bytes, str]:
+def make_batch_dynamic(path: Path, input_size_px: int) -> tuple[bytes, str]:
     """Let an ONNX file take any number of pictures per batch, at a given side, and give only its first output.
 
     Published U²-Net files fix a batch of one and have seven outputs, six of which serve training alone.

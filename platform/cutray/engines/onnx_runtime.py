@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cutray.engines.base import as_probs, check_batch
-from cutray.engines.onnx_graph import free_batch
+from cutray.engines.onnx_graph import make_batch_dynamic
 from cutray.errors import EngineError, EngineUnavailableError
 
 # The most pictures in one pass on a GPU; TensorRT builds its network for a range of batch sizes.
@@ -71,13 +71,13 @@ class OnnxRuntimeEngine:
 
         if device == "cuda":
             _require_provider(onnxruntime.get_available_providers(), precision)
-            graph, name = free_batch(path, input_size_px)
+            graph, name = make_batch_dynamic(path, input_size_px)
             self._session = session(graph, _gpu_providers(name, input_size_px, precision, cache_dir))
             _require_provider(self._session.get_providers()[:1], precision)
         else:
             self._session = session(str(path), ["CPUExecutionProvider"])
-            if not _takes_one(self._session.get_inputs()[0].shape, input_size_px):
-                self._session = session(free_batch(path, input_size_px)[0], ["CPUExecutionProvider"])
+            if not _accepts_single(self._session.get_inputs()[0].shape, input_size_px):
+                self._session = session(make_batch_dynamic(path, input_size_px)[0], ["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
         self._output = self._session.get_outputs()[0].name
 
@@ -92,7 +92,7 @@ class OnnxRuntimeEngine:
         return as_probs(np.concatenate(outputs), len(batch), self._input_size_px)
 
 
-def _takes_one(shape: list[int | str | None], input_size_px: int) -> bool:
+def _accepts_single(shape: list[int | str | None], input_size_px: int) -> bool:
     """Tell whether a graph's input, whose free dimensions are no numbers, takes one picture of the given side."""
     wanted = (1, 3, input_size_px, input_size_px)
     return len(shape) == 4 and all(not isinstance(d, int) or d == w for d, w in zip(shape, wanted, strict=True))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cutray.engines.base import as_probs, check_batch
-from cutray.engines.int8 import Recipe, quantise, read_recipe
+from cutray.engines.int8 import CalibrationStats, quantise, read_stats
 from cutray.errors import EngineError, EngineUnavailableError
 
 # OpenVINO's binding prepares itself when it is first used. If two threads come at that moment, one waits for the
@@ -57,7 +57,7 @@ class OpenVinoEngine:
         precision: str,
         threads: int,
         streams: int = 1,
-        recipe: Path | None = None,
+        stats: Path | None = None,
     ) -> None:
         """Read and compile the network.
 
@@ -67,10 +67,10 @@ class OpenVinoEngine:
             precision: fp32, bf16 or int8.
             threads: Processor threads, of all streams together.
             streams: Pictures at a time.
-            recipe: What int8 has to know about these weights.
+            stats: The file of the calibration statistics of these weights; int8 needs it.
 
         Raises:
-            EngineUnavailableError: OpenVINO is not installed or cannot be loaded, or the recipe cannot be used.
+            EngineUnavailableError: OpenVINO is not installed or cannot be loaded, or the statistics cannot be used.
             EngineError: OpenVINO cannot read or compile the file.
         """
         try:
@@ -88,7 +88,7 @@ class OpenVinoEngine:
         try:
             network = read_network(core, path, input_size_px)
             if precision == "int8":
-                quantise(network, _required(recipe))
+                quantise(network, _read_required(stats))
             self._compiled = core.compile_model(network, "CPU", options)
         except RuntimeError as error:
             raise EngineError(
@@ -121,11 +121,11 @@ class OpenVinoEngine:
         return as_probs(np.concatenate(outputs), len(batch), self._input_size_px)
 
 
-def _required(recipe: Path | None) -> Recipe:
-    """Read the recipe, which int8 cannot do without."""
-    if recipe is None:
+def _read_required(stats: Path | None) -> CalibrationStats:
+    """Read the calibration statistics, which int8 cannot do without."""
+    if stats is None:
         raise EngineUnavailableError(
-            got="precision int8 was asked for without a recipe for these weights",
-            fix="make one with `python -m pipelines.calibrate`, or leave the precision to auto",
+            got="precision int8 was asked for without calibration statistics for these weights",
+            fix="make them with `python -m pipelines.calibrate`, or leave the precision to auto",
         )
-    return read_recipe(recipe)
+    return read_stats(stats)

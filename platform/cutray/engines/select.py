@@ -42,7 +42,7 @@ class EngineChoice:
 
 
 def choose_engine(
-    settings: EngineSettings, weights_suffix: str, hardware: Hardware, faithful: Sequence[str] = ("bf16",)
+    settings: EngineSettings, weights_suffix: str, hardware: Hardware, allowed_precisions: Sequence[str] = ("bf16",)
 ) -> EngineChoice:
     """Choose an engine. What is left to "auto" is chosen for speed; what is asked for is had, or an error.
 
@@ -50,7 +50,8 @@ def choose_engine(
         settings: What is asked for.
         weights_suffix: Ending of the weights' file: .onnx, .pth or .safetensors.
         hardware: What the machine offers.
-        faithful: Number formats besides fp32 in which the model keeps its quality on a processor, fastest first.
+        allowed_precisions: Number formats besides fp32 in which the model keeps its quality on a processor,
+            fastest first.
 
     Raises:
         EngineUnavailableError: The engine, device or precision asked for, or a combination, is not to be had.
@@ -64,15 +65,15 @@ def choose_engine(
             fix="use engine pytorch, or turn the weights into ONNX with `cutray export`",
         )
     if settings.engine == "pytorch" or suffix in _TORCH_ONLY:
-        engine, device, reason = _pytorch(settings, hardware, suffix)
+        engine, device, reason = _place_pytorch(settings, hardware, suffix)
     elif settings.engine == "openvino":
         _require_package("openvino", hardware)
         engine, device, reason = "openvino", "cpu", "asked for"
     elif settings.engine == "onnxruntime":
-        engine, device, reason = _onnxruntime(settings, hardware)
+        engine, device, reason = _place_onnxruntime(settings, hardware)
     else:
-        engine, device, reason = _fastest(settings, hardware, faithful)
-    precision = _precision(settings, hardware, engine, device, faithful)
+        engine, device, reason = _choose_fastest(settings, hardware, allowed_precisions)
+    precision = _choose_precision(settings, hardware, engine, device, allowed_precisions)
     threads = settings.threads or hardware.cores
     return EngineChoice(engine, device, precision, threads, reason, min(settings.streams, threads))
 
@@ -84,7 +85,7 @@ def create_engine(
     load_module: Callable[[], Any] | None = None,
     *,
     cache_dir: Path | None = None,
-    recipe: Path | None = None,
+    stats: Path | None = None,
 ) -> Engine:
     """Build the engine that was chosen.
 
@@ -95,7 +96,7 @@ def create_engine(
         load_module: Returns the network as a torch module whose first output are logits (N, 1, S, S); needed by
             engine pytorch alone.
         cache_dir: Folder for what an engine builds slowly (TensorRT); None keeps nothing.
-        recipe: What int8 has to know about these weights; needed by that precision alone.
+        stats: The file of the calibration statistics of these weights; needed by int8 alone.
 
     Raises:
         EngineUnavailableError: The engine cannot be loaded or does not get its device.
@@ -110,7 +111,7 @@ def create_engine(
             precision=choice.precision,
             threads=choice.threads,
             streams=choice.streams,
-            recipe=recipe,
+            stats=stats,
         )
     if choice.engine == "onnxruntime":
         from cutray.engines.onnx_runtime import OnnxRuntimeEngine
@@ -153,11 +154,13 @@ def _computes_in(hardware: Hardware, precision: str) -> bool:
     return {"int8": hardware.computes_in_int8, "bf16": hardware.computes_in_bf16, "fp32": True}.get(precision, False)
 
 
-def _precision(settings: EngineSettings, hardware: Hardware, engine: str, device: str, faithful: Sequence[str]) -> str:
+def _choose_precision(
+    settings: EngineSettings, hardware: Hardware, engine: str, device: str, allowed_precisions: Sequence[str]
+) -> str:
     """Settle the number format of an engine on a device."""
     allowed = _PRECISIONS[engine, device]
     if settings.precision == "auto":
-        wanted = ("bf16",) if device == "cuda" else faithful
+        wanted = ("bf16",) if device == "cuda" else allowed_precisions
         usable = (name for name in wanted if name in allowed and (device == "cuda" or _computes_in(hardware, name)))
         return next(usable, "fp32")
     if settings.precision not in allowed:
@@ -184,10 +187,10 @@ def _precision(settings: EngineSettings, hardware: Hardware, engine: str, device
 def _require_package(package: str, hardware: Hardware) -> None:
     """Refuse an engine whose package is not installed."""
     if package not in hardware.packages:
-        raise _missing(package, hardware)
+        raise _missing_package(package, hardware)
 
 
-def _missing(package: str, hardware: Hardware) -> EngineUnavailableError:
+def _missing_package(package: str, hardware: Hardware) -> EngineUnavailableError:
     """Say which package is missing and how to install it."""
     return EngineUnavailableError(
         got=f"{package} is needed and not installed",
@@ -201,7 +204,7 @@ def _torch_sees_gpus(hardware: Hardware) -> bool:
     return bool(hardware.cuda_gpus) and not hardware.packages.get("torch", "+cpu").endswith("+cpu")
 
 
-def _pytorch(settings: EngineSettings, hardware: Hardware, suffix: str) -> tuple[str, str, str]:
+def _place_pytorch(settings: EngineSettings, hardware: Hardware, suffix: str) -> tuple[str, str, str]:
     """Place PyTorch on a device."""
     _require_package("torch", hardware)
     reason = "asked for" if settings.engine == "pytorch" else f"{suffix} files run in PyTorch alone"
@@ -214,7 +217,7 @@ def _pytorch(settings: EngineSettings, hardware: Hardware, suffix: str) -> tuple
     return "pytorch", "cuda" if on_gpu else "cpu", reason
 
 
-def _onnxruntime(settings: EngineSettings, hardware: Hardware) -> tuple[str, str, str]:
+def _place_onnxruntime(settings: EngineSettings, hardware: Hardware) -> tuple[str, str, str]:
     """Place ONNX Runtime on a device."""
     gpu_build = "onnxruntime-gpu" in hardware.packages
     if settings.device == "cuda":
@@ -225,7 +228,9 @@ def _onnxruntime(settings: EngineSettings, hardware: Hardware) -> tuple[str, str
     return "onnxruntime", "cuda" if on_gpu else "cpu", "asked for"
 
 
-def _fastest(settings: EngineSettings, hardware: Hardware, faithful: Sequence[str]) -> tuple[str, str, str]:
+def _choose_fastest(
+    settings: EngineSettings, hardware: Hardware, allowed_precisions: Sequence[str]
+) -> tuple[str, str, str]:
     """Choose among the engines for ONNX files."""
     packages, idle_gpu = hardware.packages, ""
     if settings.precision == "int8" and settings.device != "cuda":
@@ -247,16 +252,16 @@ def _fastest(settings: EngineSettings, hardware: Hardware, faithful: Sequence[st
                 fix=f"{_INSTALL['torch']}, or leave the precision to auto",
             )
         idle_gpu = f"; {gpu} is idle, {_INSTALL['onnxruntime-gpu']} puts it to use"
-    return _fastest_on_cpu(settings, hardware, faithful, idle_gpu)
+    return _choose_on_cpu(settings, hardware, allowed_precisions, idle_gpu)
 
 
-def _fastest_on_cpu(
-    settings: EngineSettings, hardware: Hardware, faithful: Sequence[str], note: str
+def _choose_on_cpu(
+    settings: EngineSettings, hardware: Hardware, allowed_precisions: Sequence[str], note: str
 ) -> tuple[str, str, str]:
     """Choose among the engines for a processor; ``note`` is added to the reason."""
     packages = hardware.packages
     if "openvino" in packages:
-        precision = _precision(settings, hardware, "openvino", "cpu", faithful)
+        precision = _choose_precision(settings, hardware, "openvino", "cpu", allowed_precisions)
         native = precision != "fp32"
         reason = f"the processor computes in {precision}, where openvino is fastest" if native else "fastest here"
         return "openvino", "cpu", reason + note
@@ -266,4 +271,4 @@ def _fastest_on_cpu(
         return "onnxruntime", "cpu", "openvino is not installed" + note
     if "torch" in packages:
         return "pytorch", "cpu", "the only engine installed" + note
-    raise _missing("openvino", hardware)
+    raise _missing_package("openvino", hardware)

@@ -99,22 +99,22 @@ def describe_file(path: Path) -> ModelSpec:
         description="own file",
     )
     beside = path.with_suffix(".toml")
-    told: dict[str, Any] = {}
+    overrides: dict[str, Any] = {}
     if beside.is_file():
         try:
-            told = _checked(tomllib.loads(beside.read_text(encoding="utf-8")))
-            spec = replace(spec, **told)
+            overrides = _parse_table(tomllib.loads(beside.read_text(encoding="utf-8")))
+            spec = replace(spec, **overrides)
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(
                 got=f"{beside} cannot be used: {error}",
                 allowed="the keys and kinds of values of weights.toml",
                 fix="correct or remove that file",
             ) from error
-    side = None if "input_size_px" in told else _fixed_side(path)
+    side = None if "input_size_px" in overrides else _read_fixed_side(path)
     return replace(spec, input_size_px=side or spec.input_size_px)
 
 
-def _fixed_side(path: Path) -> int | None:
+def _read_fixed_side(path: Path) -> int | None:
     """Return the side of the square pictures that an ONNX file is made for; None if it takes any, or is none."""
     if path.suffix.lower() != ".onnx":
         return None
@@ -130,10 +130,10 @@ def _fixed_side(path: Path) -> int | None:
 
 def _from_table(name: str, table: Mapping[str, Any]) -> ModelSpec:
     """Build one entry of the packaged table."""
-    return ModelSpec(name=name, **_checked(table))
+    return ModelSpec(name=name, **_parse_table(table))
 
 
-def _checked(table: Mapping[str, Any]) -> dict[str, Any]:
+def _parse_table(table: Mapping[str, Any]) -> dict[str, Any]:
     """Turn the values of a TOML table into those of a ``ModelSpec``; a wrong one is a ``ValueError``."""
     values = dict(table)
     unknown = set(values) - {field.name for field in fields(ModelSpec)}

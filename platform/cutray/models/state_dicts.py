@@ -20,7 +20,7 @@ class Convolution:
     dilations: tuple[int, ...]
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Return the named tensors of a .pth or .safetensors file, on the CPU.
 
     Raises:

@@ -62,55 +62,55 @@ def check(what: str, found: Digests, size_bytes: int, *, sha256: str, md5: str, 
         raise ChecksumError(got=f"{what} has {got}", allowed=f"{pinned} is pinned", fix=fix)
 
 
-def digest_file(path: Path, memory: Path | None, *, with_md5: bool) -> Digests:
-    """Hash a file, or recall its hashes if it has not changed since they were taken.
+def digest_file(path: Path, cache: Path | None, *, with_md5: bool) -> Digests:
+    """Hash a file, or take its hashes from the cache if it has not changed since.
 
     Args:
         path: The file.
-        memory: Folder of remembered hashes; None reads the file in any case.
+        cache: Folder of remembered hashes; None reads the file in any case.
         with_md5: Take the md5 as well.
 
     Raises:
         WeightsUnavailableError: The file cannot be read.
     """
-    note = memory / f"{hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:32]}.json" if memory else None
+    entry = cache / f"{hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:32]}.json" if cache else None
     try:
-        before = _stamp(path)
-        if note and (known := _recall(note, before)) and (known.md5 or not with_md5):
+        before = _file_state(path)
+        if entry and (known := _read_entry(entry, before)) and (known.md5 or not with_md5):
             return known
         hasher = Hasher(with_md5=with_md5)
         with path.open("rb") as stream:
             while block := stream.read(_BLOCK_BYTES):
                 hasher.update(block)
-        after = _stamp(path)
+        after = _file_state(path)
     except OSError as error:
         raise WeightsUnavailableError(got=f"{path} cannot be read: {error}", fix="check its permissions") from error
     digests = hasher.digests()
-    if note and before == after:
-        _remember(note, before, digests)
+    if entry and before == after:
+        _write_entry(entry, before, digests)
     return digests
 
 
-def _stamp(path: Path) -> list[int]:
+def _file_state(path: Path) -> list[int]:
     """Return what changes when a file is written: size, time of writing, time of status change."""
     status = path.stat()
     # The status time cannot be set back by copying tools, so a file replaced with its old time kept is noticed.
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
-def _recall(note: Path, stamp: list[int]) -> Digests | None:
+def _read_entry(entry: Path, state: list[int]) -> Digests | None:
     """Return remembered hashes if they belong to exactly this state of the file."""
     try:
-        known = json.loads(note.read_text(encoding="utf-8"))
-        return Digests(**known["digests"]) if known["stamp"] == stamp else None
+        known = json.loads(entry.read_text(encoding="utf-8"))
+        return Digests(**known["digests"]) if known["stamp"] == state else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _remember(note: Path, stamp: list[int], digests: Digests) -> None:
-    """Write a note in one step; a cache that cannot be written costs time, nothing else."""
-    temporary = note.with_suffix(f".{secrets.token_hex(6)}.part")
+def _write_entry(entry: Path, state: list[int], digests: Digests) -> None:
+    """Write a cache entry in one step; a cache that cannot be written costs time, nothing else."""
+    temporary = entry.with_suffix(f".{secrets.token_hex(6)}.part")
     with contextlib.suppress(OSError):
-        note.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({"stamp": stamp, "digests": asdict(digests)}), encoding="utf-8")
-        os.replace(temporary, note)
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps({"stamp": state, "digests": asdict(digests)}), encoding="utf-8")
+        os.replace(temporary, entry)
