@@ -1,4 +1,4 @@
-"""The README says nothing that is not so."""
+"""The README and the pages of docs/ say nothing that is not so."""
 
 from __future__ import annotations
 
@@ -6,28 +6,55 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
+import tomllib
+from functools import cache
 
+import click
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("*/README.md"))]
+from cutray.cli import cli
+from tests.pages import FOLDER_PAGES, GROUPS, PAGES, ROOT, RUNNABLE, blocks
 
-
-def _blocks(page: Path, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), flags=re.DOTALL)
+ALL_PAGES = [*PAGES, *FOLDER_PAGES]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def _commands() -> list[tuple[str, str]]:
-    """Every command line of every page, with pipes and comments taken off."""
-    found = []
-    for page in PAGES:
-        inline = re.findall(r"`((?:make|cutray) [^`]+)`", page.read_text())
-        for line in [*inline, *(line for block in _blocks(page, "sh") for line in block.splitlines())]:
+    """Every command line of every page, with pipes and comments taken off, once."""
+    found = {}
+    for page in ALL_PAGES:
+        text = page.read_text()
+        inline = re.findall(r"`((?:make|cutray) [^`]+)`", text)
+        shell = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
+        for line in [*inline, *(line for block in shell for line in block.splitlines())]:
             for part in re.split(r"\|(?!\|)|&&|>", line.split("#")[0]):
                 if part.strip().startswith(("make ", "cutray ")) and "<" not in part:
-                    found.append((page.relative_to(ROOT).as_posix(), part.strip()))
+                    found.setdefault(part.strip(), page.relative_to(ROOT).as_posix())
+    return [(page, command) for command, page in found.items()]
+
+
+@cache
+def _options(*verb: str) -> set[str]:
+    """Every option of a verb, with those that its groups take."""
+    context = click.Context(cli, info_name="cutray")
+    command: click.Command = cli
+    found = {"--help", "-h"}
+    for word in verb:
+        assert isinstance(command, click.Group)
+        child = command.get_command(context, word)
+        assert child is not None, f"cutray {' '.join(verb)}: there is no {word!r}"
+        command, context = child, click.Context(child, parent=context, info_name=word)
+    for parameter in command.params:
+        found |= {*parameter.opts, *parameter.secondary_opts}
     return found
+
+
+def _verb(words: list[str]) -> list[str]:
+    """The verb and, below a group of verbs, the second one."""
+    command = cli.get_command(click.Context(cli), words[1])
+    assert command is not None, f"cutray has no verb {words[1]!r}"
+    grouped = isinstance(command, click.Group) and len(words) > 2
+    return words[1:3] if grouped and words[2] in command.commands else words[1:2]
 
 
 @pytest.mark.parametrize(("page", "command"), _commands())
@@ -38,22 +65,34 @@ def test_every_command_exists(page: str, command: str) -> None:
         targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
         assert words[1] in targets, page
         return
-    verb = [word for word in words[1:3] if re.fullmatch(r"[a-z][a-z-]*", word)]
-    grouped = verb[:1] == ["models"] or (
-        verb[:1] == ["bench"] and verb[1:] in (["batch"], ["edges"], ["gpu"], ["serve"])
-    )
-    verb = verb if grouped else verb[:1]
-    shown = subprocess.run(
-        [sys.executable, "-m", "cutray.cli", *verb, "--help"], capture_output=True, text=True, check=False, cwd=ROOT
-    )
-    assert shown.returncode == 0, f"{page}: {command}\n{shown.stderr}"
-    for option in (word for word in words if word.startswith("-") and word != "-"):
-        assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", shown.stdout), f"{page}: {command}: {option}"
+    if words[1].startswith("-"):
+        return
+    known = _options(*_verb(words))
+    own = words[: words.index("--")] if "--" in words else words
+    for option in (word.split("=")[0] for word in own if re.match("--?[a-z]", word)):
+        assert option in known or (option[:2] in known and option[1] != "-"), f"{page}: {command}: {option}"
+
+
+@pytest.mark.parametrize("block", blocks(*RUNNABLE), ids=lambda block: block.name)
+def test_every_block_is_run_or_says_why_not(block) -> None:  # type: ignore[no-untyped-def]
+    """A block of code belongs to a group of tests that runs it, or the line above it gives a reason."""
+    if block.reason:
+        assert len(block.reason.split()) >= 3, "give a reason"
+    else:
+        assert block.group in GROUPS, f"{block.name}: no tests run the group {block.group!r}"
+        assert (ROOT / GROUPS[block.group]).is_file()
+
+
+def test_every_extra_that_is_installed_exists() -> None:
+    """Each `pip install "cutray[...]"` names extras that the package has."""
+    for page in ALL_PAGES:
+        for names in re.findall(r"cutray\[([\w,-]+)\]", page.read_text()):
+            assert set(names.split(",")) <= set(PROJECT["optional-dependencies"]), f"{page}: {names}"
 
 
 def test_every_link_leads_somewhere() -> None:
     """Relative links and pictures in all pages exist."""
-    for page in PAGES:
+    for page in ALL_PAGES:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page}: {target}"
 
@@ -63,7 +102,7 @@ def test_every_file_that_is_named_exists() -> None:
     folders = "cluster|docs|pipelines|platform|serve_apps|tests|tune_configs"
     named = {
         (page, path.rstrip("."))
-        for page in PAGES
+        for page in ALL_PAGES
         for path in re.findall(rf"(?<![\w./-])(?:{folders})/[\w./-]*\.[a-z]+", page.read_text())
         if "NAME" not in path
     }
@@ -72,12 +111,13 @@ def test_every_file_that_is_named_exists() -> None:
 
 
 def test_python_examples_compile() -> None:
-    """Python in the README is at least Python, and imports only names that exist."""
-    for block in _blocks(ROOT / "README.md", "python"):
-        compile(block, "README.md", "exec")
-        for line in block.splitlines():
-            if line.startswith(("from cutray", "import cutray")):
-                subprocess.run([sys.executable, "-c", line], check=True, cwd=ROOT)
+    """Python in the pages is at least Python, and imports only names that exist."""
+    imports = set()
+    for block in blocks("python"):
+        compile(block.text, block.name, "exec")
+        imports |= {line for line in block.text.splitlines() if line.startswith(("from cutray", "import cutray"))}
+    assert imports
+    subprocess.run([sys.executable, "-c", "\n".join(sorted(imports))], check=True, cwd=ROOT)
 
 
 def test_first_runnable_line_comes_early() -> None:
