@@ -25,7 +25,8 @@ GROUPS = {
 }
 
 _BLOCK = re.compile(
-    r"(?:^ *<!-- (?P<how>run|not run): (?P<what>[^\n]*?) -->\n)?^(?P<indent> *)```(?P<language>\w+)[^\n]*\n(?P<text>.*?)^ *```$",
+    r"(?:^ *<!-- (?P<how>run|not run): (?P<what>[^\n]*?) -->\n)?"
+    r"^(?P<indent> *)```(?P<language>\w+)[^\n]*\n(?P<text>.*?)^ *```$",
     re.DOTALL | re.MULTILINE,
 )
 
