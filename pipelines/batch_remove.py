@@ -11,29 +11,25 @@ from typing import Any
 
 import click
 
-from cutray.config import BatchSettings, OutputSettings, RemoverSettings, parse_settings
-from cutray.console.options import given, settings_options
+from cutray.config import (
+    BatchSettings,
+    EngineSettings,
+    InputLimits,
+    MattingSettings,
+    OutputSettings,
+    RemoverSettings,
+    parse_settings,
+)
+from cutray.console.options import GroupedCommand, given, settings_options
 from cutray.console.run import run
 from cutray.errors import MissingExtraError
-
-_ENGINE = ("model", "engine", "device", "precision", "threads", "batch_size", "offline")
-_LIMITS = ("max_bytes", "max_side_px", "max_megapixels")
-_MATTING = (
-    "quality",
-    "looks",
-    "edges",
-    "refine",
-    "clean_edges",
-    "solid_interior",
-    "see_through",
-    "compat",
-    "edge_cases",
-)
 
 _FLAGS = ("masks", "shard_masks", "retry_failed", "reprocess", "verify", "overwrite", "allow_empty", "report")
 
 
-@click.command(epilog="Exit code: 0 all done, 1 too many failed or the job was stopped, 2 wrong usage.")
+@click.command(
+    cls=GroupedCommand, epilog="Exit code: 0 all done, 1 too many failed or the job was stopped, 2 wrong usage."
+)
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
 @click.option("--masks", help="Folder or address for the masks (PNG), with the same names.")
@@ -44,8 +40,7 @@ _FLAGS = ("masks", "shard_masks", "retry_failed", "reprocess", "verify", "overwr
 @click.option("--overwrite", is_flag=True, help="Replace files in DST that no earlier batch has made.")
 @click.option("--allow-empty", is_flag=True, help="Write a fully transparent picture where no subject is found.")
 @click.option("--report/--no-report", default=True, show_default=True, help="Write _cutray/report.html with samples.")
-@settings_options(*BatchSettings.model_fields, of=BatchSettings)
-@settings_options(*OutputSettings.model_fields, *_MATTING, *_ENGINE, *_LIMITS)
+@settings_options(BatchSettings, OutputSettings, MattingSettings, EngineSettings, InputLimits)
 def batch(source: str, target: str, **options: Any) -> int:
     """Cut out a whole collection, on this machine or on a Ray cluster.
 
@@ -62,8 +57,11 @@ def batch(source: str, target: str, **options: Any) -> int:
     cutray batch 'tars/*.tar' cutouts/ --sink webdataset
     """
     flags = {name: options.pop(name) for name in _FLAGS}
-    spread = parse_settings(BatchSettings, given({name: options.pop(name) for name in BatchSettings.model_fields}))
-    settings = parse_settings(RemoverSettings, given(options))
+    chosen = given(options)
+    spread = parse_settings(
+        BatchSettings, {name: chosen.pop(name) for name in BatchSettings.model_fields & chosen.keys()}
+    )
+    settings = parse_settings(RemoverSettings, chosen)
     try:
         from pipelines.batch.job import Wishes, run_batch
     except ModuleNotFoundError as error:

@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from cutray.console.options import given, settings_options
+from cutray.config import EngineSettings, MattingSettings
+from cutray.console.options import GroupedCommand, given, settings_options
 from cutray.console.run import run
 from cutray.errors import EngineError
 from cutray.imaging.compose import compose
@@ -42,7 +43,7 @@ for index, path in enumerate(sys.argv[3:]):
 """
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("photos", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("-o", "--output", default="edge_sheet.png", show_default=True, type=click.Path(path_type=Path))
 @click.option("--rembg-python", required=True, type=click.Path(path_type=Path), help="Interpreter that has rembg.")
@@ -50,7 +51,7 @@ for index, path in enumerate(sys.argv[3:]):
     "--cell", "cell_px", default=240, show_default=True, type=click.IntRange(64, 1024), help="Cell, in pixels."
 )
 @click.option("--detail", is_flag=True, help="Show the part with the most soft pixels at its own resolution.")
-@settings_options("model", "quality", "looks", "edges", "refine")
+@settings_options(MattingSettings, EngineSettings)
 def edge_sheet(
     photos: tuple[Path, ...], output: Path, rembg_python: Path, cell_px: int, detail: bool, **options: Any
 ) -> int:

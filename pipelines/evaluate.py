@@ -12,8 +12,8 @@ from typing import Any
 import click
 import numpy as np
 
-from cutray.config import RemoverSettings, parse_settings
-from cutray.console.options import given, settings_options
+from cutray.config import EngineSettings, InputLimits, MattingSettings, RemoverSettings, parse_settings
+from cutray.console.options import GroupedCommand, given, settings_options
 from cutray.console.progress import download_progress, photo_progress
 from cutray.console.run import run
 from cutray.errors import CutrayError
@@ -28,11 +28,9 @@ from cutray.remover import BackgroundRemover, Removal
 _SHORT = ("iou", "dice", "mae_binary", "weighted_f", "f_max", "s_measure", "e_max", "boundary_iou", "boundary_f_3px")
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("dataset", type=click.Path(path_type=Path))
-@settings_options(
-    "quality", "looks", "edges", "refine", "engine", "device", "precision", "threads", "offline", "compat"
-)
+@settings_options(MattingSettings, EngineSettings, InputLimits, exclude=["model"])
 @click.option(
     "-m", "--model", "models", multiple=True, default=("u2net",), show_default=True, help="Model; several are compared."
 )

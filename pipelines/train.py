@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from cutray.config import TrainSettings, parse_settings
-from cutray.console.options import given
+from cutray.console.options import GroupedCommand, given, settings_options
 from cutray.console.run import run
 from cutray.errors import ConfigError, CutrayError, MissingExtraError
 from cutray.imaging.files import write_atomically
@@ -33,18 +33,10 @@ _LEAST_STORE_BYTES = 512 << 20
 _VARIABLES = {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0", "RAY_worker_niceness": "0"}
 
 
-@click.command(epilog="Exit code: 0 trained, 1 the run failed, 2 wrong usage or configuration.")
-@click.option("--data", "folders", multiple=True, help="Folder with images/ and masks/; may be given several times.")
-@click.option("--image-dir", help="Folder of photos, where they are not in one folder with the masks.")
-@click.option("--mask-dir", help="Folder of their masks.")
+@click.command(cls=GroupedCommand, epilog="Exit code: 0 trained, 1 the run failed, 2 wrong usage or configuration.")
 @click.option("--preset", type=click.Choice(PRESETS), help="Settings to begin with.")
 @click.option("--config", type=click.Path(path_type=Path), help="YAML file with settings that differ from them.")
-@click.option("--epochs", type=int, help="Passes over the photos.")
-@click.option("--batch-size", type=int, help="Photos per step over all workers together.")
-@click.option("--workers", type=int, help="Processes that train together.")
-@click.option("--address", help="Ray cluster to join (auto, or HOST:PORT); without it, this machine.")
-@click.option("--save-dir", help="Folder for the runs.  [default: runs]")
-@click.option("--name", help="Name of the run.  [default: preset and time]")
+@settings_options(TrainSettings)
 @click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="Any other setting, e.g. optim.lr=0.0005.")
 @click.option("--resume", type=click.Path(path_type=Path), help="Folder of a run that was interrupted: go on there.")
 @click.option("--show-batch", type=click.Path(path_type=Path), help="Write a picture of varied samples and stop.")
@@ -66,7 +58,7 @@ def train(
     cutray train --data shoes/ --preset finetune --show-batch batch.png
     cutray train --resume runs/finetune-20260101-120000   go on after an interruption
     """
-    settings = _settings(preset, config, options, changes, resume)
+    settings = _settings(preset, config, given(options), changes, resume)
     try:
         from cutray.training.fit import fit, prepare_run
         from cutray.training.tracking import keep_files
@@ -107,7 +99,7 @@ def _settings(
     """Take up the settings of a run, or put new ones together."""
     if resume is None:
         return new_settings(preset, config, options, changes)
-    if preset or config or changes or given({name: value or None for name, value in options.items()}):
+    if preset or config or changes or options:
         raise ConfigError(
             got="--resume together with other settings", allowed="--resume alone", fix="leave the others out"
         )
@@ -122,18 +114,15 @@ def new_settings(
     Args:
         preset: Name of a preset.
         config: YAML file.
-        options: Those of the command line.
+        options: Values by dotted path, from the command line.
         changes: Others, written as PATH=VALUE.
 
     Raises:
         ConfigError: A setting is unknown or has a value that is not allowed.
     """
     values = load_settings(preset, config)
-    assign(values, "data.folders", list(options.pop("folders")) or None)
-    paths = {"image_dir": "data.image_dir", "mask_dir": "data.mask_dir", "epochs": "optim.epochs"}
-    paths |= {"batch_size": "optim.batch_size"}
-    for name, value in options.items():
-        assign(values, paths.get(name, name), value)
+    for path, value in options.items():
+        assign(values, path, value)
     assign_changes(values, changes)
     if not values.get("name"):
         values["name"] = f"{preset or 'run'}-{datetime.now(UTC):%Y%m%d-%H%M%S}"

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from cutray.config import RemoverSettings, TrainSettings, parse_settings
+from cutray.console.options import given
 from cutray.console.progress import download_progress
 from cutray.console.run import run
 from cutray.errors import ConfigError, OutputExistsError
@@ -108,7 +109,8 @@ def _train_members(members: int, name: str, training: dict[str, Any]) -> tuple[s
     from cutray.training.fit import BEST_FILE, fit
 
     preset, config, changes = (training.pop(key) for key in ("preset", "config", "changes"))
-    base = new_settings(preset, config, {**training, "folders": tuple(training["folders"])}, changes)
+    options = given({"data.folders": training["folders"], "save_dir": training["save_dir"]})
+    base = new_settings(preset, config, options, changes)
     paths = []
     for seed in range(members):
         own = {"seed": seed, "name": f"{name}-member-{seed + 1}"}

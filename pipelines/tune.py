@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from cutray.config import SweepSettings, parse_settings
-from cutray.console.options import given, settings_options
+from cutray.console.options import GroupedCommand, given, settings_options
 from cutray.console.run import run
 from cutray.errors import ConfigError, DatasetError, MissingExtraError
 from cutray.imaging.files import write_atomically
@@ -35,11 +35,11 @@ _VARIABLES = {
 }
 
 
-@click.command(epilog="Exit code: 0 searched to the end, 1 no trial succeeded, 2 wrong usage or configuration.")
+@click.command(
+    cls=GroupedCommand, epilog="Exit code: 0 searched to the end, 1 no trial succeeded, 2 wrong usage or configuration."
+)
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-@click.option("--data", multiple=True, help="Folder with images/ and masks/; may be given several times.")
-@settings_options("trials", "max_minutes", "concurrent", "searcher", "seed", "name", "save_dir", of=SweepSettings)
-@click.option("--address", help="Ray cluster to join (auto, or HOST:PORT); without it, this machine.")
+@settings_options(SweepSettings)
 @click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="A setting of all trials.")
 @click.option("--dry-run", is_flag=True, help="Check everything, say what would be searched, and stop.")
 @click.option("--resume", type=click.Path(path_type=Path), help="Folder of a sweep that was interrupted: go on there.")
@@ -56,7 +56,6 @@ def tune(file: Path | None, dry_run: bool, resume: Path | None, changes: tuple[s
     """
     if (file is None) == (resume is None):
         raise ConfigError(got="a file and --resume together" if file else "no file", allowed="FILE, or --resume DIR")
-    options["data"] = list(options["data"]) or None
     sweep = _begun(resume) if resume else _settings(Path(str(file)), given(options), changes)
     space = Space(sweep)
     _check_data(sweep, space)

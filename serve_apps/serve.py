@@ -17,7 +17,8 @@ from typing import Any
 
 import click
 
-from cutray.console.options import given, settings_options
+from cutray.config import EngineSettings
+from cutray.console.options import GroupedCommand, given, settings_options
 from cutray.console.run import run
 from cutray.errors import CutrayError, MissingExtraError
 from serve_apps.plan import CONFIG, arguments, check_ports, load_plan, one_of_each
@@ -29,11 +30,11 @@ _START_TIMEOUT_S = 120
 _DRAIN_S = 35
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.option("--host", help="Address to listen on; the YAML's by default, which only this machine can reach.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on; the YAML's by default.")
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Port of Ray's metrics; the YAML's by default.")
-@settings_options("model", "engine", "device", "precision", "threads", "offline")
+@settings_options(EngineSettings)
 @click.option("--config", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Another YAML.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the log of every process.")
 def serve(

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cutray.config import RemoverSettings
+from cutray.config import RemoverSettings, fingerprint, result_values
 from cutray.errors import ConfigError
 from cutray.imaging.files import read_bytes
 from pipelines.batch.manifest import Entry
 from pipelines.batch.photo import Photo
 
-# How fast a result comes, and where from, does not change it. The precision does, but "auto" says nothing of it:
-# each row has the one that was in effect.
-_WITHOUT_EFFECT = ("threads", "streams", "batch_size", "offline", "device", "model", "precision")
+# The weights' hash stands for the model. The precision changes a result, but "auto" says nothing of it: each row has
+# the one that was in effect.
+_IDENTIFIED_OTHERWISE = ("model", "precision")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +95,10 @@ def hash_settings(settings: RemoverSettings, model_sha256: str, extras: Mapping[
     Raises:
         InputError: The background picture cannot be read.
     """
-    facts = {name: value for name, value in settings.model_dump().items() if name not in _WITHOUT_EFFECT}
+    facts = result_values(settings, exclude=_IDENTIFIED_OTHERWISE)
     if settings.background and os.path.isfile(settings.background):
         facts["background"] = hashlib.sha256(read_bytes(settings.background, settings)).hexdigest()
-    text = json.dumps({**facts, "model_sha256": model_sha256, **extras}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return fingerprint({**facts, "model_sha256": model_sha256, **extras})
 
 
 def carry_on(settings: RemoverSettings, entries: Mapping[str, Entry], settings_hash: str) -> RemoverSettings:

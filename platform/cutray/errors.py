@@ -50,8 +50,8 @@ class CutrayError(Exception):
 
     def __str__(self) -> str:
         """Join the parts into sentences."""
-        text = self.got + (f" (allowed: {self.allowed})" if self.allowed else "") + "."
-        return f"{text} {self.fix[0].upper()}{self.fix[1:]}." if self.fix else text
+        first = self.got.rstrip(". ") + (f" (allowed: {self.allowed.rstrip('. ')})" if self.allowed else "") + "."
+        return f"{first} {self.fix[0].upper()}{self.fix[1:].rstrip('. ')}." if self.fix else first
 
 
 class InputError(CutrayError):

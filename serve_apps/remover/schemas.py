@@ -10,14 +10,14 @@ import numpy as np
 from pydantic import Field
 
 from cutray.chain import RemovalReport
-from cutray.config import MIB, EngineSettings, MattingSettings, OutputSettings, Settings
+from cutray.config import MIB, EngineSettings, PhotoSettings, Settings
 from cutray.models.catalog import ModelSpec
 
 BODY_VARIABLE = "CUTRAY_MAX_BODY_BYTES"
 BATCH_VARIABLE = "CUTRAY_MAX_BATCH_BODY_BYTES"
 
 
-class CutOptions(MattingSettings, OutputSettings):
+class CutOptions(PhotoSettings):
     """What a client may choose for one photo: the same names as on the command line."""
 
 

@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 
 from cutray.config import (
+    BatchSettings,
     EngineSettings,
     InputLimits,
     MattingSettings,
     OutputSettings,
     RemoverSettings,
     Settings,
+    TrainSettings,
     parse_settings,
 )
 from cutray.errors import ConfigError
@@ -63,6 +65,21 @@ def test_values_outside_their_range_are_refused(key: str, value: Any) -> None:
 def test_margins_people_write_are_accepted(margin: str) -> None:
     """Margins are pixels with or without unit, or percent."""
     assert parse_settings(OutputSettings, {"crop_margin": margin}).crop_margin == margin
+
+
+@pytest.mark.parametrize(
+    ("cls", "values", "words"),
+    [
+        (OutputSettings, {"crop_margin": "5 em"}, r"crop_margin = '5 em': allowed is pixels \(20px\) or percent"),
+        (BatchSettings, {"max_failures": "some"}, "allowed is a number of photos"),
+        (TrainSettings, {"name": "a/b"}, "allowed is letters, digits"),
+    ],
+)
+def test_a_text_of_the_wrong_form_is_answered_in_words(cls: type[Settings], values: dict[str, Any], words: str) -> None:
+    """The error says in words what a text may be, and shows no regular expression."""
+    with pytest.raises(ConfigError, match=words) as caught:
+        parse_settings(cls, values)
+    assert "pattern" not in str(caught.value)
 
 
 def test_all_problems_are_reported_at_once() -> None:

@@ -52,3 +52,9 @@ def test_missing_parts_leave_no_trace() -> None:
     """A message without allowed values or advice ends after what was got."""
     assert str(CutrayError("it broke")) == "it broke."
     assert str(CutrayError("it broke", fix="mend it")) == "it broke. Mend it."
+
+
+def test_parts_that_end_in_a_full_stop_do_not_double_it() -> None:
+    """Texts of other libraries often end in a full stop; the message has one."""
+    error = CutrayError("no route to host.", "a host that answers.", "check the network.")
+    assert str(error) == "no route to host (allowed: a host that answers). Check the network."

@@ -10,13 +10,13 @@ from typing import Any
 import click
 
 from cutray import __version__
-from cutray.config import RemoverSettings, parse_settings
-from cutray.console.options import given, settings_options
+from cutray.config import EngineSettings, RemoverSettings, parse_settings
+from cutray.console.options import GroupedCommand, given, settings_options
 from cutray.errors import CutrayError
 
 
-@click.command()
-@settings_options("model", "engine", "device", "precision", "threads")
+@click.command(cls=GroupedCommand)
+@settings_options(EngineSettings)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def doctor(as_json: bool, **options: Any) -> int:
     """Show what this machine offers and which engine would be used, and why.

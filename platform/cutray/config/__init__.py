@@ -1,13 +1,15 @@
 """Every setting once: its default, range, unit and meaning.
 
 The command line, the batch job, the HTTP endpoint and the presets all read these classes; no default is
-written down anywhere else. Unknown keys and values out of range are reported together, with a suggestion.
+written down anywhere else. Command-line options, fingerprints of runs and docs/settings.md are derived from the
+fields and their metadata. Unknown keys and values out of range are reported together, with a suggestion.
 """
 
 from __future__ import annotations
 
 from cutray.config.base import Settings, parse_settings
 from cutray.config.batch import BatchSettings
+from cutray.config.metadata import Setting, describe_differences, fingerprint, result_values, setting_of, walk_fields
 from cutray.config.refiner import RefinerSettings
 from cutray.config.remover import (
     EFFORTS,
@@ -17,16 +19,21 @@ from cutray.config.remover import (
     InputLimits,
     MattingSettings,
     OutputSettings,
+    PhotoSettings,
     RemoverSettings,
 )
+from cutray.config.shared import AdamWSettings, ClusterSettings, RunSettings
 from cutray.config.sweep import SchedulerSettings, SweepSettings
-from cutray.config.training import AugmentSettings, DataSettings, LossSettings, OptimSettings, TrainSettings
+from cutray.config.training import LossSettings, OptimSettings, TrainSettings
+from cutray.config.training_data import AugmentSettings, DataSettings
 
 __all__ = [
     "EFFORTS",
     "MIB",
+    "AdamWSettings",
     "AugmentSettings",
     "BatchSettings",
+    "ClusterSettings",
     "DataSettings",
     "Effort",
     "EngineSettings",
@@ -35,11 +42,19 @@ __all__ = [
     "MattingSettings",
     "OptimSettings",
     "OutputSettings",
+    "PhotoSettings",
     "RefinerSettings",
     "RemoverSettings",
+    "RunSettings",
     "SchedulerSettings",
+    "Setting",
     "Settings",
     "SweepSettings",
     "TrainSettings",
+    "describe_differences",
+    "fingerprint",
     "parse_settings",
+    "result_values",
+    "setting_of",
+    "walk_fields",
 ]

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from cutray.config.metadata import nested_class, setting_of
 from cutray.errors import ConfigError
 
 
 class Settings(BaseModel):
-    """Base of all settings: immutable, and unknown keys are errors."""
+    """Base of all settings: immutable, and unknown keys are errors.
+
+    Attributes:
+        title: Heading of these settings in help and reference.
+        every_field_is_option: Whether each field has an option on the command line, unless it says otherwise itself.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: ClassVar[str] = ""
+    every_field_is_option: ClassVar[bool] = False
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
@@ -38,27 +47,29 @@ def parse_settings(cls: type[SettingsT], values: Mapping[str, Any]) -> SettingsT
     except ValidationError as error:
         problems = [_describe(cls, problem) for problem in error.errors()]
         raise ConfigError(
-            got="; ".join(problems),
-            allowed=f"see the fields of {cls.__name__}",
-            fix="correct the values named above",
+            got="; ".join(problems), fix="correct this; docs/settings.md lists every setting with what is allowed"
         ) from error
 
 
 def _describe(cls: type[Settings], problem: Any) -> str:
     """Say in one clause what is wrong with one value."""
     path = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] != "extra_forbidden":
-        return f"{path} = {problem['input']!r}: {problem['msg']}"
-    known = list(_level_of(cls, problem["loc"][:-1]).model_fields)
-    close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-    hint = f", did you mean {close[0]!r}?" if close else f", known are {', '.join(known)}"
-    return f"unknown setting {path!r}{hint}"
+    level = _level_of(cls, problem["loc"][:-1])
+    name = str(problem["loc"][-1]) if problem["loc"] else ""
+    if problem["type"] == "extra_forbidden":
+        known = list(level.model_fields)
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f", did you mean {close[0]!r}?" if close else f", known are {', '.join(known)}"
+        return f"unknown setting {path!r}{hint}"
+    field = level.model_fields.get(name)
+    allowed = setting_of(field).allowed if field is not None else ""
+    reason = f"allowed is {allowed}" if allowed else str(problem["msg"]).removeprefix("Value error, ")
+    return f"{path} = {problem['input']!r}: {reason}"
 
 
 def _level_of(cls: type[Settings], way: tuple[Any, ...]) -> type[Settings]:
     """Return the class of the settings below a path."""
     for name in way:
-        below = cls.model_fields[name].annotation if name in cls.model_fields else None
-        if isinstance(below, type) and issubclass(below, Settings):
-            cls = below
+        field = cls.model_fields.get(name)
+        cls = (nested_class(field) if field is not None else None) or cls
     return cls

@@ -1,53 +1,76 @@
-"""Settings of the background remover: limits of a picture, engine, matting and output."""
+"""Settings of the background remover: limits of a photo, engine, mask and output."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from cutray.config.base import Settings
+from cutray.config.metadata import Setting
 
 MIB = 1 << 20
 
+# Engine settings that change only how soon a result is there, or from where its parts come.
+_SPEED = Setting(affects_result=False)
+_REPORT = Setting(affects_result=False)
+# A photo is accepted or refused; the result of an accepted one is the same.
+_LIMIT = Setting(affects_result=False)
+
 
 class InputLimits(Settings):
-    """What a picture may cost. Checked on the file's header, before its pixels are decoded."""
+    """The largest photos that are accepted. Checked on the file's header, before its pixels are decoded."""
 
-    max_bytes: int = Field(128 * MIB, ge=1, description="Largest accepted file, in bytes.")
-    max_side_px: int = Field(30_000, ge=1, description="Longest accepted side, in pixels.")
-    max_megapixels: float = Field(100.0, gt=0, description="Largest accepted picture, in millions of pixels.")
-    max_jpeg_scans: int = Field(100, ge=1, description="Most scans of a progressive JPEG; each one costs a full pass.")
-    max_metadata_bytes: int = Field(16 * MIB, ge=0, description="Most bytes of metadata in front of a JPEG's pixels.")
+    title: ClassVar[str] = "Limits"
+    every_field_is_option: ClassVar[bool] = True
+
+    max_bytes: Annotated[int, _LIMIT] = Field(128 * MIB, ge=1, description="Largest accepted file, in bytes.")
+    max_side_px: Annotated[int, _LIMIT] = Field(30_000, ge=1, description="Longest accepted side, in pixels.")
+    max_megapixels: Annotated[float, _LIMIT] = Field(
+        100.0, gt=0, description="Largest accepted photo, in millions of pixels."
+    )
+    max_jpeg_scans: Annotated[int, _LIMIT] = Field(
+        100, ge=1, description="Most scans of a progressive JPEG; decoding reads all pixels once for each scan."
+    )
+    max_metadata_bytes: Annotated[int, _LIMIT] = Field(
+        16 * MIB, ge=0, description="Most bytes of metadata before the pixels of a JPEG."
+    )
 
 
 class EngineSettings(Settings):
     """Which network runs, and on what."""
 
-    model: str = Field(
+    title: ClassVar[str] = "Engine"
+    every_field_is_option: ClassVar[bool] = True
+
+    model: Annotated[str, Setting(short="-m")] = Field(
         "u2net", description="Name (see `cutray models list`), .onnx, .pth or .safetensors file, or models:/NAME@ALIAS."
     )
     engine: Literal["auto", "openvino", "onnxruntime", "pytorch"] = Field(
         "auto", description="Inference engine; auto picks the fastest one on this machine (see `cutray doctor`)."
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="Where the network runs; cuda fails loudly without a GPU."
+    device: Annotated[Literal["auto", "cpu", "cuda"], _SPEED] = Field(
+        "auto", description="Where the network runs; cuda without a usable GPU is an error."
     )
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
         "auto", description="Number format of the network; auto takes the fastest that keeps the quality."
     )
-    threads: int = Field(
-        0, ge=0, le=1024, description="Processor threads of the network; 0 means all cores this process may use."
+    threads: Annotated[int, _SPEED] = Field(
+        0, ge=0, le=1024, description="CPU threads of the network; 0 means all cores that this process may use."
     )
-    streams: int = Field(
+    streams: Annotated[int, _SPEED] = Field(
         1,
         ge=1,
         le=64,
-        description="Pictures that OpenVINO works on at a time, sharing the threads: more do more photos in a second, "
-        "one gives a single photo soonest.",
+        description="Inference streams of OpenVINO, which share the threads: more streams raise the throughput, "
+        "one stream gives the lowest latency.",
     )
-    batch_size: int = Field(8, ge=1, le=256, description="Most pictures in one forward pass when several are given.")
-    offline: bool = Field(False, description="Never download weights; say what is missing instead.")
+    batch_size: Annotated[int, Setting(affects_result=False, short="-n")] = Field(
+        8, ge=1, le=256, description="Most photos in one forward pass when several are given."
+    )
+    offline: Annotated[bool, _SPEED] = Field(
+        False, description="Never download weights; an error names the missing file instead."
+    )
 
 
 class Effort(Settings):
@@ -67,28 +90,32 @@ EFFORTS = {
 
 
 class MattingSettings(Settings):
-    """How the network's map becomes an alpha channel, and when there is no subject."""
+    """How the network's probabilities become an alpha channel, and when there is no subject."""
+
+    title: ClassVar[str] = "Mask"
+    every_field_is_option: ClassVar[bool] = True
 
     quality: Literal["fast", "balanced", "best"] = Field(
-        "balanced", description="How much work goes into the mask: stands for `looks`, `edges`, `refine`."
+        "balanced", description="How much work goes into the mask; sets `looks`, `edges` and `refine` together."
     )
     looks: Literal[0, 1, 2, 4] = Field(
         0,
-        description="Passes of the network: 1, 2 with the mirrored photo, 4 with the subject's surroundings as well "
-        "(with 2 too, where a subject is doubtful); 0 is as `quality` says.",
+        description="Test-time augmentation: 1 runs the network once, 2 also on the mirrored photo, 4 also on a crop "
+        "around the subject (2 does this too if the subject is doubtful); 0 follows `quality`.",
     )
     edges: Literal["auto", "soft", "matted", "fine"] = Field(
         "auto",
-        description="Edges from the network's map alone (soft), or from the photo's colours too (matted, and fine "
-        "with more detail); auto is as `quality` says.",
+        description="Edges from the network's probabilities alone (soft), or by alpha matting with the photo's colours "
+        "(matted, and fine at a higher resolution); auto follows `quality`.",
     )
     refine: Literal["auto", "never", "detected", "edges", "everywhere"] = Field(
         "auto",
-        description="A small network redraws hair and fur (edges), lace too (everywhere), or detected hair alone.",
+        description="Where a small network refines alpha: nowhere, along edges where hair or fur is detected, along "
+        "all edges, or everywhere (lace and mesh); auto follows `quality`.",
     )
     compat: bool = Field(
         False,
-        description="Classic recipe (one look, Lanczos, min-max stretch, 8 bits), pixel by pixel as older tools do it.",
+        description="Post-process as rembg does (one forward pass, Lanczos, min-max stretch, 8 bits), pixel for pixel.",
     )
     sure_background: float = Field(0.04, ge=0, le=0.4, description="Probabilities up to this become fully transparent.")
     sure_foreground: float = Field(0.96, ge=0.6, le=1, description="Probabilities from this on become fully opaque.")
@@ -96,16 +123,18 @@ class MattingSettings(Settings):
         True, description="Make the inside of the subject fully opaque where the network is only nearly sure."
     )
     see_through: bool = Field(False, description="The subject is clear glass or plastic: let what is behind it show.")
-    edge_cases: bool = Field(False, description="Name in the report what makes edges hard: hair, glass, metal, lace.")
+    edge_cases: Annotated[bool, _REPORT] = Field(
+        False, description="Report what makes the edges hard: hair, glass, metal, lace."
+    )
     min_confidence: float = Field(0.4, ge=0, le=1, description="Below this confidence the answer is 'no subject'.")
     min_area_fraction: float = Field(
-        1e-4, ge=0, le=1, description="A subject smaller than this share of the picture is none."
+        1e-4, ge=0, le=1, description="Smallest subject, as a share of the photo's area; a smaller one is 'no subject'."
     )
-    clean_edges: bool = Field(True, description="Take the old background's colour out of soft edges.")
+    clean_edges: bool = Field(True, description="Remove the old background's colour from soft edges.")
 
     @property
     def effort(self) -> Effort:
-        """What is done: what the quality stands for, but for what was set singly; the classic recipe looks once."""
+        """Looks, edges and refinement: what ``quality`` stands for, except for what was set singly."""
         if self.compat:
             return EFFORTS["fast"]
         preset = EFFORTS[self.quality]
@@ -115,24 +144,30 @@ class MattingSettings(Settings):
 
 
 class OutputSettings(Settings):
-    """What comes out: which channels, on which background, cropped how, in which file format."""
+    """What the result is: which channels, on which background, how cropped, in which file format."""
 
-    only_mask: bool = Field(False, description="Give the mask (grey) instead of the cutout.")
+    title: ClassVar[str] = "Output"
+    every_field_is_option: ClassVar[bool] = True
+
+    only_mask: Annotated[bool, Setting(short="-om")] = Field(
+        False, description="Write the mask (greyscale) instead of the cutout."
+    )
     inverse: bool = Field(False, description="Keep the background and remove the subject.")
     threshold: float | None = Field(
-        None, gt=0, lt=1, description="Harden the mask at this value instead of keeping soft edges."
+        None, gt=0, lt=1, description="Binarise the mask at this value instead of keeping soft edges."
     )
-    background: str | None = Field(
+    background: Annotated[str | None, Setting(short="-b")] = Field(
         None,
-        description="Put the subject on a colour (white, #ff8800, 255,136,0), on a picture (path) or on itself (blur).",
+        description="Put the subject on a colour (white, #ff8800, 255,136,0), on a picture (path) or on the blurred "
+        "photo (blur).",
     )
-    crop: bool = Field(False, description="Crop to the subject.")
-    crop_margin: str = Field(
+    crop: Annotated[bool, Setting(short="-c")] = Field(False, description="Crop to the subject.")
+    crop_margin: Annotated[str, Setting(allowed="pixels (20px) or percent of the longer side (5%)")] = Field(
         "0",
         pattern=r"^\d+(\.\d+)?(px|%)?$",
-        description="Room around the cropped subject: pixels (20px) or percent of its longer side (5%).",
+        description="Margin around the cropped subject: pixels (20px) or percent of its longer side (5%), with `crop`.",
     )
-    format: Literal["auto", "png", "webp", "avif", "jpeg", "tiff"] = Field(
+    format: Annotated[Literal["auto", "png", "webp", "avif", "jpeg", "tiff"], Setting(short="-f")] = Field(
         "auto",
         description="File format; auto follows the output's name, else PNG (JPEG is possible on a background only).",
     )
@@ -145,5 +180,9 @@ class OutputSettings(Settings):
     )
 
 
-class RemoverSettings(InputLimits, EngineSettings, MattingSettings, OutputSettings):
-    """All that a background remover can be told, under flat names that are the same everywhere."""
+class PhotoSettings(MattingSettings, OutputSettings):
+    """What may differ from photo to photo: options of one call, of one HTTP request, of one row in a list."""
+
+
+class RemoverSettings(InputLimits, EngineSettings, PhotoSettings):
+    """All settings of a background remover, under flat names that are the same everywhere."""

@@ -1,51 +1,66 @@
-"""Settings of a search for good settings."""
+"""Settings of a hyperparameter search."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from cutray.config.base import Settings
+from cutray.config.metadata import Setting
+from cutray.config.shared import RunSettings
+
+_OPTION = Setting(option=True)
+_RESOURCES = Setting(affects_result=False)
 
 
 class SchedulerSettings(Settings):
-    """When a training that does badly is ended before its time; without training every trial sees all photos."""
+    """Early stopping of trials; a search without training does not stop trials early."""
+
+    title: ClassVar[str] = "Trial scheduler"
 
     kind: Literal["asha", "median", "none"] = Field(
-        "asha", description="Keep the best at each halving (asha), those above the median of the others, or all."
+        "asha", description="Successive halving (asha), stopping below the median of the other trials, or none."
     )
-    grace_epochs: int = Field(1, ge=1, description="Epochs that every trial is given.")
-    reduction: float = Field(2.0, gt=1, description="One in so many goes on, for asha.")
+    grace_epochs: int = Field(1, ge=1, description="Epochs before a trial may be stopped.")
+    reduction: float = Field(2.0, gt=1, description="Reduction factor of asha: one trial in so many continues.")
 
 
-class SweepSettings(Settings):
-    """A search for good settings: which may vary, within what, judged by what, at what cost."""
+class SweepSettings(RunSettings):
+    """A hyperparameter search: what varies, within which bounds, by which score, at what cost."""
+
+    title: ClassVar[str] = "Search"
 
     job: Literal["train", "remove"] = Field(
-        "train", description="Train a network in each trial, or cut out photos with known masks without any training."
+        "train", description="Train a network in each trial, or score masks on photos with known masks."
     )
-    preset: str | None = Field(None, description="Preset of `cutray train` that every trial begins with.")
+    preset: str | None = Field(None, description="Preset of `cutray train` that every trial starts from.")
     settings: dict[str, Any] = Field({}, description="Settings of every trial that differ from preset and defaults.")
     search: dict[str, dict[str, Any]] = Field(
         min_length=1,
-        description="What varies: path of a setting and its choice, uniform, loguniform or int, with `when` if needed.",
+        description="Search space: path of a setting, and its choice, uniform, loguniform or int, perhaps with `when`.",
     )
-    data: tuple[str, ...] = Field(
-        (), description="Folders of photos and masks; the trials' `data.folders` in training."
+    data: Annotated[tuple[str, ...], _OPTION] = Field(
+        (), description="Folder with images/ and masks/; sets the trials' `data.folders` in training."
     )
-    photos: int = Field(0, ge=0, description="Most photos taken from each folder, evenly spaced, without training.")
-    metric: str = Field("iou", description="Score that decides.")
-    mode: Literal["max", "min"] = Field("max", description="Whether more or less of it is better.")
-    searcher: Literal["optuna", "random"] = Field("optuna", description="How the next values are chosen.")
+    photos: int = Field(
+        0,
+        ge=0,
+        description="Most photos of each folder, evenly spaced, in a search without training; 0 means all.",
+    )
+    metric: str = Field("iou", description="Score to optimise.")
+    mode: Literal["max", "min"] = Field("max", description="Whether a higher or a lower score is better.")
+    searcher: Annotated[Literal["optuna", "random"], _OPTION] = Field(
+        "optuna", description="Search algorithm: Optuna's TPE, or random search."
+    )
     scheduler: SchedulerSettings = SchedulerSettings()
-    trials: int = Field(16, ge=1, le=10_000, description="Trials, that with the settings left as they are included.")
-    concurrent: int = Field(0, ge=0, description="Trials at a time; 0 means as many as fit.")
-    cpus_per_trial: float = Field(1.0, gt=0, description="Processors of a trial that does not train.")
-    max_minutes: float = Field(0.0, ge=0, description="End the search after that many minutes; 0 never.")
-    seed: int = Field(0, ge=0, description="Number that the choice of values follows from.")
-    name: str = Field("", pattern=r"^[\w.-]*$", description="Name of the sweep; empty makes one from file and time.")
-    save_dir: str = Field("runs", description="Folder, on a cluster a shared one, in which each sweep has its own.")
-    address: str | None = Field(None, description="Ray cluster to join (auto, or HOST:PORT); without it, this machine.")
-    tracking_uri: str = Field("", description="MLflow server or store; empty: MLFLOW_TRACKING_URI; 'none': none.")
-    experiment: str = Field("cutray", description="MLflow experiment.")
+    trials: Annotated[int, _OPTION] = Field(
+        16, ge=1, le=10_000, description="Number of trials; the first one keeps the settings as they are."
+    )
+    concurrent: Annotated[int, Setting(affects_result=False, option=True)] = Field(
+        0, ge=0, description="Trials at a time; 0 means as many as fit."
+    )
+    cpus_per_trial: Annotated[float, _RESOURCES] = Field(1.0, gt=0, description="CPUs of a trial that does not train.")
+    max_minutes: Annotated[float, _OPTION] = Field(
+        0.0, ge=0, description="Minutes after which the search ends; 0 never."
+    )

@@ -4,60 +4,115 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import click
+from pydantic.fields import FieldInfo
 
-from cutray.config import RemoverSettings, Settings
+from cutray.config import Settings, setting_of, walk_fields
 
-# Short spellings; where a user of rembg would expect one, it is the same.
-_SHORT = {
-    "model": "-m",
-    "only_mask": "-om",
-    "background": "-b",
-    "format": "-f",
-    "crop": "-c",
-    "batch_size": "-n",
-}
+_LEVEL = "__"  # stands for the dot of a nested setting in the name of an option's parameter
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def settings_options(
-    *names: str, of: type[Settings] = RemoverSettings
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator that adds an option for each named field of the settings ``of``.
+class GroupedCommand(click.Command):
+    """A command whose help lists its options under the headings of the settings that they come from."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the command's own options first, then one section for each class of settings."""
+        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                sections.setdefault(getattr(parameter, "section", "Options"), []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+class SettingOption(click.Option):
+    """An option that stands for a setting."""
+
+    def __init__(self, *args: Any, section: str = "Options", **kwargs: Any) -> None:
+        """Keep the heading that the option is listed under."""
+        super().__init__(*args, **kwargs)
+        self.section = section
+
+
+def settings_options(*classes: type[Settings], exclude: Collection[str] = ()) -> Decorator:
+    """Return a decorator that adds an option for each setting that has one.
 
     Unset options are left out of the call's keyword arguments by ``given``; the settings' own defaults apply.
+
+    Args:
+        classes: Settings classes; which of their fields are options is in the fields' metadata.
+        exclude: Dotted paths of settings that the command fixes itself.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        for name in reversed(names):
-            command = _option(name, of)(command)
+        found = [
+            (path, field, owner)
+            for cls in classes
+            for path, field, owner in walk_fields(cls)
+            if path not in exclude and has_option(field, owner)
+        ]
+        for path, field, owner in reversed(found):
+            command = _option(path, field, owner.title or classes[0].title)(command)
         return command
 
     return decorate
 
 
+def has_option(field: FieldInfo, owner: type[Settings]) -> bool:
+    """Whether a field of a settings class has an option."""
+    option = setting_of(field).option
+    return owner.every_field_is_option if option is None else option
+
+
+def option_names(path: str, field: FieldInfo) -> list[str]:
+    """Return the spellings of a setting's option, short form first.
+
+    Args:
+        path: Dotted path of the setting; the last part names the option.
+        field: Its field.
+    """
+    setting = setting_of(field)
+    name = path.rpartition(".")[2].replace("_", "-")
+    flag = setting.flag or f"--{name}"
+    if _plain_type(field.annotation) is bool and field.default:
+        flag = f"{flag}/--no-{name}"
+    return [setting.short, flag] if setting.short else [flag]
+
+
 def given(values: dict[str, Any]) -> dict[str, Any]:
-    """Keep only the options that were given on the command line."""
-    return {name: value for name, value in values.items() if value is not None}
+    """Keep only the options that were given on the command line, under the dotted paths of their settings."""
+    return {name.replace(_LEVEL, "."): value for name, value in values.items() if value is not None and value != ()}
 
 
-def _option(name: str, of: type[Settings]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def default_text(field: FieldInfo) -> str:
+    """Return a setting's default in words."""
+    value = field.get_default(call_default_factory=True)
+    if value is None or value in ("", ()):
+        return "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _option(path: str, field: FieldInfo, section: str) -> Decorator:
     """Translate one field into an option."""
-    field = of.model_fields[name]
-    flag = "--" + name.replace("_", "-")
-    default = "none" if field.default is None else str(field.default)
+    names = option_names(path, field)
     kind = _plain_type(field.annotation)
-    names = [_SHORT[name], flag] if name in _SHORT else [flag]
+    facts: dict[str, Any] = {"default": None, "help": f"{field.description}  [default: {default_text(field)}]"}
     if kind is bool:
-        spelling = f"{flag}/--no-{name.replace('_', '-')}" if field.default else flag
-        names[-1] = spelling
-        on = "on" if field.default else "off"
-        return click.option(*names, name, default=None, is_flag=True, help=f"{field.description}  [default: {on}]")
-    return click.option(
-        *names, name, default=None, type=_click_type(kind), help=f"{field.description}  [default: {default}]"
-    )
+        facts["is_flag"] = True
+    elif typing.get_origin(kind) is tuple:
+        facts |= {"multiple": True, "type": str, "help": f"{field.description} May be given several times."}
+    else:
+        facts["type"] = _click_type(kind)
+    return click.option(*names, path.replace(".", _LEVEL), cls=SettingOption, section=section, **facts)
 
 
 class _Number(click.Choice):

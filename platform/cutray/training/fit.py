@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cutray.config import TrainSettings
+from cutray.config import TrainSettings, fingerprint, result_values
 from cutray.data.catalog import Catalog, build_catalog
 from cutray.data.stream import LOADER_CPUS, Row, training_rows, validation_rows
 from cutray.errors import ConfigError, CutrayError, TrainingError
@@ -25,25 +24,6 @@ from cutray.training.worker import Job, train_worker
 
 SETTINGS_FILE, BEST_FILE, HISTORY_FILE = "settings.json", "best.safetensors", "history.json"
 TRACKING_FILE = "mlflow.json"
-# What may differ between a run and its continuation: where and how fast it runs, not what it computes.
-_WITHOUT_EFFECT = frozenset(
-    {
-        "name",
-        "save_dir",
-        "workers",
-        "min_workers",
-        "cpus_per_worker",
-        "threads_per_worker",
-        "gpus_per_worker",
-        "address",
-        "compile",
-        "checkpoint_every_steps",
-        "keep_checkpoints",
-        "max_failures",
-        "tracking_uri",
-        "experiment",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,9 +184,7 @@ def gather(settings: TrainSettings, run_dir: Path, run_id: str | None = None) ->
 
 def _fingerprint(settings: TrainSettings, catalog: Catalog) -> str:
     """Hash what decides the result."""
-    facts = {name: value for name, value in settings.model_dump().items() if name not in _WITHOUT_EFFECT}
-    text = json.dumps({**facts, "catalog": catalog.fingerprint}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return fingerprint({**result_values(settings), "catalog": catalog.fingerprint})
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -11,22 +11,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cutray.commands.remove.outputs import RemovalTask, assign_outputs
-from cutray.config import OutputSettings, RemoverSettings, parse_settings
-from cutray.console.options import given, settings_options
+from cutray.config import (
+    EngineSettings,
+    InputLimits,
+    MattingSettings,
+    OutputSettings,
+    RemoverSettings,
+    parse_settings,
+)
+from cutray.console.options import GroupedCommand, given, settings_options
 from cutray.errors import CutrayError, InputError, OptionError, OutputExistsError
 
 if TYPE_CHECKING:
     from cutray.remover import BackgroundRemover, Removal
 
-_ENGINE = ("model", "engine", "device", "precision", "threads", "offline")
-_LIMITS = ("max_bytes", "max_side_px", "max_megapixels")
-_MATTING = ("quality", "looks", "edges", "refine", "clean_edges", "solid_interior", "see_through", "compat")
 
-
-@click.command(epilog="Exit code: 0 all done, 1 some failed or have no subject, 2 wrong usage.")
+@click.command(cls=GroupedCommand, epilog="Exit code: 0 all done, 1 some failed or have no subject, 2 wrong usage.")
 @click.argument("sources", nargs=-1, required=True, metavar="PHOTO|FOLDER|-...")
 @click.option("-o", "--output", type=click.Path(), help="File, or folder for several photos; - for standard output.")
-@settings_options(*OutputSettings.model_fields, *_MATTING, *_ENGINE, *_LIMITS)
+@settings_options(OutputSettings, MattingSettings, EngineSettings, InputLimits)
 @click.option(
     "--overwrite",
     is_flag=True,
