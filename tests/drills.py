@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.bench_memory import memory_of_tree
-from pipelines.load import Tally, run_load
+from pipelines.bench.load import Tally, run_load
+from pipelines.bench.memory import memory_of_tree
 from tests.endpoint import Process, replicas
 
 PAGE_VARIABLE = "CUTRAY_RELIABILITY_PAGE"

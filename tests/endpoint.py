@@ -14,7 +14,7 @@ import psutil
 import yaml
 
 from pipelines import servers
-from pipelines.servers import free_port
+from pipelines.bench.processes import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 Process = subprocess.Popen[str]

@@ -25,7 +25,7 @@ _VERBS = {
     "export": ("pipelines.export:export", "Turn weights into files that every engine runs."),
     "register": ("pipelines.register:register", "Register a model; the better one is champion."),
     "evaluate": ("pipelines.evaluate:evaluate", "Measure a model on photos with known masks."),
-    "bench": ("pipelines.bench:bench", "Measure speed, side by side with other tools."),
+    "bench": ("pipelines.bench.cli:bench", "Measure speed, side by side with other tools."),
 }
 
 

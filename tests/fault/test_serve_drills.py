@@ -18,9 +18,9 @@ from tests.conftest import require_weights
 
 psutil = pytest.importorskip("psutil")
 pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
-from pipelines.bench_memory import memory_of_tree  # noqa: E402
-from pipelines.bench_photos import photos_of_size  # noqa: E402
-from pipelines.load import Tally, form, run_load  # noqa: E402
+from pipelines.bench.load import Tally, form, run_load  # noqa: E402
+from pipelines.bench.memory import memory_of_tree  # noqa: E402
+from pipelines.bench.photos import photos_of_size  # noqa: E402
 from tests.drills import Drill, load_beside, p99_s  # noqa: E402
 from tests.endpoint import Process, replicas, running, write_config  # noqa: E402
 

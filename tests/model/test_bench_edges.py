@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from pipelines.bench_edges import edges
-from pipelines.edges.trials import drawn_trials, pasted_trials
+from pipelines.bench.edge_trials import drawn_trials, pasted_trials
+from pipelines.bench.edges import edges
 from tests.conftest import require_weights
 
 

@@ -13,9 +13,9 @@ pytest.importorskip("torch")
 
 from click.testing import CliRunner
 
-from pipelines.bench_edges import edges
-from pipelines.refiner.examples import Example
-from pipelines.train_refiner import train_refiner
+from pipelines.bench.edges import edges
+from pipelines.train_refiner.cli import train_refiner
+from pipelines.train_refiner.examples import Example
 from tests.conftest import require_weights
 from tests.scenes import write_pairs
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.bench_memory import memory_beside, memory_of_tree, run_watched
-from pipelines.bench_photos import mixed_photos
+from pipelines.bench.memory import memory_beside, memory_of_tree, run_watched
+from pipelines.bench.photos import mixed_photos
 
 pytest.importorskip("psutil")
 pytest.importorskip("skimage", reason="the module of the samples")

@@ -11,7 +11,7 @@ from cutray.errors import InputError
 from cutray.matting.detect import EDGE_CASES, detect_edge_cases, explain, load_detector
 from cutray.matting.edge_map import draw_edge_map
 from cutray.matting.features import TILES
-from pipelines.detector.logistic import area_under_curve, fit_logistic, level_for_precision
+from pipelines.fit_edge_detector.logistic import area_under_curve, fit_logistic, level_for_precision
 
 
 def scene(case: str, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -17,8 +17,8 @@ from cutray.errors import WeightsError
 from cutray.matting.refine import WEIGHTS, Refiner, built_in_refiner, work_size
 from cutray.models.refiner import EdgeRefiner, export_refiner, new_refiner, save_refiner
 from cutray.training.refiner import Crops, Progress, refiner_loss, train_refiner
-from pipelines.refiner.crops import crop
-from pipelines.refiner.examples import Example
+from pipelines.train_refiner.crops import crop
+from pipelines.train_refiner.examples import Example
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 Four logistic models, one per case and independent of each other, read the measurements of `features`; four more say
 for each tile whether the case lies there if the photo has it. Their coefficients are in `edge_cases.json`, which
-`python -m pipelines.fit_detector` makes.
+`python -m pipelines.fit_edge_detector` makes.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def gpu(models: Sequence[str], sides: Sequence[int], train_batch: int, compiled:
     click.echo(text)
     if output is not None:
         write_atomically(output, text.encode(), overwrite=True)
-    click.echo(json.dumps({"job": "bench_gpu", "product_tflops": peak, "rows": [asdict(row) for row in rows]}))
+    click.echo(json.dumps({"job": "bench gpu", "product_tflops": peak, "rows": [asdict(row) for row in rows]}))
 
 
 def _matrix_product(torch: Any) -> float:

@@ -14,7 +14,7 @@ from cutray.config import AugmentSettings, RefinerSettings
 from cutray.data.augment import develop
 from cutray.imaging.resize import shrink
 from cutray.training.refiner import Crops
-from pipelines.refiner.examples import Example
+from pipelines.train_refiner.examples import Example
 
 _SMALLEST_SCALE = 0.6
 # Share of crops around a pixel that is soft or wrong; the others lie anywhere.

@@ -16,7 +16,7 @@ from cutray.config import EFFORTS
 from cutray.engines.hardware import inspect_hardware
 from cutray.errors import EngineError, InputError
 from cutray.remover import BackgroundRemover
-from pipelines.bench_photos import photos_of_size
+from pipelines.bench.photos import photos_of_size
 
 _SIZES_MP = (0.5, 6.0, 12.0)
 # rembg's alpha matting takes so long that it runs once per photo, at this size.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,12 @@ import click
 import numpy as np
 
 from cutray.console.progress import download_progress
-from cutray.console.run import run
 from cutray.evaluation.datasets import find_samples
 from cutray.imaging.files import write_atomically
 from cutray.matting.detect import COEFFICIENTS, EDGE_CASES, Detector, Linear, squash
 from cutray.remover import BackgroundRemover
-from pipelines.detector.examples import Example, drawn_examples, real_examples
-from pipelines.detector.logistic import area_under_curve, fit_logistic, level_for_precision
+from pipelines.fit_edge_detector.examples import Example, drawn_examples, real_examples
+from pipelines.fit_edge_detector.logistic import area_under_curve, fit_logistic, level_for_precision
 
 _RIDGE, _TILE_RIDGE = 0.01, 0.002
 _FOLDS = 5
@@ -38,7 +36,7 @@ _TAGS = {"fine_detail": "fur_hair", "transparency": "glass_transparent", "reflec
 @click.option("-m", "--model", default="u2net", show_default=True, help="Network whose maps are read.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder that keeps scenes and maps for the next time.")
 @click.option("-o", "--output", default=COEFFICIENTS, show_default="the package", type=click.Path(path_type=Path))
-def fit_detector(
+def fit_edge_detector(
     amount: int,
     held_out: int,
     negatives: Path | None,
@@ -69,7 +67,7 @@ def fit_detector(
             click.echo(f"| {case} | {row['positives']} | {row['auc'] or '–'} | {row['verdicts']} | {row['right']} |")
     if tagged is not None:
         _print_by_tag(real, squash(fitted.whole.logits(_columns(real, names))))
-    click.echo(json.dumps({"job": "fit_detector", "report": report}))
+    click.echo(json.dumps({"job": "fit_edge_detector", "report": report}))
 
 
 def _fit(examples: Sequence[Example], names: Sequence[str]) -> Detector:
@@ -151,7 +149,3 @@ def _as_negative(example: Example) -> Example:
     """Count a photo as free of the rare cases; hair is too common in photos to say so of it."""
     rare = np.array([np.nan if case == "fine_detail" else 0.0 for case in EDGE_CASES])
     return Example(example.numbers, example.tiles, rare, example.tile_labels, example.tags)
-
-
-if __name__ == "__main__":
-    sys.exit(run(fit_detector))

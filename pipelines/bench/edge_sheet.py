@@ -58,7 +58,7 @@ def edge_sheet(
     """Lay the cutouts of several photos side by side.
 
     \b
-    python -m pipelines.edge_sheet photos/*.jpg --rembg-python .venv-rembg/bin/python --quality best
+    python -m pipelines.bench.edge_sheet photos/*.jpg --rembg-python .venv-rembg/bin/python --quality best
     """
     remover = BackgroundRemover(**given(options))
     rows = []

@@ -10,7 +10,7 @@ import numpy as np
 
 from cutray.evaluation.edge_cases import EdgeScores
 from cutray.evaluation.uncertainty import bootstrap_interval
-from pipelines.edges.trials import BINS, REAL
+from pipelines.bench.edge_trials import BINS, REAL
 
 CONTROL, EMPTY = "ordinary", "empty"
 

@@ -22,9 +22,9 @@ from cutray.engines.hardware import inspect_hardware
 from cutray.errors import EngineError
 from cutray.imaging.files import write_atomically
 from cutray.models.weights import resolve
-from pipelines.bench_memory import Run, run_watched
-from pipelines.bench_photos import mixed_photos
-from pipelines.bench_speed import peer_versions
+from pipelines.bench.memory import Run, run_watched
+from pipelines.bench.photo import peer_versions
+from pipelines.bench.photos import mixed_photos
 
 _MIB = 1 << 20
 _EMPTY_FEW, _EMPTY_MANY = 100, 2100

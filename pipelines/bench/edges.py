@@ -28,8 +28,8 @@ from cutray.imaging.files import write_atomically
 from cutray.imaging.resize import shrink
 from cutray.matting.refine import WEIGHTS, Refiner, Where
 from cutray.remover import BackgroundRemover, Removal
-from pipelines.edges.page import CONTROL, EMPTY, Result, success_rate, write_page
-from pipelines.edges.trials import Trial, drawn_trials, pasted_trials
+from pipelines.bench.edge_page import CONTROL, EMPTY, Result, success_rate, write_page
+from pipelines.bench.edge_trials import Trial, drawn_trials, pasted_trials
 
 _DEFAULT_ROWS = (
     "classic recipe: compat=true",

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import click
 import numpy as np
 
-from pipelines.bench_memory import memory_beside
+from pipelines.bench.memory import memory_beside
 
 _REFUSED = (429, 503)
 

@@ -16,13 +16,12 @@ import click
 
 from cutray.config import RefinerSettings, parse_settings
 from cutray.console.progress import download_progress, photo_progress
-from cutray.console.run import run
 from cutray.errors import OptionError
 from cutray.evaluation.datasets import Sample, find_samples
 from cutray.imaging.files import write_atomically
 from cutray.remover import BackgroundRemover
-from pipelines.refiner.examples import Sources
 from pipelines.run_settings import assign_changes
+from pipelines.train_refiner.examples import Sources
 
 _LARGE, _SMALL = "u2net", "u2netp"
 
@@ -62,7 +61,7 @@ def train_refiner(
     settings = parse_settings(RefinerSettings, values)
     from cutray.models.refiner import export_refiner, new_refiner, save_refiner
     from cutray.training.refiner import train_refiner as train
-    from pipelines.refiner.crops import endless_batches
+    from pipelines.train_refiner.crops import endless_batches
 
     with ExitStack() as stack:
         folder = kept or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -105,7 +104,3 @@ def _pictures(folder: Path | None) -> list[Path]:
     if not found:
         raise OptionError(got=f"{folder} holds no .png or .webp", allowed="a folder of pictures with an alpha channel")
     return found
-
-
-if __name__ == "__main__":
-    sys.exit(run(train_refiner))

@@ -21,10 +21,10 @@ from cutray.engines.hardware import inspect_hardware
 from cutray.errors import EngineError
 from cutray.imaging.files import write_atomically
 from cutray.models.weights import resolve
-from pipelines.bench_photos import photos_of_size
-from pipelines.bench_speed import peer_versions
-from pipelines.load import Tally, form, run_load
-from pipelines.servers import free_port, running
+from pipelines.bench.load import Tally, form, run_load
+from pipelines.bench.photo import peer_versions
+from pipelines.bench.photos import photos_of_size
+from pipelines.bench.processes import free_port, running
 
 _MIB = 1 << 20
 _REMBG = "rembg"

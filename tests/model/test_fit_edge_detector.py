@@ -1,4 +1,4 @@
-"""`python -m pipelines.fit_detector`: scenes in, coefficients and an honest test out."""
+"""`python -m pipelines.fit_edge_detector`: scenes in, coefficients and an honest test out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from cutray.matting import detect
-from pipelines.fit_detector import fit_detector
+from pipelines.fit_edge_detector.cli import fit_edge_detector
 from tests.conftest import require_weights
 
 
@@ -19,7 +19,7 @@ def test_fit_writes_coefficients_that_the_library_reads(tmp_path: Path, monkeypa
     words = ["-n", "4", "--held-out", "1", "-m", "u2netp", "--cache", str(tmp_path / "maps")]
     first, second = tmp_path / "first.json", tmp_path / "second.json"
     for target in (first, second):
-        ran = CliRunner().invoke(fit_detector, [*words, "-o", str(target)], catch_exceptions=False)
+        ran = CliRunner().invoke(fit_edge_detector, [*words, "-o", str(target)], catch_exceptions=False)
         assert ran.exit_code == 0
     # What is kept has 8-bit alphas and 16-bit maps, so the first run may differ from the second by rounding.
     numbers = [json.loads(path.read_text()) for path in (first, second)]

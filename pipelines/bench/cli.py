@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from pathlib import Path
 
 import click
 
 from cutray.console.progress import download_progress
-from cutray.console.run import run
 from cutray.imaging.files import write_atomically
 from cutray.remover import BackgroundRemover
-from pipelines.bench_batch import batch_speed
-from pipelines.bench_edges import edges
-from pipelines.bench_gpu import gpu
-from pipelines.bench_servers import servers
-from pipelines.bench_speed import measure_speed
-from pipelines.load import load
+from pipelines.bench.edges import edges
+from pipelines.bench.folder import batch_speed
+from pipelines.bench.gpu import gpu
+from pipelines.bench.load import load
+from pipelines.bench.photo import measure_speed
+from pipelines.bench.servers import servers
 
 
 @click.group(invoke_without_command=True)
@@ -72,7 +70,3 @@ bench.add_command(load)
 bench.add_command(servers)
 bench.add_command(edges)
 bench.add_command(gpu)
-
-
-if __name__ == "__main__":
-    sys.exit(run(bench))

@@ -1,0 +1,1 @@
+"""The benchmarks: one module each, and the parts that they share."""

@@ -1,1 +1,0 @@
-"""The parts of the detector's fit: the examples and the solver."""

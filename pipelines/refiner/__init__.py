@@ -1,1 +1,0 @@
-"""Parts of the job that trains the edge refiner."""

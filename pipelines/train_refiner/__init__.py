@@ -1,0 +1,1 @@
+"""The job that trains the edge refiner: its command, examples and crops."""
