@@ -20,9 +20,9 @@ from cutray.config import (
     RemoverSettings,
     parse_settings,
 )
+from cutray.console.extras import requires_extra
 from cutray.console.options import GroupedCommand, given, settings_options
 from cutray.console.run import run
-from cutray.errors import MissingExtraError
 
 _FLAGS = ("masks", "shard_masks", "retry_failed", "reprocess", "verify", "overwrite", "allow_empty", "report")
 
@@ -41,6 +41,7 @@ _FLAGS = ("masks", "shard_masks", "retry_failed", "reprocess", "verify", "overwr
 @click.option("--allow-empty", is_flag=True, help="Write a fully transparent picture where no subject is found.")
 @click.option("--report/--no-report", default=True, show_default=True, help="Write _cutray/report.html with samples.")
 @settings_options(BatchSettings, OutputSettings, MattingSettings, EngineSettings, InputLimits)
+@requires_extra("batch", "ray", "pyarrow")
 def batch(source: str, target: str, **options: Any) -> int:
     """Cut out a whole collection, on this machine or on a Ray cluster.
 
@@ -62,12 +63,8 @@ def batch(source: str, target: str, **options: Any) -> int:
         BatchSettings, {name: chosen.pop(name) for name in BatchSettings.model_fields & chosen.keys()}
     )
     settings = parse_settings(RemoverSettings, chosen)
-    try:
-        from pipelines.batch.job import Wishes, run_batch
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            got=f"{error.name} is not installed", fix="run `pip install 'cutray[batch]'`"
-        ) from error
+    from pipelines.batch.job import Wishes, run_batch
+
     summary = run_batch(Wishes(source, target, **flags), settings, spread)
     click.echo(json.dumps(summary))
     return 0 if summary["ok"] else 1

@@ -17,6 +17,7 @@ import click
 import numpy as np
 
 from cutray.config import EngineSettings
+from cutray.console.extras import requires_extra
 from cutray.console.progress import download_progress
 from cutray.console.run import run
 from cutray.data.scenes import CASES, draw_scene
@@ -26,7 +27,6 @@ from cutray.engines.int8 import encode_stats
 from cutray.errors import OutputExistsError
 from cutray.imaging.decode import decode_image
 from cutray.imaging.files import write_atomically
-from cutray.models.export import describe_model, export_onnx, halve_precision, save_openvino
 from cutray.models.int8_stats import SUFFIX
 from cutray.models.weights import Weights, resolve
 from cutray.segmenter import Segmenter, prepare
@@ -64,6 +64,7 @@ class Row:
 )
 @click.option("--count", type=click.IntRange(min=4), default=48, show_default=True, help="Photos to compare with.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
+@requires_extra("onnx,torch", "torch", "onnx", "onnxruntime")
 def export(
     weights: str,
     output: Path | None,
@@ -81,6 +82,7 @@ def export(
     cutray export runs/shoes/best.safetensors -o shoes.onnx --int8 --images photos/
     cutray export u2netp -o u2netp-copy.onnx --fp16 --openvino
     """
+    from cutray.models.export import describe_model, export_onnx, halve_precision, save_openvino
     from cutray.models.u2net import load_u2net
 
     with download_progress() as report:

@@ -16,6 +16,7 @@ import click
 import numpy as np
 
 from cutray.config import RemoverSettings, parse_settings
+from cutray.console.extras import requires_extra
 from cutray.console.run import run
 from cutray.errors import ConfigError
 from cutray.evaluation.datasets import find_samples
@@ -23,7 +24,6 @@ from cutray.evaluation.metrics import summarise
 from cutray.evaluation.report import ModelScores
 from cutray.evaluation.uncertainty import bootstrap_interval
 from cutray.models import registry
-from cutray.models.export import describe_model, export_onnx
 from cutray.models.int8_stats import SUFFIX
 from cutray.models.weights import Weights, resolve
 from pipelines.evaluate import score_model
@@ -43,6 +43,7 @@ _SHOWN = ("iou", "weighted_f", "mae", "boundary_iou")
 @click.option("--alias", default="champion", show_default=True, help="Alias that the winner gets.")
 @click.option("--min-iou", default=0.5, show_default=True, help="Lowest mean IoU that a first champion needs.")
 @click.option("--tolerance", default=0.0, show_default=True, help="Loss of mean IoU that is borne.")
+@requires_extra("onnx,train", "torch", "onnx", "onnxruntime", "mlflow")
 def register(weights: str, name: str, data: Path, alias: str, min_iou: float, tolerance: float) -> int:
     """Register WEIGHTS in MLflow, and let the alias point to it if it is no worse than the champion.
 
@@ -77,6 +78,7 @@ def register(weights: str, name: str, data: Path, alias: str, min_iou: float, to
 
 def _collect(weights: Weights, folder: Path) -> None:
     """Put a model and all that belongs to it into a folder."""
+    from cutray.models.export import describe_model, export_onnx
     from cutray.models.u2net import load_u2net
 
     target = folder / registry.FILE

@@ -19,9 +19,10 @@ from typing import Any
 import click
 
 from cutray.config import TrainSettings, parse_settings
+from cutray.console.extras import requires_extra
 from cutray.console.options import GroupedCommand, given, settings_options
 from cutray.console.run import run
-from cutray.errors import ConfigError, CutrayError, MissingExtraError
+from cutray.errors import ConfigError, CutrayError
 from cutray.imaging.files import write_atomically
 from cutray.models.registry import store_address
 from pipelines.ray_session import ray_session, require_gpus_here, room_for
@@ -40,6 +41,7 @@ _VARIABLES = {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0", "RAY_worker_niceness": "0"}
 @click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="Any other setting, e.g. optim.lr=0.0005.")
 @click.option("--resume", type=click.Path(path_type=Path), help="Folder of a run that was interrupted: go on there.")
 @click.option("--show-batch", type=click.Path(path_type=Path), help="Write a picture of varied samples and stop.")
+@requires_extra("train", "ray", "torch", "safetensors", "yaml")
 def train(
     preset: str | None,
     config: Path | None,
@@ -59,13 +61,9 @@ def train(
     cutray train --resume runs/finetune-20260101-120000   go on after an interruption
     """
     settings = _settings(preset, config, given(options), changes, resume)
-    try:
-        from cutray.training.fit import fit, prepare_run
-        from cutray.training.tracking import keep_files
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            got=f"{error.name} is not installed", fix="run `pip install 'cutray[train]'`"
-        ) from error
+    from cutray.training.fit import fit, prepare_run
+    from cutray.training.tracking import keep_files
+
     catalog, rows, held_out = prepare_run(settings)
     if catalog.copies:
         click.echo(f"{len(catalog.copies)} photos occur more than once, e.g. {', '.join(catalog.copies[0])}", err=True)

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from cutray.config import RemoverSettings, TrainSettings, parse_settings
+from cutray.console.extras import requires_extra
 from cutray.console.options import given
 from cutray.console.progress import download_progress
 from cutray.console.run import run
@@ -41,6 +42,7 @@ from pipelines.train import new_settings, training_session
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="ONNX file to write.")
 @click.option("--held-out", type=click.Path(path_type=Path), help="Compare on these photos with known masks.")
 @click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
+@requires_extra("onnx,train", "torch", "onnx", "onnxruntime", "yaml", "ray")
 def train_ensemble(
     weights: tuple[str, ...],
     from_sweep: Path | None,

@@ -15,9 +15,10 @@ from typing import Any
 import click
 
 from cutray.config import SweepSettings, parse_settings
+from cutray.console.extras import requires_extra
 from cutray.console.options import GroupedCommand, given, settings_options
 from cutray.console.run import run
-from cutray.errors import ConfigError, DatasetError, MissingExtraError
+from cutray.errors import ConfigError, DatasetError
 from cutray.imaging.files import write_atomically
 from pipelines.ray_session import ray_session, require_gpus_here
 from pipelines.run_settings import assign_changes, merged, read_yaml
@@ -43,6 +44,7 @@ _VARIABLES = {
 @click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="A setting of all trials.")
 @click.option("--dry-run", is_flag=True, help="Check everything, say what would be searched, and stop.")
 @click.option("--resume", type=click.Path(path_type=Path), help="Folder of a sweep that was interrupted: go on there.")
+@requires_extra("train", "ray", "optuna", "torch", "yaml")
 def tune(file: Path | None, dry_run: bool, resume: Path | None, changes: tuple[str, ...], **options: Any) -> int:
     """Search for better settings, on this machine or on a Ray cluster; every trial is a run in MLflow.
 
@@ -62,14 +64,8 @@ def tune(file: Path | None, dry_run: bool, resume: Path | None, changes: tuple[s
     if dry_run:
         click.echo(_describe(sweep, space))
         return 0
-    try:
-        import optuna  # noqa: F401 (found missing here, not in the middle)
+    from pipelines.sweep.resources import concurrent_here, resources_of
 
-        from pipelines.sweep.resources import concurrent_here, resources_of
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            got=f"{error.name} is not installed", fix="run `pip install 'cutray[train]'`"
-        ) from error
     here = concurrent_here(sweep, space)
     cpus, gpus = resources_of(sweep, space)
     if sweep.address is None:

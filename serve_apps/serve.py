@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from cutray.config import EngineSettings
+from cutray.console.extras import requires_extra
 from cutray.console.options import GroupedCommand, given, settings_options
 from cutray.console.run import run
 from cutray.errors import CutrayError, MissingExtraError
@@ -37,6 +38,7 @@ _DRAIN_S = 35
 @settings_options(EngineSettings)
 @click.option("--config", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Another YAML.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the log of every process.")
+@requires_extra("serve", "ray", "fastapi", "python_multipart", "yaml")
 def serve(
     host: str | None, port: int | None, metrics_port: int | None, config: Path | None, verbose: bool, **options: Any
 ) -> int:

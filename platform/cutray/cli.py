@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -10,7 +11,6 @@ import click
 
 from cutray import __version__
 from cutray.console.run import run
-from cutray.errors import MissingExtraError
 
 # Verb → module:attribute, and its one line in the list. Loading only the one that is called keeps --help fast.
 _VERBS = {
@@ -28,6 +28,15 @@ _VERBS = {
     "bench": ("pipelines.bench.cli:bench", "Measure speed, side by side with other tools."),
 }
 
+# The verbs of rembg, which some type from habit, and what does the same here.
+_REMBG_VERBS = {
+    "i": "cutray remove photo.jpg -o out.png",
+    "p": "cutray remove photos/ -o cutouts/",
+    "s": "cutray serve",
+    "d": "cutray models pull u2net",
+    "b": "cat photo.jpg | cutray remove - > out.png",
+}
+
 
 class _LazyGroup(click.Group):
     """A group of verbs that imports only the one in use."""
@@ -41,15 +50,7 @@ class _LazyGroup(click.Group):
         if cmd_name not in _VERBS:
             return None
         module_name, attribute = _VERBS[cmd_name][0].split(":")
-        try:
-            command: click.Command = getattr(importlib.import_module(module_name), attribute)
-        except ModuleNotFoundError as error:
-            if error.name and error.name.split(".")[0] in ("pipelines", "serve_apps"):
-                raise MissingExtraError(
-                    got=f"`cutray {cmd_name}` belongs to the platform and only the library is installed",
-                    fix="clone the project, run `pip install -e .` there, and call it from that folder",
-                ) from error
-            raise
+        command: click.Command = getattr(importlib.import_module(module_name), attribute)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 (click's signature)
@@ -60,10 +61,22 @@ class _LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Suggest ``remove`` to whoever names a photo right away."""
-        if args and args[0] not in _VERBS and os.path.exists(args[0]):
-            ctx.fail(f"{args[0]!r} is no command. Did you mean: cutray remove {args[0]}")
+        """Name the right verb to whoever gives a photo, a verb of rembg or a misspelt one."""
+        if args and args[0] not in _VERBS:
+            hint = _hint(args[0])
+            if hint:
+                ctx.fail(f"{args[0]!r} is no command. Did you mean: {hint}")
         return super().resolve_command(ctx, args)
+
+
+def _hint(word: str) -> str | None:
+    """Say what was probably meant by a word that is no verb."""
+    if word in _REMBG_VERBS:
+        return f"{_REMBG_VERBS[word]} (rembg's `{word}`)"
+    if os.path.exists(word):
+        return f"cutray remove {word}"
+    close = difflib.get_close_matches(word, _VERBS, n=1)
+    return f"cutray {close[0]}" if close else None
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click import BadParameter
 
+from cutray import __version__
 from cutray.cli import _VERBS, cli
 from cutray.commands.remove import remove
 from cutray.config import OutputSettings, RemoverSettings
@@ -66,6 +69,27 @@ def test_photo_without_verb_is_answered_with_the_verb(tmp_path: Path, capsys: py
 
 
 @pytest.mark.parametrize(
+    ("habit", "verb"), [("i", "remove"), ("p", "remove"), ("s", "serve"), ("d", "models pull"), ("b", "remove -")]
+)
+def test_verbs_of_rembg_are_answered_with_ours(habit: str, verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever types a verb of rembg is told what does the same here."""
+    assert run(cli, [habit, "a.jpg", "b.png"]) == 2
+    assert re.search(rf"'{habit}' is no command\. Did you mean: .*cutray {verb}", capsys.readouterr().err)
+
+
+def test_misspelt_verb_is_answered_with_the_closest(capsys: pytest.CaptureFixture[str]) -> None:
+    """A typo in a verb is answered with the verb."""
+    assert run(cli, ["remvoe", "a.jpg"]) == 2
+    assert "Did you mean: cutray remove" in capsys.readouterr().err
+
+
+def test_runs_as_a_module() -> None:
+    """`python -m cutray` is the command line."""
+    done = subprocess.run([sys.executable, "-m", "cutray", "--version"], capture_output=True, text=True, timeout=600)
+    assert (done.returncode, done.stdout) == (0, f"cutray, version {__version__}\n")
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ["remvoe"], ["remove"], ["remove", "--no-such-option"], ["remove", "x.jpg", "--format", "gif"],
@@ -96,9 +120,9 @@ def test_missing_photo_exits_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert "'no-such-photo.jpg' does not exist" in capsys.readouterr().err
 
 
-def test_unknown_model_exits_1(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_model_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
     """A model that nobody knows is answered with those that are known."""
-    assert run(cli, ["models", "pull", "u3net"]) == 1
+    assert run(cli, ["models", "pull", "u3net"]) == 2
     assert re.search(r"'u3net'.*u2net, ", capsys.readouterr().err)
 
 

@@ -9,7 +9,17 @@ from typing import Any
 
 import click
 
-from cutray.errors import ConfigError, CutrayError, MissingExtraError
+from cutray.errors import (
+    ConfigError,
+    CutrayError,
+    MissingExtraError,
+    OptionError,
+    OutputExistsError,
+    UnknownModelError,
+)
+
+# Wrong usage: found before any work, and mended by another command line.
+_WRONG_USAGE = (ConfigError, MissingExtraError, OptionError, OutputExistsError, UnknownModelError)
 
 
 def run(command: click.Command, arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +41,7 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except CutrayError as error:
         click.echo(f"cutray: {error}", err=True)
-        return 2 if isinstance(error, ConfigError | MissingExtraError) else 1
+        return 2 if isinstance(error, _WRONG_USAGE) else 1
     except BrokenPipeError:
         # Whoever read our output has stopped doing so; Python must not try to flush it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
