@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from cluster.pods import Manifest, Site, Size, Task, head, locked_down, submitter, workers
-from serve_apps.serve import guard_variables
+from serve_apps.serve import proxy_variables
 
 NAMESPACE = "cutray"
 RAY_VERSION = "2.60.0"
@@ -28,16 +28,16 @@ JOBS = {
 }
 
 
-def ray_service(site: Site, plan: dict[str, Any], plan_text: str) -> Manifest:
+def ray_service(site: Site, config: dict[str, Any], config_text: str) -> Manifest:
     """Return the RayService: the endpoint on a cluster of its own, renewed without a pause.
 
     Args:
         site: Images and places.
-        plan: The checked configuration of Serve.
-        plan_text: The same as YAML.
+        config: The checked configuration of Serve.
+        config_text: The same as YAML.
     """
-    task = Task("serving", env=guard_variables(plan["applications"][0]["args"]), api=True)
-    asked = [entry.get("ray_actor_options", {}) for entry in plan["applications"][0]["deployments"]]
+    task = Task("serving", env=proxy_variables(config["applications"][0]["args"]), api=True)
+    asked = [entry.get("ray_actor_options", {}) for entry in config["applications"][0]["deployments"]]
     gpus = any(options.get("num_gpus") for options in asked)
     # A group that nobody asks for would wait for machines for ever.
     spec = _cluster(site, task, {name: size for name, size in SERVING.items() if gpus or not size.gpus})
@@ -48,7 +48,7 @@ def ray_service(site: Site, plan: dict[str, Any], plan_text: str) -> Manifest:
             "upgradeStrategy": {"type": "NewCluster"},
             "rayClusterDeletionDelaySeconds": 120,
             "excludeHeadPodFromServeSvc": True,
-            "serveConfigV2": plan_text,
+            "serveConfigV2": config_text,
             "rayClusterConfig": spec | {"gcsFaultToleranceOptions": _lasting_memory()},
         },
     )

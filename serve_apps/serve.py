@@ -22,9 +22,9 @@ from cutray.console.extras import requires_extra
 from cutray.console.options import GroupedCommand, given, settings_options
 from cutray.console.run import run
 from cutray.errors import CutrayError, MissingExtraError
-from serve_apps.plan import CONFIG, arguments, check_ports, load_plan, one_of_each
+from serve_apps.config_file import CONFIG, application_args, check_ports, load_config, with_single_replicas
 
-GUARD = "serve_apps.remover.guard:middlewares"
+PROXY_MIDDLEWARE = "serve_apps.remover.request_limits:middlewares"
 _LOGICAL_CPUS = 8  # Ray's bookkeeping of actors, not of cores; too few would leave replicas waiting forever
 _OBJECT_STORE_BYTES = 512 << 20
 _START_TIMEOUT_S = 120
@@ -36,11 +36,18 @@ _DRAIN_S = 35
 @click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on; the YAML's by default.")
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Port of Ray's metrics; the YAML's by default.")
 @settings_options(EngineSettings)
-@click.option("--config", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Another YAML.")
+@click.option(
+    "--config", "config_file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Another YAML."
+)
 @click.option("-v", "--verbose", is_flag=True, help="Show the log of every process.")
 @requires_extra("serve", "ray", "fastapi", "python_multipart", "yaml")
 def serve(
-    host: str | None, port: int | None, metrics_port: int | None, config: Path | None, verbose: bool, **options: Any
+    host: str | None,
+    port: int | None,
+    metrics_port: int | None,
+    config_file: Path | None,
+    verbose: bool,
+    **options: Any,
 ) -> int:
     """Serve the HTTP endpoint and its page.
 
@@ -55,16 +62,18 @@ def serve(
     prepare_environment(verbose=verbose)
 
     def read() -> dict[str, Any]:
-        return load_plan(config or CONFIG, host=host, port=port, metrics_port=metrics_port, engine=given(options))
+        return load_config(
+            config_file or CONFIG, host=host, port=port, metrics_port=metrics_port, engine=given(options)
+        )
 
-    plan = read()
-    listen = plan["http_options"]
-    check_ports(plan)
+    config = read()
+    listen = config["http_options"]
+    check_ports(config)
     # Photos are taken as soon as there is one replica of each kind; the others come while it works.
-    endpoint = start(one_of_each(plan), verbose=verbose)
+    endpoint = start(with_single_replicas(config), verbose=verbose)
     try:
         wait_until_ready(listen["host"], listen["port"])
-        endpoint.apply(plan)
+        endpoint.apply(config)
         shown = "127.0.0.1" if listen["host"] == "0.0.0.0" else listen["host"]  # noqa: S104 (compared, not bound)
         click.echo(f"ready in {time.monotonic() - started:.1f} s: http://{shown}:{listen['port']}", err=True)
         click.echo("the page is at /, the description of all addresses at /docs; Ctrl+C ends", err=True)
@@ -101,8 +110,8 @@ def prepare_environment(*, verbose: bool = False) -> None:
             ) from error
 
 
-def guard_variables(args: dict[str, Any]) -> dict[str, str]:
-    """Return what puts the guard on Serve's proxies; the processes of a cluster must have it from their start.
+def proxy_variables(args: dict[str, Any]) -> dict[str, str]:
+    """Return what puts the request limits on Serve's proxies; the processes of a cluster must have it from their start.
 
     Args:
         args: The application's arguments in the YAML: fields of ``AppArgs``.
@@ -111,7 +120,7 @@ def guard_variables(args: dict[str, Any]) -> dict[str, str]:
 
     limits = Limits(**args.get("limits", {}))
     return {
-        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": GUARD,
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": PROXY_MIDDLEWARE,
         BODY_VARIABLE: str(limits.max_body_bytes),
         BATCH_VARIABLE: str(limits.max_batch_body_bytes),
     }
@@ -125,11 +134,11 @@ class Endpoint:
         self._client = client
         self._verbose = verbose
 
-    def apply(self, plan: dict[str, Any]) -> None:
+    def apply(self, config: dict[str, Any]) -> None:
         """Deploy a configuration; where only the model's name differs, it is swapped in place."""
         from ray.serve.schema import ServeDeploySchema
 
-        self._client.deploy_apps(ServeDeploySchema.model_validate(plan))
+        self._client.deploy_apps(ServeDeploySchema.model_validate(config))
 
     def stop(self) -> None:
         """Let photos under way finish, then end every process that ``start`` started."""
@@ -166,18 +175,18 @@ def _hushed(verbose: bool) -> Iterator[None]:
         os.close(nowhere)
 
 
-def start(plan: dict[str, Any], *, verbose: bool = False) -> Endpoint:
+def start(config: dict[str, Any], *, verbose: bool = False) -> Endpoint:
     """Start Ray and Serve in new processes and deploy the application.
 
     Args:
-        plan: From ``load_plan``.
+        config: From ``load_config``.
         verbose: Show the log of every process.
 
     Returns:
         The endpoint, which may not be ready yet.
     """
-    args = arguments(plan)
-    os.environ |= guard_variables(args)
+    args = application_args(config)
+    os.environ |= proxy_variables(args)
     import ray
     from ray.serve._private.api import serve_start
 
@@ -193,10 +202,10 @@ def start(plan: dict[str, Any], *, verbose: bool = False) -> Endpoint:
     )
     if not verbose:
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    # Only this private door takes the same YAML as `serve deploy`; the public one needs Ray's dashboard.
-    client = serve_start(http_options=plan["http_options"], proxy_location=plan.get("proxy_location", "HeadOnly"))
+    # Only this private function takes the same YAML as `serve deploy`; the public one needs Ray's dashboard.
+    client = serve_start(http_options=config["http_options"], proxy_location=config.get("proxy_location", "HeadOnly"))
     endpoint = Endpoint(client, verbose=verbose)
-    endpoint.apply(plan)
+    endpoint.apply(config)
     return endpoint
 
 

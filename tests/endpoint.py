@@ -27,14 +27,14 @@ def write_config(path: Path, **changes: Any) -> Path:
         path: Where to write it.
         changes: Arguments of the application; ``deployments`` maps a name to keys that differ.
     """
-    plan = yaml.safe_load((ROOT / "serve_apps" / "remover.local.yaml").read_text())
-    application = plan["applications"][0]
+    config = yaml.safe_load((ROOT / "serve_apps" / "remover.local.yaml").read_text())
+    application = config["applications"][0]
     for name, keys in changes.pop("deployments", {}).items():
         next(entry for entry in application["deployments"] if entry["name"] == name).update(keys)
     limits = changes.pop("limits", {})
     application["args"] |= {"metrics_port": free_port(), **changes}
     application["args"]["limits"] |= limits
-    path.write_text(yaml.safe_dump(plan))
+    path.write_text(yaml.safe_dump(config))
     return path
 
 

@@ -231,12 +231,12 @@ def _environment(options: argparse.Namespace) -> dict[str, str]:
     sys.path[:0] = path
     import yaml
 
-    from serve_apps.plan import arguments
-    from serve_apps.serve import guard_variables
+    from serve_apps.config_file import application_args
+    from serve_apps.serve import proxy_variables
 
     environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_TOKEN"}
     return environment | {
-        **guard_variables(arguments(yaml.safe_load(options.config.read_text()))),
+        **proxy_variables(application_args(yaml.safe_load(options.config.read_text()))),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token.resolve()),
         "RAY_USAGE_STATS_ENABLED": "0",

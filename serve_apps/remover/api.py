@@ -15,12 +15,12 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from cutray import __version__
 from serve_apps.remover import openapi
-from serve_apps.remover.access import AccessLog
-from serve_apps.remover.door import Room
-from serve_apps.remover.dropin import dropin_router
+from serve_apps.remover.access_log import AccessLog
+from serve_apps.remover.compat_routes import compat_router
 from serve_apps.remover.errors import ApiError, install_handlers
-from serve_apps.remover.guard import Guard
-from serve_apps.remover.replies import batch, picture
+from serve_apps.remover.load_shedder import CapacityHeader
+from serve_apps.remover.request_limits import RequestLimits
+from serve_apps.remover.responses import batch_response, image_response
 from serve_apps.remover.schemas import CutReply
 from serve_apps.remover.service import Service
 from serve_apps.remover.uploads import parse_options, pick_images, read_upload
@@ -52,13 +52,13 @@ def create_api(service: Service) -> FastAPI:
         service: Its state.
 
     Returns:
-        The ASGI application, with guard, access log and error handlers.
+        The ASGI application, with request limits, access log and error handlers.
     """
     app = FastAPI(title="Cutray", version=__version__, docs_url=None, redoc_url=None, description=_ABOUT)
     install_handlers(app)
     app.include_router(_photos(service))
     app.include_router(_state(service))
-    app.include_router(dropin_router(service))
+    app.include_router(compat_router(service))
     app.include_router(_static(_DOCS | (_PAGE if service.args.page else {})))
     if service.args.cors_origins:
         app.add_middleware(
@@ -68,10 +68,12 @@ def create_api(service: Service) -> FastAPI:
             allow_headers=["X-API-Key", "Authorization", "Content-Type"],
             expose_headers=["X-Subject-Found", "X-Confidence", "X-Request-Id", "X-Error-Code", "Retry-After"],
         )
-    app.add_middleware(Room, room=service.room)
+    app.add_middleware(CapacityHeader, capacity=service.capacity)
     app.add_middleware(AccessLog, metrics=service.metrics)
     limits = service.limits
-    app.add_middleware(Guard, max_body_bytes=limits.max_body_bytes, max_batch_body_bytes=limits.max_batch_body_bytes)
+    app.add_middleware(
+        RequestLimits, max_body_bytes=limits.max_body_bytes, max_batch_body_bytes=limits.max_batch_body_bytes
+    )
     return app
 
 
@@ -83,19 +85,19 @@ def _photos(service: Service) -> APIRouter:
     async def remove_background(request: Request) -> Response:
         """Cut the subject out of one photo: a form with the file `image`, or the photo itself as the body."""
         request.state.key = service.keys.check(*_credentials(request))
-        service.check_room()
+        service.check_capacity()
         upload = await read_upload(request, service.limits, max_files=1)
         (image,) = pick_images(upload, _IMAGE_FIELDS, most=1)
         backdrop = next((data for name, data in upload.files if name == "background_image"), None)
         options = parse_options(upload.fields, has_backdrop=backdrop is not None)
         with service.admitted():
-            return picture(await service.cut(image, options, backdrop))
+            return image_response(await service.cut(image, options, backdrop))
 
     @router.post("/batch-remove-background", openapi_extra=openapi.many(), response_class=Response)
     async def batch_remove_background(request: Request) -> Response:
         """Cut out up to ten photos: a form with several files `images`; one result or one error for each, in order."""
         request.state.key = service.keys.check(*_credentials(request))
-        service.check_room()
+        service.check_capacity()
         upload = await read_upload(request, service.limits, max_files=service.limits.max_images)
         images = pick_images(upload, _BATCH_FIELDS, most=service.limits.max_images)
         backdrop = next((data for name, data in upload.files if name == "background_image"), None)
@@ -110,7 +112,7 @@ def _photos(service: Service) -> APIRouter:
         with service.admitted(len(images)):
             results = await asyncio.gather(*(one(image) for image in images))
         wants_parts = "multipart/mixed" in request.headers.get("accept", "")
-        return batch(results, request.headers["x-request-id"], multipart=wants_parts)
+        return batch_response(results, request.headers["x-request-id"], multipart=wants_parts)
 
     return router
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from ray import serve
 from ray.serve import Application
+from ray.serve.handle import DeploymentHandle
 
 from cutray.config import parse_settings
 from serve_apps.remover.api import create_api
@@ -21,7 +22,7 @@ _deployment: Any = serve.deployment  # Ray's types cannot tell its two forms apa
 class Ingress:
     """Takes requests, owns their bytes, and answers. Thin: it computes nothing."""
 
-    def __init__(self, cutter: Any, segmenter: Any, args: AppArgs) -> None:
+    def __init__(self, cutter: DeploymentHandle, segmenter: DeploymentHandle, args: AppArgs) -> None:
         """Build the service of this replica."""
         self._service = Service(cutter, segmenter, args)
 

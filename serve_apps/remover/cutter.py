@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
 
 import cv2
 import numpy as np
+from ray.serve.handle import DeploymentHandle
 
 from cutray.chain import Looks, decode_source, finish, output_format
 from cutray.config import InputLimits, RemoverSettings, parse_settings
@@ -15,8 +15,8 @@ from cutray.errors import CutrayError, InputError, MissingExtraError
 from cutray.imaging.decode import DecodedImage, decode_image
 from cutray.matting.looks import Seen
 from cutray.models.catalog import ModelSpec
-from serve_apps.remover.replicas import give_way, replica_lost
-from serve_apps.remover.schemas import CutReply, CutRequest, Limits, Preparation, Probs, Refusal
+from serve_apps.remover.replicas import lower_priority, replica_lost
+from serve_apps.remover.schemas import CutReply, CutRequest, ErrorReply, Limits, PreprocessSpec, Probs
 
 # Serve sends a call by gRPC, which is faster than Ray's object store but takes messages of at most 4 MB.
 _LARGEST_DIRECT_BYTES = 3 << 20
@@ -25,7 +25,7 @@ _LARGEST_DIRECT_BYTES = 3 << 20
 class Cutter:
     """Does everything with a photo but run the network, with the functions that the command line uses."""
 
-    def __init__(self, segmenter: Any, limits: Limits, threads: int = 1) -> None:
+    def __init__(self, segmenter: DeploymentHandle, limits: Limits, threads: int = 1) -> None:
         """Keep the way to the Segmenters.
 
         Args:
@@ -33,14 +33,14 @@ class Cutter:
             limits: What a photo may cost.
             threads: Threads of OpenCV in this replica.
         """
-        give_way()
+        lower_priority()
         cv2.setNumThreads(threads)
         self._segmenter = segmenter
         self._segmenter_direct = segmenter.options(_by_reference=False)
         self._limits = {"max_bytes": limits.max_image_bytes, "max_megapixels": limits.max_megapixels}
         self._spec: ModelSpec | None = None
 
-    async def cut(self, request: CutRequest) -> CutReply | Refusal:
+    async def cut(self, request: CutRequest) -> CutReply | ErrorReply:
         """Cut the subject out of one photo.
 
         Args:
@@ -53,13 +53,13 @@ class Cutter:
             async with asyncio.timeout(request.seconds_left):
                 return await self._cut(request)
         except TimeoutError:
-            return Refusal("deadline_exceeded", "The photo was not done in time.")
+            return ErrorReply("deadline_exceeded", "The photo was not done in time.")
         except MissingExtraError as error:
-            return Refusal("unsupported_format", str(error))
+            return ErrorReply("unsupported_format", str(error))
         except InputError as error:
-            return Refusal(error.code, str(error))
+            return ErrorReply(error.code, str(error))
         except MemoryError:
-            return Refusal("too_large", "The photo needs more memory than there is.")
+            return ErrorReply("too_large", "The photo needs more memory than there is.")
 
     async def _cut(self, request: CutRequest) -> CutReply:
         """Go through the stages; those that compute run in threads, so that others can be taken meanwhile."""
@@ -91,13 +91,13 @@ class Cutter:
                 while looks.wanted is not None:
                     small = looks.wanted.nbytes <= _LARGEST_DIRECT_BYTES
                     segmenter = self._segmenter_direct if small else self._segmenter
-                    answer = await segmenter.segment.remote(looks.wanted, Preparation.of(spec))
+                    answer = await segmenter.segment.remote(looks.wanted, PreprocessSpec.of(spec))
                     if not isinstance(answer, Probs):
                         self._spec = answer
                         break
                     answers.append(answer)
                     await asyncio.to_thread(looks.show, answer.maps)
-                # Two models may want the same preparation; one photo's looks must all come from one of them.
+                # Two models may need the same preprocessing; one photo's looks must all come from one of them.
                 if looks.wanted is None and len({answer.model for answer in answers}) == 1:
                     return looks.seen, answers
             except Exception as error:

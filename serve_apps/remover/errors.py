@@ -84,7 +84,7 @@ def error_response(error: ApiError, scope: Scope) -> JSONResponse:
 
 
 def request_id(scope: Scope) -> str:
-    """Return the id that the guard gave to a request."""
+    """Return the id that `RequestLimits` gave to a request."""
     headers: dict[bytes, bytes] = dict(scope["headers"])
     return headers.get(b"x-request-id", b"").decode()
 

@@ -9,7 +9,7 @@ _SIZES: list[float] = [1, 2, 4, 8, 16, 32, 64]
 
 
 def requests_counter() -> Counter:
-    """Register the answers; the Ingress and the door at the proxy count them."""
+    """Register the answers; the Ingress and the load shedder at the proxy count them."""
     return Counter("cutray_requests_total", "Answered requests.", ("route", "status"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from serve_apps.remover.errors import CODES
-from serve_apps.remover.replies import MEDIA
+from serve_apps.remover.responses import MEDIA
 from serve_apps.remover.schemas import CutOptions
 
 _REFUSALS = (400, 401, 408, 413, 415, 422, 429, 500, 503)

@@ -11,7 +11,7 @@ _DEEPEST = 12
 _NICENESS = 5
 
 
-def give_way() -> None:
+def lower_priority() -> None:
     """Let Ingress and proxy go first where cores are scarce, so that refusals and /health come at once."""
     if hasattr(os, "nice"):
         os.nice(_NICENESS)

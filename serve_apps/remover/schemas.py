@@ -98,7 +98,7 @@ class CutReply:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class ErrorReply:
     """Why a photo has no result, as a value: an exception would fill the replicas' logs with stack traces."""
 
     code: str
@@ -116,7 +116,7 @@ class Probs:
 
 
 @dataclass(frozen=True, slots=True)
-class Preparation:
+class PreprocessSpec:
     """How a photo was prepared; a Segmenter answers only if its model was trained for exactly this."""
 
     input_size_px: int
@@ -125,7 +125,7 @@ class Preparation:
     scale: str
 
     @classmethod
-    def of(cls, spec: ModelSpec) -> Preparation:
+    def of(cls, spec: ModelSpec) -> PreprocessSpec:
         """Take it from a model's description."""
         return cls(spec.input_size_px, spec.mean, spec.std, spec.scale)
 

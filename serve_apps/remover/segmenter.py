@@ -15,8 +15,8 @@ from cutray.errors import EngineError
 from cutray.models.catalog import ModelSpec
 from cutray.segmenter import Segmenter as Network
 from serve_apps.remover.metrics import SegmenterMetrics
-from serve_apps.remover.replicas import give_way
-from serve_apps.remover.schemas import ModelConfig, ModelInfo, Preparation, Probs
+from serve_apps.remover.replicas import lower_priority
+from serve_apps.remover.schemas import ModelConfig, ModelInfo, PreprocessSpec, Probs
 
 # Size and wait come from the YAML, see ``reconfigure``. Ray's types know only methods with a single argument.
 _batched: Any = serve.batch(max_batch_size=1, batch_wait_timeout_s=0.0, max_concurrent_batches=1)
@@ -27,7 +27,7 @@ class _Loaded:
     """A network that has proven that it runs."""
 
     network: Network
-    preparation: Preparation
+    preprocess: PreprocessSpec
     warm_up_ms: float
 
     @classmethod
@@ -37,7 +37,7 @@ class _Loaded:
         side = network.weights.spec.input_size_px
         started = time.perf_counter()
         network.engine.infer(np.zeros((1, 3, side, side), np.float32))
-        return cls(network, Preparation.of(network.weights.spec), (time.perf_counter() - started) * 1000)
+        return cls(network, PreprocessSpec.of(network.weights.spec), (time.perf_counter() - started) * 1000)
 
 
 class Segmenter:
@@ -45,7 +45,7 @@ class Segmenter:
 
     def __init__(self, engine: EngineSettings) -> None:
         """Remember how to run networks; ``reconfigure`` loads one before the replica counts as running."""
-        give_way()
+        lower_priority()
         self._engine = engine
         self._loaded: _Loaded | None = None
         self._swap_error: str | None = None
@@ -106,27 +106,27 @@ class Segmenter:
             raise EngineError(got="no model is loaded")
         return self._loaded.network.weights.spec
 
-    async def segment(self, tensors: np.ndarray, preparation: Preparation) -> Probs | ModelSpec:
+    async def segment(self, tensors: np.ndarray, preprocess: PreprocessSpec) -> Probs | ModelSpec:
         """Run the network on what one photo wants to have looked at, together with others that are waiting.
 
         Args:
             tensors: (N, 3, S, S) float32, from ``cutray.chain.Looks``.
-            preparation: What they were prepared for.
+            preprocess: What they were prepared for.
 
         Returns:
-            The maps, or, if the model was swapped for one that wants another preparation, its description.
+            The maps, or, if the model was swapped for one that needs another preprocessing, its description.
         """
-        answer: Probs | ModelSpec = await self._batch(tensors, preparation)
+        answer: Probs | ModelSpec = await self._batch(tensors, preprocess)
         return answer
 
     @_batched  # type: ignore[untyped-decorator]
-    async def _batch(self, stages: list[np.ndarray], preparations: list[Preparation]) -> list[Probs | ModelSpec]:
+    async def _batch(self, stages: list[np.ndarray], specs: list[PreprocessSpec]) -> list[Probs | ModelSpec]:
         """Run one forward pass for all photos that are prepared rightly."""
         loaded = self._loaded
         if loaded is None:
             raise EngineError(got="no model is loaded")
         network = loaded.network
-        right = [tensors for tensors, asked in zip(stages, preparations, strict=True) if asked == loaded.preparation]
+        right = [tensors for tensors, asked in zip(stages, specs, strict=True) if asked == loaded.preprocess]
         self._metrics.batch_size.observe(sum(len(tensors) for tensors in stages))
         if not right:
             return [network.weights.spec] * len(stages)
@@ -136,8 +136,8 @@ class Segmenter:
         self._metrics.forward_ms.observe(forward_ms)
         engine = f"{network.engine.name} {network.engine.device} {network.engine.precision}"
         answers: list[Probs | ModelSpec] = []
-        for tensors, asked in zip(stages, preparations, strict=True):
-            if asked != loaded.preparation:
+        for tensors, asked in zip(stages, specs, strict=True):
+            if asked != loaded.preprocess:
                 answers.append(network.weights.spec)
                 continue
             answers.append(Probs(maps[: len(tensors)], network.weights.spec.name, engine, forward_ms))

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ray.serve.handle import DeploymentHandle
+
+from serve_apps.remover.api_keys import ApiKeyAuth
 from serve_apps.remover.errors import ApiError
-from serve_apps.remover.keys import Keys
 from serve_apps.remover.metrics import IngressMetrics
 from serve_apps.remover.replicas import queue_full, replica_lost
-from serve_apps.remover.schemas import AppArgs, CutReply, CutRequest, ModelInfo, Refusal
+from serve_apps.remover.schemas import AppArgs, CutReply, CutRequest, ErrorReply, ModelInfo
 
 _LOG = logging.getLogger("ray.serve")
 _TRIES = 2
@@ -24,7 +26,7 @@ _INFO_FRESH_S = 1.0
 class Service:
     """The state of one Ingress replica. It owns the bytes of a photo until its result is there."""
 
-    def __init__(self, cutter: Any, segmenter: Any, args: AppArgs) -> None:
+    def __init__(self, cutter: DeploymentHandle, segmenter: DeploymentHandle, args: AppArgs) -> None:
         """Keep the ways to the other deployments.
 
         Args:
@@ -34,14 +36,14 @@ class Service:
         """
         self.args = args
         self.limits = args.limits
-        self.keys = Keys(args.api_keys, args.limits.requests_per_minute)
+        self.keys = ApiKeyAuth(args.api_keys, args.limits.requests_per_minute)
         self.metrics = IngressMetrics()
         self.draining = False
         self.in_flight = 0
         self._cutter, self._segmenter = cutter, segmenter
         self._info: tuple[float, ModelInfo] | None = None
 
-    def room(self) -> int:
+    def capacity(self) -> int:
         """Return how many photos would be let in now, each by itself."""
         return 0 if self.draining else max(0, self.limits.max_in_flight - self.in_flight)
 
@@ -52,7 +54,7 @@ class Service:
         Raises:
             ApiError: Too many are under way, or the endpoint is shutting down.
         """
-        self.check_room(photos)
+        self.check_capacity(photos)
         self.in_flight += photos
         self.metrics.in_flight.set(self.in_flight)
         try:
@@ -61,7 +63,7 @@ class Service:
             self.in_flight -= photos
             self.metrics.in_flight.set(self.in_flight)
 
-    def check_room(self, photos: int = 1) -> None:
+    def check_capacity(self, photos: int = 1) -> None:
         """Refuse what could not be admitted, before its body is read.
 
         Raises:
@@ -84,7 +86,7 @@ class Service:
                 reply = await self._try_twice(data, options, backdrop, until)
         except TimeoutError as error:
             raise ApiError("deadline_exceeded", retry_after_s=self.limits.retry_after_s) from error
-        if isinstance(reply, Refusal):
+        if isinstance(reply, ErrorReply):
             self.metrics.rejected.inc(tags={"reason": reply.code})
             raise ApiError(reply.code, reply.message, self.limits.retry_after_s)
         for stage, spent_ms in reply.report.timings_ms.items():
@@ -95,12 +97,12 @@ class Service:
 
     async def _try_twice(
         self, data: bytes, options: dict[str, Any], backdrop: bytes | None, until: float
-    ) -> CutReply | Refusal:
+    ) -> CutReply | ErrorReply:
         """Ask a Cutter, and another one if the first was lost: the work changes nothing, so a retry is safe."""
         for attempt in range(1, _TRIES + 1):
             request = CutRequest(data, options, backdrop, max(0.1, until - time.monotonic()))
             try:
-                reply: CutReply | Refusal = await self._cutter.cut.remote(request)
+                reply: CutReply | ErrorReply = await self._cutter.cut.remote(request)
                 return reply
             except Exception as error:
                 if queue_full(error):

@@ -1,4 +1,4 @@
-"""The application of the Ingress without a cluster behind it: who may come in, and what is refused at the door."""
+"""The application of the Ingress without a cluster behind it: who may come in, and what is refused before any work."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def test_other_origins_are_shut_out_unless_named() -> None:
     assert "access-control-allow-origin" not in other.headers
 
 
-def test_full_house_is_said_before_the_body_is_read() -> None:
-    """With as many photos under way as may be, the next gets 429 and the time to come back; then there is room."""
+def test_full_endpoint_is_told_before_the_body_is_read() -> None:
+    """With as many photos under way as may be, the next gets 429 and the time to come back; then there is capacity."""
     service = make(limits={"max_in_flight": 2, "retry_after_s": 7})
     with service.admitted(2):
         refused = call(service, "POST", "/remove-background", content=b"x")

@@ -13,9 +13,9 @@ pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
 
 from cutray.config import RemoverSettings
 from cutray.errors import ConfigError, InputError
-from serve_apps.plan import CONFIG, load_plan, one_of_each
+from serve_apps.config_file import CONFIG, load_config, with_single_replicas
+from serve_apps.remover.api_keys import ApiKeyAuth
 from serve_apps.remover.errors import CODES, ApiError
-from serve_apps.remover.keys import Keys
 from serve_apps.remover.schemas import CutOptions
 from serve_apps.remover.uploads import Upload, parse_options, pick_images
 
@@ -105,7 +105,7 @@ def test_table_of_errors_is_the_real_one() -> None:
 
 def test_keys_are_known_by_their_hash_alone() -> None:
     """The right key is named, a wrong or missing one is refused without detail, the limit is per key."""
-    keys = Keys({"shop": hashlib.sha256(b"s3cret").hexdigest()}, requests_per_minute=2)
+    keys = ApiKeyAuth({"shop": hashlib.sha256(b"s3cret").hexdigest()}, requests_per_minute=2)
     assert keys.check("s3cret") == "shop"
     assert keys.check(None, "Bearer s3cret") == "shop"
     with pytest.raises(ApiError) as caught:
@@ -115,43 +115,43 @@ def test_keys_are_known_by_their_hash_alone() -> None:
         with pytest.raises(ApiError) as caught:
             keys.check(wrong)
         assert caught.value.code == "unauthorized"
-    assert Keys({}).check(None) == "-"
+    assert ApiKeyAuth({}).check(None) == "-"
 
 
 def test_key_in_the_clear_is_refused() -> None:
     """A configuration that holds the key itself instead of its hash is an error."""
     with pytest.raises(ConfigError, match="hash"):
-        Keys({"shop": "s3cret"})
+        ApiKeyAuth({"shop": "s3cret"})
 
 
 @pytest.mark.parametrize("name", ["remover.local.yaml", "remover.prod.yaml"])
 def test_shipped_configurations_are_valid(name: str) -> None:
     """Both YAML files pass Serve's own check, and nothing in them is left to an unsafe default."""
-    plan = load_plan(CONFIG.with_name(name), host=None, port=None, engine={})
-    assert plan["http_options"]["request_timeout_s"] > 0
-    for deployment in plan["applications"][0]["deployments"]:
+    config = load_config(CONFIG.with_name(name), host=None, port=None, engine={})
+    assert config["http_options"]["request_timeout_s"] > 0
+    for deployment in config["applications"][0]["deployments"]:
         wanted = {"max_ongoing_requests", "max_queued_requests", "health_check_period_s", "graceful_shutdown_timeout_s"}
         assert wanted <= set(deployment)
-    assert load_plan(CONFIG, host=None, port=None, engine={})["http_options"]["host"] == "127.0.0.1"
+    assert load_config(CONFIG, host=None, port=None, engine={})["http_options"]["host"] == "127.0.0.1"
 
 
 def test_misspelt_configuration_is_refused(tmp_path: Path) -> None:
     """Serve would overlook an unknown key of a deployment; we do not."""
-    plan = yaml.safe_load(CONFIG.read_text())
-    plan["applications"][0]["deployments"][0]["num_replica"] = 2
+    config = yaml.safe_load(CONFIG.read_text())
+    config["applications"][0]["deployments"][0]["num_replica"] = 2
     path = tmp_path / "typo.yaml"
-    path.write_text(yaml.safe_dump(plan))
+    path.write_text(yaml.safe_dump(config))
     with pytest.raises(ConfigError, match="num_replica"):
-        load_plan(path, host=None, port=None, engine={})
+        load_config(path, host=None, port=None, engine={})
 
 
 def test_start_is_with_one_of_each() -> None:
-    """The first replicas are one of each deployment, nothing else differs, and the plan itself stays whole."""
-    plan = load_plan(CONFIG, host=None, port=None, engine={}, metrics_port=20001)
-    small, whole = (entry["applications"][0]["deployments"] for entry in (one_of_each(plan), plan))
+    """The first replicas are one of each deployment, nothing else differs, and the config itself stays whole."""
+    config = load_config(CONFIG, host=None, port=None, engine={}, metrics_port=20001)
+    small, whole = (entry["applications"][0]["deployments"] for entry in (with_single_replicas(config), config))
     assert [entry["num_replicas"] for entry in small] == [1, 1, 1]
     assert max(entry["num_replicas"] for entry in whole) > 1
     assert [entry | {"num_replicas": 1} for entry in whole] == small
-    assert plan["applications"][0]["args"]["metrics_port"] == 20001
+    assert config["applications"][0]["args"]["metrics_port"] == 20001
     whole[1]["num_replicas"] = "auto"
-    assert one_of_each(plan)["applications"][0]["deployments"][1]["num_replicas"] == "auto"
+    assert with_single_replicas(config)["applications"][0]["deployments"][1]["num_replicas"] == "auto"

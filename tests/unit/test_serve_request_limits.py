@@ -1,4 +1,4 @@
-"""The guard in front of the endpoint, as a plain ASGI application without any server."""
+"""The limits in front of the endpoint, as a plain ASGI application without any server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 
 pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
 
-from serve_apps.remover.guard import Guard
+from serve_apps.remover import guard, request_limits
+from serve_apps.remover.request_limits import RequestLimits
 
 LIMIT, BATCH_LIMIT = 1000, 5000
 Answer = tuple[int, dict[str, str], bytes]
@@ -33,7 +34,7 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 
 
 def ask(app: Any, chunks: list[bytes], headers: dict[str, str] | None = None, path: str = "/x") -> tuple[Answer, int]:
-    """Send a request through the guard; returns the answer and how many chunks were read."""
+    """Send a request through the limits; returns the answer and how many chunks were read."""
     sent: list[Any] = []
     read = 0
 
@@ -50,7 +51,7 @@ def ask(app: Any, chunks: list[bytes], headers: dict[str, str] | None = None, pa
 
     raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (headers or {}).items()]
     scope = {"type": "http", "method": "POST", "path": path, "headers": raw}
-    asyncio.run(Guard(app, LIMIT, BATCH_LIMIT)(scope, receive, send))
+    asyncio.run(RequestLimits(app, LIMIT, BATCH_LIMIT)(scope, receive, send))
     starts = [message for message in sent if message["type"] == "http.response.start"]
     assert len(starts) == 1
     head = {name.decode(): value.decode() for name, value in starts[0]["headers"]}
@@ -140,3 +141,10 @@ def test_plain_text_errors_of_the_server_become_json() -> None:
     assert headers["retry-after"] == "2"
     assert set(json.loads(body)) == {"code", "message", "request_id"}
     assert b"10.0.0.1" not in body
+
+
+def test_former_import_path_still_works_and_warns() -> None:
+    """Nodes of a cluster may still name the former module in their environment."""
+    with pytest.warns(DeprecationWarning, match=r"request_limits:middlewares"):
+        former = guard.middlewares()
+    assert [middleware.cls for middleware in former] == [m.cls for m in request_limits.middlewares()]

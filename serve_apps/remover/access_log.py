@@ -16,7 +16,7 @@ _NO_ANSWER = 499  # the client went away
 
 
 class AccessLog:
-    """Pure ASGI middleware inside the guard, so that ids are there and headers are clean."""
+    """Pure ASGI middleware inside `RequestLimits`, so that ids are there and headers are clean."""
 
     def __init__(self, app: ASGIApp, metrics: IngressMetrics) -> None:
         """Wrap an application."""

@@ -13,7 +13,7 @@ from cutray.errors import ConfigError
 CONFIG = Path(__file__).with_name("remover.local.yaml")
 
 
-def load_plan(
+def load_config(
     path: Path, *, host: str | None, port: int | None, engine: dict[str, Any], metrics_port: int | None = None
 ) -> dict[str, Any]:
     """Read the YAML, lay the command line over it, and check all of it.
@@ -39,13 +39,13 @@ def load_plan(
     from serve_apps.remover.schemas import AppArgs, ModelConfig
 
     try:
-        plan: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-        (application,) = plan["applications"]
+        config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        (application,) = config["applications"]
         deployments = {entry["name"]: entry for entry in application["deployments"]}
         network = deployments["Segmenter"].setdefault("user_config", {})
     except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(got=f"{path} is no Serve configuration: {error}", allowed="see remover.local.yaml") from error
-    http = plan.setdefault("http_options", {})
+    http = config.setdefault("http_options", {})
     http |= {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     engine = dict(engine)
     if "model" in engine:
@@ -61,16 +61,16 @@ def load_plan(
     application["args"]["engine"] = {**application["args"].get("engine", {}), **engine}
     parse_settings(AppArgs, application["args"])
     parse_settings(ModelConfig, network)
-    _check(plan, path)
-    return plan
+    _check(config, path)
+    return config
 
 
-def _check(plan: dict[str, Any], path: Path) -> None:
+def _check(config: dict[str, Any], path: Path) -> None:
     """Check the whole against Serve's schema, which itself overlooks unknown keys of a deployment."""
     from pydantic import ValidationError
     from ray.serve.schema import DeploymentSchema, ServeDeploySchema
 
-    for application in plan["applications"]:
+    for application in config["applications"]:
         for entry in application["deployments"]:
             if unknown := sorted(set(entry) - set(DeploymentSchema.model_fields)):
                 raise ConfigError(
@@ -79,35 +79,35 @@ def _check(plan: dict[str, Any], path: Path) -> None:
                     fix="correct the spelling",
                 )
     try:
-        ServeDeploySchema.model_validate(plan)
+        ServeDeploySchema.model_validate(config)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
         raise ConfigError(got=f"{path}: {problems}", allowed="Ray Serve's configuration file") from error
 
 
-def one_of_each(plan: dict[str, Any]) -> dict[str, Any]:
+def with_single_replicas(config: dict[str, Any]) -> dict[str, Any]:
     """Return the configuration with a single replica of each deployment whose number is fixed.
 
     Args:
-        plan: From ``load_plan``; it stays as it is.
+        config: From ``load_config``; it stays as it is.
     """
-    small = copy.deepcopy(plan)
+    small = copy.deepcopy(config)
     for entry in small["applications"][0]["deployments"]:
         if isinstance(entry.get("num_replicas"), int):  # "auto" goes with autoscaling, which has a least number
             entry["num_replicas"] = 1
     return small
 
 
-def check_ports(plan: dict[str, Any]) -> None:
+def check_ports(config: dict[str, Any]) -> None:
     """Make sure that the ports are free, before anything is started.
 
     Raises:
         ConfigError: Somebody listens on one, or the address is not this machine's.
     """
-    listen = plan["http_options"]
+    listen = config["http_options"]
     wanted = [
         (listen["host"], listen["port"], "--port"),
-        ("127.0.0.1", arguments(plan).get("metrics_port"), "metrics_port"),
+        ("127.0.0.1", application_args(config).get("metrics_port"), "metrics_port"),
     ]
     for host, port, option in wanted:
         if not port:
@@ -124,7 +124,7 @@ def check_ports(plan: dict[str, Any]) -> None:
                 ) from error
 
 
-def arguments(plan: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of the application, fields of ``AppArgs``."""
-    args: dict[str, Any] = plan["applications"][0]["args"]
+def application_args(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the application_args of the application, fields of ``AppArgs``."""
+    args: dict[str, Any] = config["applications"][0]["args"]
     return args

@@ -23,7 +23,7 @@ MEDIA = {
 _ENDINGS = {"PNG": "png", "WEBP": "webp", "AVIF": "avif", "JPEG": "jpg", "TIFF": "tif"}
 
 
-def facts(reply: CutReply) -> dict[str, str]:
+def result_headers(reply: CutReply) -> dict[str, str]:
     """Return what is known about a result, as headers."""
     report = reply.report
     timing = ", ".join(f"{stage};dur={spent:g}" for stage, spent in report.timings_ms.items())
@@ -43,12 +43,12 @@ def facts(reply: CutReply) -> dict[str, str]:
     }
 
 
-def picture(reply: CutReply, more: dict[str, str] | None = None) -> Response:
+def image_response(reply: CutReply, more: dict[str, str] | None = None) -> Response:
     """Return one result as a picture."""
-    return Response(reply.data, media_type=MEDIA[reply.format], headers={**facts(reply), **(more or {})})
+    return Response(reply.data, media_type=MEDIA[reply.format], headers={**result_headers(reply), **(more or {})})
 
 
-def _rows(results: Sequence[CutReply | ApiError], request_id: str) -> list[dict[str, object]]:
+def _result_rows(results: Sequence[CutReply | ApiError], request_id: str) -> list[dict[str, object]]:
     """Describe each result or error, in order."""
     rows: list[dict[str, object]] = []
     for index, result in enumerate(results):
@@ -89,7 +89,7 @@ def _multipart(results: Sequence[CutReply | ApiError], rows: list[dict[str, obje
     parts = []
     for result, row in zip(results, rows, strict=True):
         if isinstance(result, CutReply):
-            head = {"Content-Type": MEDIA[result.format], **facts(result), "X-Status": "200"}
+            head = {"Content-Type": MEDIA[result.format], **result_headers(result), "X-Status": "200"}
             head["Content-Disposition"] = f'attachment; filename="{row["file"]}"'
             body = result.data
         else:
@@ -99,7 +99,7 @@ def _multipart(results: Sequence[CutReply | ApiError], rows: list[dict[str, obje
     return b"".join(parts) + f"--{boundary}--\r\n".encode()
 
 
-def batch(results: Sequence[CutReply | ApiError], request_id: str, *, multipart: bool) -> Response:
+def batch_response(results: Sequence[CutReply | ApiError], request_id: str, *, multipart: bool) -> Response:
     """Return many results in one answer.
 
     Args:
@@ -110,7 +110,7 @@ def batch(results: Sequence[CutReply | ApiError], request_id: str, *, multipart:
     Returns:
         The answer; its status is 200 even when photos failed, because each has its own.
     """
-    rows = _rows(results, request_id)
+    rows = _result_rows(results, request_id)
     failed = sum(isinstance(result, ApiError) for result in results)
     headers = {"X-Images": str(len(results)), "X-Failed": str(failed), "Cache-Control": "no-store"}
     if multipart:

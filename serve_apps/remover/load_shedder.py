@@ -1,4 +1,4 @@
-"""Closes the proxy's door while the endpoint is full, so that a refusal costs neither the body nor a hop."""
+"""Refuses uploads at the proxy while the endpoint is full, so that a refusal costs neither the body nor a hop."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ from serve_apps.remover.errors import REMOVE_BG_PATH, RETRY_AFTER_S, ApiError, e
 from serve_apps.remover.metrics import rejected_counter, requests_counter
 
 _UPLOADS = ("/remove-background", "/batch-remove-background", REMOVE_BG_PATH, "/api/remove")
-_ROOM = b"x-cutray-room"  # from the Ingress to the door, never further
+_CAPACITY = b"x-cutray-capacity"  # from the Ingress to the load shedder, never further
 _GROWTH_PER_S = 0.1
 
 
-class Room:
+class CapacityHeader:
     """Pure ASGI middleware of the Ingress: says with each answer how many photos it would take now."""
 
-    def __init__(self, app: ASGIApp, room: Callable[[], int]) -> None:
+    def __init__(self, app: ASGIApp, capacity: Callable[[], int]) -> None:
         """Wrap an application.
 
         Args:
             app: The application.
-            room: Returns how many photos it would take.
+            capacity: Returns how many photos it would take.
         """
-        self._app, self._room = app, room
+        self._app, self._capacity = app, capacity
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Add a header to the answer of an upload."""
 
         async def telling_send(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), (_ROOM, b"%d" % self._room())]}
+                message = {**message, "headers": [*message.get("headers", ()), (_CAPACITY, b"%d" % self._capacity())]}
             await send(message)
 
         await self._app(scope, receive, telling_send if _upload_of(scope) else send)
 
 
-class Door:
+class LoadShedder:
     """Pure ASGI middleware for the proxy: learns from the answers of the Ingress how many uploads may be under way.
 
-    The Ingress alone knows how many photos it takes, a batch holds several, and the number of Ingresses changes. So
-    the first upload that is refused for lack of room sets the bound to the number of the others under way; an answer
-    that tells of more room raises it, and so does time, by a tenth, at least by one, per second. Once less than half of
-    it is used, it is forgotten. Only uploads whose body has arrived are counted: slow ones keep nobody out. Each proxy
-    learns for itself.
+    Only the Ingress knows how many photos it takes: a batch holds several, and the number of Ingresses changes. So the
+    first upload that is refused for lack of capacity sets the bound to the number of the others under way. An answer
+    that reports more capacity raises the bound. So does time: by a tenth, at least by one, per second. The bound is
+    dropped once less than half of it is used. Only uploads whose body has arrived are counted, so that slow ones keep
+    nobody out. Each proxy learns for itself.
     """
 
     def __init__(self, app: ASGIApp, clock: Callable[[], float] = time.monotonic) -> None:
         """Wrap an application.
 
         Args:
-            app: What is behind the door.
+            app: The application that it protects.
             clock: Returns seconds.
         """
         self._app, self._clock = app, clock
@@ -102,7 +102,7 @@ class Door:
             if message["type"] == "http.response.start":
                 headers = [(name, value) for name, value in message.get("headers", ())]
                 self._learn(dict(headers), self._under_way - arrived)
-                message = {**message, "headers": [pair for pair in headers if pair[0] != _ROOM]}
+                message = {**message, "headers": [pair for pair in headers if pair[0] != _CAPACITY]}
             await send(message)
 
         try:
@@ -112,16 +112,16 @@ class Door:
             self._under_way -= arrived
 
     def _learn(self, headers: dict[bytes, bytes], others: int) -> None:
-        """Take from an answer what it says about room, while so many other uploads are under way."""
-        if _ROOM not in headers:
+        """Take from an answer what it says about capacity, while so many other uploads are under way."""
+        if _CAPACITY not in headers:
             return
-        room = int(headers[_ROOM])
-        if headers.get(b"x-error-code") == b"overloaded" and room <= 0:
+        capacity = int(headers[_CAPACITY])
+        if headers.get(b"x-error-code") == b"overloaded" and capacity <= 0:
             self._learned, self._learned_at_s = max(1, others), self._clock()
             told = headers.get(b"retry-after", b"")
             self._retry_after_s = int(told) if told.isdigit() else RETRY_AFTER_S
-        elif others + room > self._learned:
-            self._learned, self._learned_at_s = others + room, self._clock()
+        elif others + capacity > self._learned:
+            self._learned, self._learned_at_s = others + capacity, self._clock()
 
 
 def _upload_of(scope: Scope) -> str | None:

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from serve_apps.remover import openapi
 from serve_apps.remover.errors import REMOVE_BG_PATH, ApiError, RemoveBgError, remove_bg_response
-from serve_apps.remover.replies import picture
+from serve_apps.remover.responses import image_response
 from serve_apps.remover.schemas import CutReply
 from serve_apps.remover.service import Service
 from serve_apps.remover.uploads import Upload, parse_options, read_upload
@@ -33,7 +33,7 @@ _NEUTRAL = {
 _TRUE = {"true", "1", "yes", "on"}
 
 
-def dropin_router(service: Service) -> APIRouter:
+def compat_router(service: Service) -> APIRouter:
     """Make the routes.
 
     Args:
@@ -64,13 +64,13 @@ def dropin_router(service: Service) -> APIRouter:
     async def rembg(request: Request) -> Response:
         """Take what clients of rembg's server send."""
         request.state.key = service.keys.check(request.headers.get("x-api-key"), request.headers.get("authorization"))
-        service.check_room()
+        service.check_capacity()
         upload = await read_upload(request, service.limits, max_files=1)
         image = next((data for name, data in upload.files if name in ("file", "")), None)
         if image is None:
             raise ApiError("missing_image", "No photo came with the request; send it as the file 'file'.")
         with service.admitted():
-            return picture(await service.cut(image, _rembg_options(upload.fields)))
+            return image_response(await service.cut(image, _rembg_options(upload.fields)))
 
     @router.get("/api/remove", openapi_extra=openapi.rembg_url(), response_class=Response)
     async def rembg_url() -> Response:
@@ -99,7 +99,7 @@ def _rembg_options(fields: Mapping[str, str]) -> dict[str, Any]:
 async def _removebg(service: Service, request: Request) -> Response:
     """Answer one request in remove.bg's way."""
     request.state.key = service.keys.check(request.headers.get("x-api-key"), request.headers.get("authorization"))
-    service.check_room()
+    service.check_capacity()
     upload = await read_upload(request, service.limits, max_files=1)
     fields = _removebg_fields(request, upload)
     image = _removebg_image(upload, fields)
@@ -120,7 +120,7 @@ async def _removebg(service: Service, request: Request) -> Response:
     }
     if "application/json" in request.headers.get("accept", "") and not wants_alpha:
         return JSONResponse({"data": _removebg_json(reply)}, headers=headers)
-    return picture(reply, headers)
+    return image_response(reply, headers)
 
 
 def _removebg_json(reply: CutReply) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from cutray.errors import ConfigError
 from serve_apps.remover.errors import ApiError
 
 
-class Keys:
-    """The doorkeeper of one Ingress. Without keys, everybody may come in."""
+class ApiKeyAuth:
+    """Authenticates the requests of one Ingress. Without keys, every request is accepted."""
 
     def __init__(self, hashes: Mapping[str, str], requests_per_minute: int = 0) -> None:
         """Keep names and hashes.
