@@ -19,7 +19,7 @@ import numpy as np
 from cutray.config import BatchSettings, RemoverSettings
 from cutray.console.run import run
 from cutray.errors import MissingExtraError
-from cutray.imaging.contact_sheet import contact_sheet
+from cutray.imaging.contact_sheet import draw_contact_sheet
 from cutray.imaging.decode import decode_image
 from cutray.imaging.encode import encode_image
 from cutray.imaging.files import write_atomically
@@ -80,7 +80,7 @@ def demo(photos: Path | None, output: Path, model: str) -> None:
         row for row in Manifest(LocalStorage(str(cutouts))).table().to_pylist() if (sources / row["source"]).exists()
     ]
     sheet = output / "contact_sheet.png"
-    picture = contact_sheet(list(_rows(here, sources, cutouts)))
+    picture = draw_contact_sheet(list(_rows(here, sources, cutouts)))
     write_atomically(sheet, encode_image(np.asarray(picture), "PNG"), overwrite=True)
     click.echo(f"\nAll on one sheet: {sheet}\nCutouts: {cutouts}\n\nTry next, after `. .venv/bin/activate`:")
     shown = subprocess.run([sys.executable, "-m", "cutray.cli", "--help"], check=True, capture_output=True, text=True)

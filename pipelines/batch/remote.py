@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from cutray.config import InputLimits
 from cutray.errors import InputError, OutputError, OutputExistsError
-from cutray.imaging.bounds import check_bytes
+from cutray.imaging.limits import check_bytes
 from pipelines.batch.storage import Found
 
 _ATTEMPTS = 3

@@ -15,7 +15,7 @@ import pyarrow.types as pt
 
 from cutray.config import InputLimits
 from cutray.errors import InputError, OptionError
-from cutray.imaging.bounds import check_bytes
+from cutray.imaging.limits import check_bytes
 from pipelines.batch.photo import Photo, safe_key
 from pipelines.batch.storage import Found, Storage
 

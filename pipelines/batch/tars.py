@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cutray.config import InputLimits
 from cutray.errors import InputError
-from cutray.imaging.bounds import check_bytes
+from cutray.imaging.limits import check_bytes
 from cutray.imaging.photo_files import PHOTO_SUFFIXES
 from pipelines.batch.photo import Photo, safe_key
 from pipelines.batch.storage import Found, Storage

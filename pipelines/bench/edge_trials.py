@@ -13,7 +13,7 @@ from cutray.data.scenes.paste import paste_subject
 from cutray.data.scenes.stage import Family
 from cutray.evaluation.datasets import find_samples, load_truth
 from cutray.imaging.decode import decode_image
-from cutray.imaging.resize import shrink
+from cutray.imaging.resize import resize_area
 
 BINS = 5
 REAL = "real"
@@ -82,7 +82,7 @@ def pasted_trials(folder: Path, backgrounds: int, side_px: int, family: Family) 
         truth = load_truth(sample.truth, shape=photo.shape[:2])
         scale = min(1.0, side_px / max(truth.shape))
         size = (round(truth.shape[0] * scale), round(truth.shape[1] * scale))
-        photo, truth = shrink(photo, *size), np.clip(shrink(truth, *size), 0, 1)
+        photo, truth = resize_area(photo, *size), np.clip(resize_area(truth, *size), 0, 1)
         for number in range(backgrounds):
             image = paste_subject(photo, truth, np.random.default_rng([_EDITION, place, number, 99]), family=family)
             yield Trial(f"{sample.stem}-{number}", REAL, 0, image, truth)

@@ -22,10 +22,10 @@ from cutray.data.scenes.stage import Family
 from cutray.engines.hardware import inspect_hardware
 from cutray.errors import OptionError
 from cutray.evaluation.edge_cases import score_edges
-from cutray.imaging.contact_sheet import contact_sheet
+from cutray.imaging.contact_sheet import draw_contact_sheet
 from cutray.imaging.encode import encode_image
 from cutray.imaging.files import write_atomically
-from cutray.imaging.resize import shrink
+from cutray.imaging.resize import resize_area
 from cutray.matting.refine import WEIGHTS, Refiner, Where
 from cutray.remover import BackgroundRemover, Removal
 from pipelines.bench.edge_page import CONTROL, EMPTY, Result, success_rate, write_page
@@ -200,9 +200,9 @@ def _judge(trial: Trial, alpha: np.ndarray, coarse: np.ndarray) -> Result:
 def _stand_ins(truth: np.ndarray, other: np.ndarray) -> Sequence[np.ndarray]:
     """Return what the sanity rows show: the truth, what is left of it at the network's size, and a wrong one."""
     height, width = truth.shape
-    small = shrink(truth, _NETWORK_SIDE_PX, _NETWORK_SIDE_PX)
+    small = resize_area(truth, _NETWORK_SIDE_PX, _NETWORK_SIDE_PX)
     stretched = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
-    return truth, np.clip(stretched, 0, 1), np.clip(shrink(other, height, width), 0, 1)
+    return truth, np.clip(stretched, 0, 1), np.clip(resize_area(other, height, width), 0, 1)
 
 
 class _Others:
@@ -241,7 +241,7 @@ class _Worst:
             known = np.dstack([trial.image, np.rint(trial.truth * 255).astype(np.uint8)])
             rows += [(f"{trial.name}: truth", trial.image, known)]
             rows += [(f"{trial.name}: result, error {error:.0f}", trial.image, cutout)]
-        sheet = np.asarray(contact_sheet(rows, cell_px=280))
+        sheet = np.asarray(draw_contact_sheet(rows, cell_px=280))
         write_atomically(path, encode_image(sheet, "JPEG", quality=85), overwrite=True)
 
 

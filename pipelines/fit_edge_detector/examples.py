@@ -13,7 +13,7 @@ from cutray.data.scenes.scene import CaseName
 from cutray.data.scenes.stage import Family
 from cutray.evaluation.datasets import Sample, load_truth
 from cutray.imaging.decode import decode_image
-from cutray.imaging.resize import shrink
+from cutray.imaging.resize import resize_area
 from cutray.matting.detect import EDGE_CASES
 from cutray.matting.features import TILES, measure
 from cutray.segmenter import Segmenter
@@ -129,14 +129,14 @@ def _load(place: Path | None) -> tuple[np.ndarray, ...] | None:
 def _measured(image: np.ndarray, alpha: np.ndarray, probs: np.ndarray, case: str) -> Example | None:
     """Measure a scene and derive the labels of its tiles from the truth."""
     scale = min(1.0, _LARGEST_PX / max(image.shape[:2]))
-    measured = measure(shrink(image, *(round(side * scale) for side in image.shape[:2])), probs)
+    measured = measure(resize_area(image, *(round(side * scale) for side in image.shape[:2])), probs)
     if measured is None:
         return None
     labels = np.array([float(case == name) for name in EDGE_CASES])
     soft = ((alpha > 0.02) & (alpha < 0.98)).astype(np.float32)
     # Strands lie where alpha is soft; glass, metal and lace are such all over.
     concerned = soft if case == "fine_detail" else (alpha > 0.02).astype(np.float32)
-    share = shrink(concerned, TILES, TILES).reshape(-1)
+    share = resize_area(concerned, TILES, TILES).reshape(-1)
     tiles = measured.tiles.reshape(TILES * TILES, -1)
     # Tiles learn where a case lies in a photo that has it; whether it has it is the whole photo's question.
     here = np.where(labels > 0, (share > _TILE_SHARE)[:, None], np.nan)

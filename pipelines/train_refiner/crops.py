@@ -12,7 +12,7 @@ from numpy.random import Generator
 
 from cutray.config import AugmentSettings, RefinerSettings
 from cutray.data.augment import develop
-from cutray.imaging.resize import shrink
+from cutray.imaging.resize import resize_area
 from cutray.training.refiner import Crops
 from pipelines.train_refiner.examples import Example
 
@@ -66,7 +66,7 @@ def crop(example: Example, rng: Generator, settings: RefinerSettings) -> tuple[n
     planes = [plane[window] for plane in (example.image, example.alpha, example.truth, example.trust)]
     if rng.random() < 0.5:
         planes = [plane[:, ::-1] for plane in planes]
-    image, *others = (shrink(np.ascontiguousarray(plane), side, side) for plane in planes)
+    image, *others = (resize_area(np.ascontiguousarray(plane), side, side) for plane in planes)
     return develop(image, rng, _TONES), *others
 
 

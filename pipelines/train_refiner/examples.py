@@ -19,7 +19,7 @@ from cutray.data.scenes.stage import Layer
 from cutray.evaluation.datasets import Sample, load_truth
 from cutray.imaging.decode import decode_image
 from cutray.imaging.files import create_atomically
-from cutray.imaging.resize import shrink
+from cutray.imaging.resize import resize_area
 from cutray.matting.refine import work_size
 from cutray.remover import BackgroundRemover
 
@@ -156,4 +156,4 @@ def _example(image: np.ndarray, truth: np.ndarray, trust: np.ndarray, remover: B
     alpha = remover.remove_background(image).mask
     rows, columns = work_size(truth.shape[0], truth.shape[1])
     planes = (alpha, *(np.rint(plane * 255).astype(np.uint8) for plane in (truth, trust)))
-    return Example(*(shrink(plane, rows, columns) for plane in (image, *planes)))
+    return Example(*(resize_area(plane, rows, columns) for plane in (image, *planes)))

@@ -21,9 +21,9 @@ from cutray.config import MattingSettings, RemoverSettings
 from cutray.errors import EngineError, InputError, OptionError
 from cutray.imaging.compose import compose
 from cutray.imaging.decode import DecodedImage, decode_image, from_array, from_pil
-from cutray.imaging.encode import format_for
+from cutray.imaging.encode import parse_format
 from cutray.imaging.files import read_bytes
-from cutray.imaging.resize import shrink_within
+from cutray.imaging.resize import resize_within
 from cutray.matting.alpha import classic_alpha, level_probs, stretch_levels
 from cutray.matting.detect import detect_edge_cases
 from cutray.matting.edges import matted_alpha
@@ -219,16 +219,16 @@ def decode_source(source: Source, settings: RemoverSettings) -> DecodedImage:
     Raises:
         InputError: The photo cannot be used.
     """
-    deep = settings.bit_depth == 16
+    keep_uint16 = settings.bit_depth == 16
     keep = settings.color_profile == "keep"
     if isinstance(source, str | PathLike):
         source = read_bytes(source, settings)
     if isinstance(source, bytes | bytearray | memoryview):
-        return decode_image(bytes(source), settings, keep_profile=keep, deep=deep)
+        return decode_image(bytes(source), settings, keep_profile=keep, keep_uint16=keep_uint16)
     if isinstance(source, Image.Image):
-        return from_pil(source, keep_profile=keep, deep=deep)
+        return from_pil(source, keep_profile=keep, keep_uint16=keep_uint16)
     if isinstance(source, np.ndarray):
-        return from_array(source, deep=deep)
+        return from_array(source, keep_uint16=keep_uint16)
     raise InputError(
         got=f"a source of type {type(source).__name__}",
         allowed="a path, encoded bytes, a Pillow image or a numpy array",
@@ -290,7 +290,7 @@ def _cleared(alpha: np.ndarray, image: DecodedImage, settings: RemoverSettings) 
 
 def _edge_cases(image: DecodedImage, seen: Seen) -> tuple[str, ...]:
     """Name what makes the edges of a photo hard."""
-    return detect_edge_cases(shrink_within(opaque(image), _DETECTOR_SIDE_PX), seen.probs).present
+    return detect_edge_cases(resize_within(opaque(image), _DETECTOR_SIDE_PX), seen.probs).present
 
 
 def output_format(settings: RemoverSettings, destination: str | PathLike[str] | None) -> str:
@@ -307,7 +307,13 @@ def output_format(settings: RemoverSettings, destination: str | PathLike[str] | 
         OptionError: The ending names no format, or the format cannot hold a transparent cutout.
     """
     named = settings.format
-    name = format_for(named) if named != "auto" else format_for(Path(destination)) if destination is not None else "PNG"
+    name = (
+        parse_format(named)
+        if named != "auto"
+        else parse_format(Path(destination))
+        if destination is not None
+        else "PNG"
+    )
     if name == "JPEG" and settings.background is None and not settings.only_mask:
         raise OptionError(
             got="a cutout as JPEG, which cannot be transparent",

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from cutray.config import InputLimits, OutputSettings
-from cutray.imaging.compose import blur_background, compose, cover_fit, parse_color, subject_box
+from cutray.imaging.compose import blur_background, compose, cover_fit, find_subject_box, parse_color
 from cutray.imaging.decode import DecodedImage, decode_image
 from cutray.imaging.encode import encode_image
 from cutray.imaging.files import read_bytes
@@ -78,7 +78,7 @@ def render(
         OptionError: The background is neither a colour nor a picture.
         InputError: The background picture cannot be read.
     """
-    box = subject_box(alpha, options.crop_margin) if options.crop else (0, 0, alpha.shape[1], alpha.shape[0])
+    box = find_subject_box(alpha, options.crop_margin) if options.crop else (0, 0, alpha.shape[1], alpha.shape[0])
     window = np.s_[box[1] : box[3], box[0] : box[2]]
     alpha = alpha[window]
     mask = cv2.convertScaleAbs(alpha, alpha=255.0)  # rounds; ten times as fast as numpy's arithmetic here
@@ -87,9 +87,9 @@ def render(
         return Rendered(deep_mask, mask, box)
     pixels = np.ascontiguousarray(image.pixels[window])
     foreground = estimate_foreground(pixels, alpha) if clean_edges else cv2.copyTo(pixels, mask)
-    deep = None if image.deep_pixels is None else image.deep_pixels[window]
+    uint16 = None if image.pixels_uint16 is None else image.pixels_uint16[window]
     if options.bit_depth == 16:
-        foreground = _deepen(foreground, alpha, deep)
+        foreground = _to_16_bit(foreground, alpha, uint16)
     if options.background is None:
         full = np.iinfo(foreground.dtype).max
         opacity = mask if full == 255 else (alpha * 65535.0 + 0.5).astype(np.uint16)
@@ -128,10 +128,10 @@ def _with_channel(foreground: np.ndarray, opacity: np.ndarray) -> np.ndarray:
     return picture
 
 
-def _deepen(foreground: np.ndarray, alpha: np.ndarray, deep: np.ndarray | None) -> np.ndarray:
+def _to_16_bit(foreground: np.ndarray, alpha: np.ndarray, uint16: np.ndarray | None) -> np.ndarray:
     """Go to 16 bits, with the photo's own 16-bit samples wherever the colour was not estimated."""
     widened = foreground.astype(np.uint16) * 257
-    return widened if deep is None else np.where((alpha == 1)[..., None], deep, widened)
+    return widened if uint16 is None else np.where((alpha == 1)[..., None], uint16, widened)
 
 
 def _background(

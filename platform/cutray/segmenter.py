@@ -12,7 +12,7 @@ from cutray.config import EngineSettings
 from cutray.engines.base import Engine
 from cutray.engines.hardware import inspect_hardware
 from cutray.engines.select import EngineChoice, choose_engine, create_engine
-from cutray.imaging.resize import shrink
+from cutray.imaging.resize import resize_area
 from cutray.models.catalog import ModelSpec
 from cutray.models.int8_stats import find_stats
 from cutray.models.weights import Weights, cache_dir, resolve
@@ -38,7 +38,7 @@ def prepare(image: np.ndarray, spec: ModelSpec, *, compat: bool = False) -> np.n
         small = Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS)
     else:
         if min(image.shape[:2]) > 2 * side:
-            image = shrink(image, 2 * side, 2 * side)
+            image = resize_area(image, 2 * side, 2 * side)
         small = Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR)
     values = np.asarray(small, dtype=np.float32)
     peak = max(float(values.max()), 1e-6) if spec.scale == "max" else 255.0

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from cutray.config import parse_settings
 from cutray.errors import ConfigError, InputError, OptionError
 from cutray.imaging.compose import parse_color
-from cutray.imaging.sniff import format_of
+from cutray.imaging.detect_format import detect_format
 from serve_apps.remover.errors import ApiError
 from serve_apps.remover.schemas import CutOptions, Limits
 
@@ -79,7 +79,7 @@ async def _read(request: Request, max_files: int) -> Upload:
 def _is_picture(body: bytes) -> bool:
     """Recognise a photo: `curl --data-binary` says urlencoded of whatever it sends."""
     try:
-        return bool(format_of(body))
+        return bool(detect_format(body))
     except InputError:
         return False
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cutray.errors import OptionError, ShapeMismatchError
-from cutray.imaging.compose import blur_background, compose, cover_fit, parse_color, subject_box
+from cutray.imaging.compose import blur_background, compose, cover_fit, find_subject_box, parse_color
 from tests.alphas import soft_disc
 from tests.pictures import photo
 
@@ -127,21 +127,21 @@ def _block() -> np.ndarray:
 )  # fmt: skip
 def test_box_with_margin(margin: str, box: tuple[int, int, int, int]) -> None:
     """A margin widens the box on all sides, percent of the longer side, and ends at the picture's border."""
-    assert subject_box(_block(), margin) == box
+    assert find_subject_box(_block(), margin) == box
 
 
 def test_box_ignores_haze() -> None:
     """What is all but invisible does not widen the box."""
-    assert subject_box(np.maximum(_block(), np.float32(0.01))) == (50, 20, 90, 40)
+    assert find_subject_box(np.maximum(_block(), np.float32(0.01))) == (50, 20, 90, 40)
 
 
 def test_box_of_nothing_is_the_whole_picture() -> None:
     """An empty alpha channel is not cropped."""
-    assert subject_box(np.zeros((30, 40), np.float32), "5%") == (0, 0, 40, 30)
+    assert find_subject_box(np.zeros((30, 40), np.float32), "5%") == (0, 0, 40, 30)
 
 
 @pytest.mark.parametrize("margin", ["", "-1", "5em", "%", "1e3"])
 def test_bad_margin_is_refused(margin: str) -> None:
     """A margin that is neither pixels nor percent is an option error."""
     with pytest.raises(OptionError, match="margin"):
-        subject_box(_block(), margin)
+        find_subject_box(_block(), margin)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from cutray.errors import OptionError, ShapeMismatchError
 from cutray.imaging.decode import decode_image
-from cutray.imaging.encode import FORMATS, encode_image, format_for
+from cutray.imaging.encode import FORMATS, encode_image, parse_format
 from tests.pictures import photo, wide_profile, with_alpha
 
 CUTOUT = with_alpha(photo(60, 80))
@@ -21,14 +21,16 @@ CUTOUT = with_alpha(photo(60, 80))
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_formats_are_told_by_suffix(suffix: str) -> None:
     """A suffix, a file name and an upper-case path give the same format."""
-    assert format_for(suffix) == format_for(f"a.b/c{suffix}") == format_for(f"C{suffix.upper()}") == FORMATS[suffix]
+    assert (
+        parse_format(suffix) == parse_format(f"a.b/c{suffix}") == parse_format(f"C{suffix.upper()}") == FORMATS[suffix]
+    )
 
 
 @pytest.mark.parametrize("name", ["x.gif", "x", ".psd", "", "png.exe"])
 def test_other_suffixes_are_refused(name: str) -> None:
     """Any other ending is an option error that lists what is allowed."""
     with pytest.raises(OptionError, match=r"\.png.*\.avif"):
-        format_for(name)
+        parse_format(name)
 
 
 @pytest.mark.parametrize("format", sorted(set(FORMATS.values())))
@@ -56,11 +58,11 @@ def test_tiff_is_exact_for_other_readers(shape: tuple[int, int], channels: int) 
     rng = np.random.default_rng(channels)
     eight = np.squeeze(rng.integers(0, 256, (*shape, channels), dtype=np.uint8), axis=2 if channels == 1 else ())
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(encode_image(eight, "TIFF")))), eight)
-    deep = eight.astype(np.uint16) * 250 + 7
-    read = cv2.imdecode(np.frombuffer(encode_image(deep, "TIFF"), np.uint8), cv2.IMREAD_UNCHANGED)
+    values = eight.astype(np.uint16) * 250 + 7
+    read = cv2.imdecode(np.frombuffer(encode_image(values, "TIFF"), np.uint8), cv2.IMREAD_UNCHANGED)
     assert read is not None
     order = {1: None, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}[channels]
-    assert np.array_equal(read if order is None else cv2.cvtColor(read, order), deep)
+    assert np.array_equal(read if order is None else cv2.cvtColor(read, order), values)
 
 
 @pytest.mark.parametrize("format", sorted(set(FORMATS.values())))

@@ -41,9 +41,9 @@ def test_tiff_orientation_is_applied_once(depth: type, orientation: int) -> None
     """A TIFF's orientation tag is applied at both depths."""
     stored: Any = stored_for(blocks(), orientation).astype(depth)
     stored *= depth(257 if depth is np.uint16 else 1)
-    decoded = decode_image(with_tiff_tag(encode_image(stored, "TIFF"), 274, orientation), deep=True)
+    decoded = decode_image(with_tiff_tag(encode_image(stored, "TIFF"), 274, orientation), keep_uint16=True)
     assert np.array_equal(decoded.pixels, blocks())
-    assert (decoded.deep_pixels is not None) == (depth is np.uint16)
+    assert (decoded.pixels_uint16 is not None) == (depth is np.uint16)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -79,10 +79,10 @@ def test_crop_cuts_picture_and_mask_alike() -> None:
 
 def test_16_bits_keep_the_photos_samples() -> None:
     """At 16 bits opaque pixels have the photo's own samples, and alpha has more than 256 steps."""
-    deep = np.random.default_rng(0).integers(0, 65_536, (HEIGHT, WIDTH, 3), dtype=np.uint16)
-    rendered = _render(from_array(deep, deep=True), bit_depth=16)
+    values = np.random.default_rng(0).integers(0, 65_536, (HEIGHT, WIDTH, 3), dtype=np.uint16)
+    rendered = _render(from_array(values, keep_uint16=True), bit_depth=16)
     assert rendered.picture.dtype == np.uint16
-    assert np.array_equal(rendered.picture[..., :3][ALPHA == 1], deep[ALPHA == 1])
+    assert np.array_equal(rendered.picture[..., :3][ALPHA == 1], values[ALPHA == 1])
     assert np.abs(rendered.picture[..., 3] - ALPHA * 65_535.0).max() <= 0.6
     assert rendered.mask.dtype == np.uint8
 

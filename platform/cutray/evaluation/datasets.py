@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from cutray.errors import DatasetError
+from cutray.imaging.photo_files import PHOTO_SUFFIXES
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif"})
 LAYOUTS = (
     ("images", "masks"),
     ("images", "ground_truth_mask"),
@@ -165,7 +165,7 @@ def _pictures_by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
     """Index the pictures of a folder and note every stem that occurs twice."""
     groups: defaultdict[str, list[Path]] = defaultdict(list)
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith("."):
+        if path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith("."):
             groups[path.stem].append(path)
     for stem, paths in groups.items():
         if len(paths) > 1:

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms
 
-from cutray.imaging.raster import U8, ColourMode
+from cutray.imaging.raw_image import U8, ColorMode
 
 _STRIP_BYTES = 16 << 20
-_SPACES: dict[str, ColourMode] = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
+_SPACES: dict[str, ColorMode] = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
 _INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
 _FLAGS = ImageCms.Flags.BLACKPOINTCOMPENSATION
 _MAX_SRGB_DIFFERENCE = 2  # in 8-bit steps: the many published variants of sRGB differ by no more
@@ -32,7 +32,7 @@ class Profile:
         convert: Brings a Pillow image of that mode to sRGB; None when it is sRGB already.
     """
 
-    mode: ColourMode
+    mode: ColorMode
     convert: Convert | None
 
 
@@ -62,7 +62,7 @@ def read_profile(icc: bytes) -> Profile | None:
 
 
 def to_srgb(
-    samples: U8, mode: ColourMode, icc: bytes | None, *, keep_profile: bool
+    samples: U8, mode: ColorMode, icc: bytes | None, *, keep_profile: bool
 ) -> tuple[U8, bytes | None, list[str]]:
     """Bring decoded samples to RGB, in sRGB unless the profile is kept.
 
@@ -96,7 +96,7 @@ def to_srgb(
     return samples if mode == "RGB" else cv2.cvtColor(samples, cv2.COLOR_GRAY2RGB), None, notes  # type: ignore[return-value]
 
 
-def _convert_strips(samples: U8, mode: ColourMode, convert: Convert) -> U8:
+def _convert_strips(samples: U8, mode: ColorMode, convert: Convert) -> U8:
     """Convert strip by strip, so that only a few megabytes exist twice."""
     height, width = samples.shape[:2]
     out = np.empty((height, width, 3), np.uint8)
@@ -108,7 +108,7 @@ def _convert_strips(samples: U8, mode: ColourMode, convert: Convert) -> U8:
     return out
 
 
-def _transform(source: ImageCms.ImageCmsProfile, mode: ColourMode) -> Convert:
+def _transform(source: ImageCms.ImageCmsProfile, mode: ColorMode) -> Convert:
     """Build the way from a profile to sRGB."""
     target = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
     link = ImageCms.buildTransform(source, target, mode, "RGB", _INTENT, _FLAGS)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import ImageColor
 
 from cutray.errors import OptionError, ShapeMismatchError
-from cutray.imaging.resize import shrink
+from cutray.imaging.resize import resize_area
 
 Color = tuple[int, int, int]
 
@@ -115,8 +115,8 @@ def blur_background(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     height, width = alpha.shape
     scale = min(1.0, 1024 / max(height, width))  # a blurred picture has no detail that a small one lacks
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    small = shrink(image, *size).astype(np.float32)
-    weight = 1.0 - shrink(alpha, *size) + 1e-3
+    small = resize_area(image, *size).astype(np.float32)
+    weight = 1.0 - resize_area(alpha, *size) + 1e-3
     sigma = max(1.0, _BLUR_FRACTION * max(size))
     spread = cv2.GaussianBlur(small * weight[..., None], (0, 0), sigma)
     blurred = spread / cv2.GaussianBlur(weight, (0, 0), sigma)[..., None]
@@ -124,7 +124,7 @@ def blur_background(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return np.asarray(full)
 
 
-def subject_box(alpha: np.ndarray, margin: str = "0") -> tuple[int, int, int, int]:
+def find_subject_box(alpha: np.ndarray, margin: str = "0") -> tuple[int, int, int, int]:
     """Find the rectangle that holds the subject.
 
     Args:

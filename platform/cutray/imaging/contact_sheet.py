@@ -15,7 +15,7 @@ _STRONG = (255, 0, 255)
 _HEADINGS = ("photo", "mask", "cutout", "on a strong colour")
 
 
-def checkerboard(height_px: int, width_px: int, square_px: int = 12) -> np.ndarray:
+def draw_checkerboard(height_px: int, width_px: int, square_px: int = 12) -> np.ndarray:
     """Draw the grey squares that stand for transparency.
 
     Returns:
@@ -26,7 +26,7 @@ def checkerboard(height_px: int, width_px: int, square_px: int = 12) -> np.ndarr
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-def contact_sheet(rows: Sequence[tuple[str, np.ndarray, np.ndarray]], cell_px: int = 360) -> Image.Image:
+def draw_contact_sheet(rows: Sequence[tuple[str, np.ndarray, np.ndarray]], cell_px: int = 360) -> Image.Image:
     """Lay results out in rows of four pictures.
 
     Args:
@@ -65,5 +65,5 @@ def _tiles(photo: np.ndarray, cutout: np.ndarray, cell_px: int) -> list[np.ndarr
     colors = np.clip(weighted / np.maximum(alpha, 1e-3)[..., None], 0, 255).astype(np.uint8)
     small = cv2.resize(photo, size, interpolation=way)
     mask = np.repeat((alpha * 255).astype(np.uint8)[..., None], 3, axis=2)
-    board = checkerboard(size[1], size[0])
+    board = draw_checkerboard(size[1], size[0])
     return [small, mask, compose(colors, alpha, board), compose(colors, alpha, _STRONG)]

@@ -13,11 +13,11 @@ from PIL import Image
 
 from cutray.config import InputLimits
 from cutray.errors import CutrayError, DecodeError, ImageTooLargeError, ShapeMismatchError
-from cutray.imaging.bounds import check_bytes
-from cutray.imaging.image import DecodedImage, Source, finished
-from cutray.imaging.raster import Raster, deep_from_numbers, raster_from_deep, raster_from_pil, to_8_bit
+from cutray.imaging.detect_format import detect_format
+from cutray.imaging.image import DecodedImage, StoredFrame, to_decoded
+from cutray.imaging.limits import check_bytes
+from cutray.imaging.raw_image import RawImage, raw_from_pil, raw_from_uint16, to_uint8, to_uint16
 from cutray.imaging.readers import READERS
-from cutray.imaging.sniff import format_of
 
 __all__ = ["DecodedImage", "decode_image", "from_array", "from_pil"]
 
@@ -25,7 +25,7 @@ _DEFAULT_LIMITS = InputLimits()
 
 
 def decode_image(
-    data: bytes, limits: InputLimits = _DEFAULT_LIMITS, *, keep_profile: bool = False, deep: bool = False
+    data: bytes, limits: InputLimits = _DEFAULT_LIMITS, *, keep_profile: bool = False, keep_uint16: bool = False
 ) -> DecodedImage:
     """Decode the first frame of a picture.
 
@@ -36,7 +36,7 @@ def decode_image(
         data: The whole file.
         limits: What the picture may cost.
         keep_profile: Leave RGB pixels in their own colour space and return its profile.
-        deep: Return samples of more than 8 bits as well.
+        keep_uint16: Return samples of more than 8 bits as well.
 
     Returns:
         The picture.
@@ -48,18 +48,18 @@ def decode_image(
         MissingExtraError: The format needs a package that is not installed.
     """
     check_bytes(len(data), limits)
-    name = format_of(data)
+    name = detect_format(data)
     with _typed_errors(name):
-        return finished(READERS[name](data, limits, deep), name, keep_profile)
+        return to_decoded(READERS[name](data, limits, keep_uint16), name, keep_profile)
 
 
-def from_pil(image: Image.Image, *, keep_profile: bool = False, deep: bool = False) -> DecodedImage:
+def from_pil(image: Image.Image, *, keep_profile: bool = False, keep_uint16: bool = False) -> DecodedImage:
     """Take over a Pillow image with the same rules as for files.
 
     Args:
         image: Image of any mode, possibly not loaded yet; pixels, mode and metadata stay as they are.
         keep_profile: Leave RGB pixels in their own colour space and return its profile.
-        deep: Return samples of more than 8 bits as well.
+        keep_uint16: Return samples of more than 8 bits as well.
 
     Returns:
         The picture.
@@ -71,22 +71,22 @@ def from_pil(image: Image.Image, *, keep_profile: bool = False, deep: bool = Fal
     with _typed_errors(name):
         image.load()
         icc, dpi = image.info.get("icc_profile"), image.info.get("dpi")
-        source = Source(
-            raster_from_pil(image, deep=deep),
+        source = StoredFrame(
+            raw_from_pil(image, keep_uint16=keep_uint16),
             icc if isinstance(icc, bytes) else None,
             _orientation(image),
             dpi if isinstance(dpi, tuple) and len(dpi) == 2 else None,
         )
-        return finished(source, name, keep_profile)
+        return to_decoded(source, name, keep_profile)
 
 
-def from_array(array: npt.ArrayLike, *, deep: bool = False) -> DecodedImage:
+def from_array(array: npt.ArrayLike, *, keep_uint16: bool = False) -> DecodedImage:
     """Take over an array of sRGB samples.
 
     Args:
         array: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) with straight alpha; uint8, uint16, bool, or
             floating point in [0, 1]. An array of 8-bit RGB is not copied.
-        deep: Return samples of more than 8 bits as well.
+        keep_uint16: Return samples of more than 8 bits as well.
 
     Returns:
         The picture, of format ARRAY.
@@ -110,10 +110,10 @@ def from_array(array: npt.ArrayLike, *, deep: bool = False) -> DecodedImage:
     if values.ndim == 3 and values.shape[2] == 4:
         values, alpha = values[..., :3], np.ascontiguousarray(values[..., 3])
     if values.dtype == np.uint16:
-        alpha_8 = None if alpha is None else to_8_bit(alpha)
-        return finished(Source(raster_from_deep(values, alpha_8, deep=deep)), "ARRAY", False)
-    raster = Raster(np.ascontiguousarray(values), "L" if values.ndim == 2 else "RGB", alpha)
-    return finished(Source(raster), "ARRAY", False)
+        alpha_8 = None if alpha is None else to_uint8(alpha)
+        return to_decoded(StoredFrame(raw_from_uint16(values, alpha_8, keep_uint16=keep_uint16)), "ARRAY", False)
+    raw = RawImage(np.ascontiguousarray(values), "L" if values.ndim == 2 else "RGB", alpha)
+    return to_decoded(StoredFrame(raw), "ARRAY", False)
 
 
 def _integer_samples(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -131,7 +131,7 @@ def _integer_samples(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         raise DecodeError(
             f"floating-point samples from {low:g} to {high:g}", "finite values in 0..1", "divide by the white value"
         )
-    return deep_from_numbers(values)
+    return to_uint16(values)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from cutray.errors import OptionError, OutputError, ShapeMismatchError
-from cutray.imaging.png import write_png
-from cutray.imaging.tiff import write_tiff
+from cutray.imaging.png_writer import write_png
+from cutray.imaging.tiff_writer import write_tiff
 
 FORMATS: Mapping[str, str] = MappingProxyType(
     {
@@ -27,14 +27,14 @@ FORMATS: Mapping[str, str] = MappingProxyType(
         ".tiff": "TIFF",
     }
 )
-_DEEP_FORMATS = frozenset({"PNG", "TIFF"})
+_UINT16_FORMATS = frozenset({"PNG", "TIFF"})
 _MAX_SIDE_PX = {"WEBP": 16_383, "JPEG": 65_535, "AVIF": 65_536}
 _WEBP_METHOD = 2  # 4, the usual default, saves about 5 % of the bytes and takes a quarter longer
 _AVIF_SPEED = 9  # 7 saves about 3 % of the bytes and takes several times as long
 _FULL_CHROMA_QUALITY = 90
 
 
-def format_for(path_or_suffix: str | os.PathLike[str]) -> str:
+def parse_format(path_or_suffix: str | os.PathLike[str]) -> str:
     """Name the output format that a path or suffix stands for.
 
     Args:
@@ -108,10 +108,10 @@ def encode_image(
 def _check(pixels: npt.NDArray[Any], format: str, quality: int, dpi: tuple[float, float] | None) -> str:
     """Return the format's name after refusing what it cannot hold."""
     name = format.upper()
-    name = name if name in FORMATS.values() else format_for(format)
+    name = name if name in FORMATS.values() else parse_format(format)
     if pixels.ndim not in (2, 3) or 0 in pixels.shape or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)):
         raise ShapeMismatchError(f"an array of shape {pixels.shape}", "(H, W), (H, W, 3) or (H, W, 4)", "reshape it")
-    if pixels.dtype == np.uint16 and name not in _DEEP_FORMATS:
+    if pixels.dtype == np.uint16 and name not in _UINT16_FORMATS:
         raise OptionError(f"16-bit pixels for {name}", "8 bits", "write PNG or TIFF, or reduce them to 8 bits")
     if pixels.dtype not in (np.uint8, np.uint16):
         raise OptionError(f"pixels of {pixels.dtype}", "uint8 or uint16", "convert them")

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from cutray.config import InputLimits
 from cutray.errors import InputError, OutputError, OutputExistsError
-from cutray.imaging.bounds import check_bytes
+from cutray.imaging.limits import check_bytes
 
 _BLOCK_BYTES = 1 << 20
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV})

@@ -5,23 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cutray.imaging.color import to_srgb
-from cutray.imaging.orientation import swaps_sides, upright
-from cutray.imaging.raster import U8, U16, Raster
+from cutray.imaging.orientation import apply_orientation, swaps_sides
+from cutray.imaging.raw_image import U8, U16, RawImage
 
 
 @dataclass(slots=True)
-class Source:
+class StoredFrame:
     """A decoded first frame with what its file says about it.
 
     Attributes:
-        raster: The samples, not yet turned or converted.
+        raw: The samples, not yet turned or converted.
         icc: Embedded colour profile or None.
         orientation: EXIF value 1 to 8 that is still to be applied.
         dpi: Dots per inch or None.
         notes: What was left out.
     """
 
-    raster: Raster
+    raw: RawImage
     icc: bytes | None = None
     orientation: int = 1
     dpi: tuple[float, float] | None = None
@@ -36,7 +36,7 @@ class DecodedImage:
         pixels: (H, W, 3) uint8 RGB, upright, in sRGB unless ``icc_profile`` is set.
         alpha: (H, W) uint8, the picture's own straight alpha; None when it had none or is opaque everywhere.
         format: JPEG, PNG, WEBP, AVIF, HEIC, TIFF, BMP, GIF, or ARRAY.
-        deep_pixels: (H, W, 3) uint16 RGB in the same space as ``pixels``; only when asked for and there.
+        pixels_uint16: (H, W, 3) uint16 RGB in the same space as ``pixels``; only when asked for and there.
         icc_profile: The profile that the pixels are still in; only when asked for and not sRGB.
         dpi: Horizontal and vertical dots per inch, or None.
         notes: What was left out or changed, such as "first of 12 frames".
@@ -45,13 +45,13 @@ class DecodedImage:
     pixels: U8
     alpha: U8 | None
     format: str
-    deep_pixels: U16 | None = None
+    pixels_uint16: U16 | None = None
     icc_profile: bytes | None = None
     dpi: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
 
 
-def finished(source: Source, name: str, keep_profile: bool) -> DecodedImage:
+def to_decoded(source: StoredFrame, name: str, keep_profile: bool) -> DecodedImage:
     """Convert the colours, turn everything upright and drop an alpha that hides nothing.
 
     Args:
@@ -62,14 +62,14 @@ def finished(source: Source, name: str, keep_profile: bool) -> DecodedImage:
     Returns:
         The picture as callers get it.
     """
-    raster = source.raster
-    pixels, icc, notes = to_srgb(raster.samples, raster.mode, source.icc, keep_profile=keep_profile)
-    notes = [*source.notes, *raster.notes, *notes]
-    deep = raster.deep
-    if deep is not None and pixels is not raster.samples and raster.mode != "L":
-        deep = None
+    raw = source.raw
+    pixels, icc, notes = to_srgb(raw.samples, raw.mode, source.icc, keep_profile=keep_profile)
+    notes = [*source.notes, *raw.notes, *notes]
+    uint16 = raw.uint16
+    if uint16 is not None and pixels is not raw.samples and raw.mode != "L":
+        uint16 = None
         notes.append("16-bit reduced to 8 by the conversion to sRGB")
-    alpha = raster.alpha
+    alpha = raw.alpha
     if alpha is not None and int(alpha.min()) == 255:
         alpha = None
     dpi, turn = source.dpi, source.orientation
@@ -78,10 +78,10 @@ def finished(source: Source, name: str, keep_profile: bool) -> DecodedImage:
         usable = 0 < across < 1e6 and 0 < down < 1e6
         dpi = ((down, across) if swaps_sides(turn) else (across, down)) if usable else None
     return DecodedImage(
-        pixels=upright(pixels, turn),
-        alpha=None if alpha is None else upright(alpha, turn),
+        pixels=apply_orientation(pixels, turn),
+        alpha=None if alpha is None else apply_orientation(alpha, turn),
         format=name,
-        deep_pixels=None if deep is None else upright(deep, turn),
+        pixels_uint16=None if uint16 is None else apply_orientation(uint16, turn),
         icc_profile=icc,
         dpi=dpi,
         notes=tuple(notes),

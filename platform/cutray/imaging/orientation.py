@@ -14,7 +14,7 @@ _SHORT = 3
 ArrayT = TypeVar("ArrayT", bound=np.ndarray)
 
 
-def orientation_of(exif: bytes | None) -> int:
+def read_orientation(exif: bytes | None) -> int:
     """Find the orientation in a block of EXIF data.
 
     Source: EXIF 2.32, section 4.6.4 (tag 0x0112), in the TIFF 6.0 structure of section 2.
@@ -48,7 +48,7 @@ def swaps_sides(orientation: int) -> bool:
     return orientation in (5, 6, 7, 8)
 
 
-def upright(array: ArrayT, orientation: int) -> ArrayT:
+def apply_orientation(array: ArrayT, orientation: int) -> ArrayT:
     """Turn or mirror an array so that it is seen as the camera meant it.
 
     Args:

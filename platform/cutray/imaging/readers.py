@@ -22,13 +22,13 @@ from PIL import (
 
 from cutray.config import InputLimits
 from cutray.errors import DecodeError, MissingExtraError
-from cutray.imaging.bounds import check_size
-from cutray.imaging.image import Source
-from cutray.imaging.jpeg import read_jpeg_header
-from cutray.imaging.orientation import orientation_of
-from cutray.imaging.png_scan import PngHeader, read_png_header
-from cutray.imaging.raster import U16, Raster, deep_from_numbers, raster_from_bgr, raster_from_pil
-from cutray.imaging.tiff_scan import read_tiff_header
+from cutray.imaging.image import StoredFrame
+from cutray.imaging.jpeg_header import read_jpeg_header
+from cutray.imaging.limits import check_size
+from cutray.imaging.orientation import read_orientation
+from cutray.imaging.png_header import PngHeader, read_png_header
+from cutray.imaging.raw_image import U16, RawImage, raw_from_bgr, raw_from_pil, to_uint16
+from cutray.imaging.tiff_header import read_tiff_header
 
 # Pillow's plugins are called directly instead of through Image.open: the format is known by then, our own
 # limits were checked, and Image.open's limit is a process-wide setting that is not ours to change.
@@ -37,28 +37,28 @@ _FAST_JPEG = frozenset({0xC0, 0xC1, 0xC2})
 _GREY_PNG = frozenset({0, 4})
 
 
-def _read_jpeg(data: bytes, limits: InputLimits, deep: bool) -> Source:  # noqa: ARG001 (a JPEG is never deep)
+def _read_jpeg(data: bytes, limits: InputLimits, keep_uint16: bool) -> StoredFrame:  # noqa: ARG001 (a JPEG has 8 bits)
     """Decode a JPEG, by OpenCV where it gives the same pixels in half the time."""
     header = read_jpeg_header(data, limits)
     check_size(header.width, header.height, limits)
-    raster = None
+    raw = None
     # OpenCV fills what is missing with grey; Pillow refuses it. So only complete files take the fast path.
     if header.complete and header.coding in _FAST_JPEG and header.bits == 8 and header.components in (1, 3):
-        colour = cv2.IMREAD_GRAYSCALE if header.components == 1 else cv2.IMREAD_COLOR_RGB
-        pixels = cv2.imdecode(np.frombuffer(header.stream, np.uint8), colour | cv2.IMREAD_IGNORE_ORIENTATION)
+        color = cv2.IMREAD_GRAYSCALE if header.components == 1 else cv2.IMREAD_COLOR_RGB
+        pixels = cv2.imdecode(np.frombuffer(header.stream, np.uint8), color | cv2.IMREAD_IGNORE_ORIENTATION)
         if pixels is not None and pixels.shape[:2] == (header.height, header.width):
-            raster = Raster(pixels, "L" if header.components == 1 else "RGB")  # type: ignore[arg-type]
-    if raster is None:
-        raster = raster_from_pil(_load(JpegImagePlugin.JpegImageFile, header.stream, limits))
-    return Source(raster, header.icc, orientation_of(header.exif), header.dpi)
+            raw = RawImage(pixels, "L" if header.components == 1 else "RGB")  # type: ignore[arg-type]
+    if raw is None:
+        raw = raw_from_pil(_load(JpegImagePlugin.JpegImageFile, header.stream, limits))
+    return StoredFrame(raw, header.icc, read_orientation(header.exif), header.dpi)
 
 
-def _read_png(data: bytes, limits: InputLimits, deep: bool) -> Source:
+def _read_png(data: bytes, limits: InputLimits, keep_uint16: bool) -> StoredFrame:
     """Decode a PNG or the default picture of an animated one."""
     header = read_png_header(data, limits)
     check_size(header.width, header.height, limits, header.channels * header.bits / 8)
-    raster = _png_raster(header, deep)
-    source = Source(raster, header.icc, orientation_of(header.exif), header.dpi)
+    raw = _png_raster(header, keep_uint16)
+    source = StoredFrame(raw, header.icc, read_orientation(header.exif), header.dpi)
     if header.broken_icc:
         source.notes.append("broken ICC profile ignored")
     if header.frames > 1:
@@ -66,64 +66,66 @@ def _read_png(data: bytes, limits: InputLimits, deep: bool) -> Source:
     return source
 
 
-def _png_raster(header: PngHeader, deep: bool) -> Raster:
+def _png_raster(header: PngHeader, keep_uint16: bool) -> RawImage:
     """Decode a PNG's pixels by OpenCV, which refuses missing rows and keeps 16 bits; Pillow does neither."""
     values = cv2.imdecode(np.frombuffer(header.stream, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.shape[:2] != (header.height, header.width):
         raise DecodeError("the PNG's pixels cannot be decoded", "a complete PNG", "get the original file again")
-    raster = raster_from_bgr(values, deep=deep, grey=header.colour in _GREY_PNG)
+    raw = raw_from_bgr(values, keep_uint16=keep_uint16, grey=header.color_type in _GREY_PNG)
     if header.key is not None:
-        colours = values if values.ndim == 3 else values[..., None]
+        colors = values if values.ndim == 3 else values[..., None]
         # Samples of fewer than 8 bits were scaled to 8, and so must be the colour to compare with.
         scale = 255 // ((1 << header.bits) - 1) if header.bits < 8 else 1
-        hidden = (colours == np.array(header.key[::-1]) * scale).all(axis=2)
-        raster.alpha = np.where(hidden, 0, 255).astype(np.uint8)
-    return raster
+        hidden = (colors == np.array(header.key[::-1]) * scale).all(axis=2)
+        raw.alpha = np.where(hidden, 0, 255).astype(np.uint8)
+    return raw
 
 
-def _read_tiff(data: bytes, limits: InputLimits, deep: bool) -> Source:
+def _read_tiff(data: bytes, limits: InputLimits, keep_uint16: bool) -> StoredFrame:
     """Decode the first page of a TIFF."""
     header = read_tiff_header(data, limits)
     notes = ["first of several pages"] if header.more_pages else []
-    if not header.deep_rgb:
+    if not header.rgb_uint16:
         image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
         check_size(*image.size, limits)
         image.load()  # turns it upright as well
-        return Source(raster_from_pil(image, deep=deep), header.icc, 1, header.dpi, notes)
+        return StoredFrame(raw_from_pil(image, keep_uint16=keep_uint16), header.icc, 1, header.dpi, notes)
     values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.ndim != 3 or values.shape[2] != header.samples:
         raise DecodeError("the TIFF's pixels cannot be decoded", "a baseline TIFF", "export it as PNG")
-    samples = deep_from_numbers(values)
+    samples = to_uint16(values)
     if header.premultiplied and header.samples == 4:
         samples = _straight(samples)
-    return Source(raster_from_bgr(samples, deep=deep), header.icc, 1, header.dpi, notes)
+    return StoredFrame(raw_from_bgr(samples, keep_uint16=keep_uint16), header.icc, 1, header.dpi, notes)
 
 
 def _straight(samples: U16) -> U16:
     """Divide premultiplied colours by their alpha; fully transparent pixels become black."""
     alpha = samples[..., 3:].astype(np.float32)
-    colours = samples[..., :3] * (np.float32(65_535) / np.maximum(alpha, 1))
-    return np.concatenate((np.minimum(np.rint(colours), 65_535).astype(np.uint16), samples[..., 3:]), axis=2)
+    colors = samples[..., :3] * (np.float32(65_535) / np.maximum(alpha, 1))
+    return np.concatenate((np.minimum(np.rint(colors), 65_535).astype(np.uint16), samples[..., 3:]), axis=2)
 
 
-def _pillow_reader(plugin: _Plugin, *, counts_frames: bool = False) -> Callable[[bytes, InputLimits, bool], Source]:
+def _pillow_reader(
+    plugin: _Plugin, *, counts_frames: bool = False
+) -> Callable[[bytes, InputLimits, bool], StoredFrame]:
     """Build a reader for a format that needs no special care."""
 
-    def read(data: bytes, limits: InputLimits, deep: bool) -> Source:
+    def read(data: bytes, limits: InputLimits, keep_uint16: bool) -> StoredFrame:
         image = _load(plugin, data, limits)
         frames = int(getattr(image, "n_frames", 1)) if counts_frames else 1
         notes = [f"first of {frames} frames"] if frames > 1 else []
-        raster = raster_from_pil(image, deep=deep)
-        return Source(
-            raster, image.info.get("icc_profile"), orientation_of(image.info.get("exif")), image.info.get("dpi"), notes
+        raw = raw_from_pil(image, keep_uint16=keep_uint16)
+        return StoredFrame(
+            raw, image.info.get("icc_profile"), read_orientation(image.info.get("exif")), image.info.get("dpi"), notes
         )
 
     return read
 
 
-def _read_gif(data: bytes, limits: InputLimits, deep: bool) -> Source:
+def _read_gif(data: bytes, limits: InputLimits, keep_uint16: bool) -> StoredFrame:
     """Decode the first frame of a GIF; counting the frames would mean to read them all."""
-    source = _pillow_reader(GifImagePlugin.GifImageFile)(data, limits, deep)
+    source = _pillow_reader(GifImagePlugin.GifImageFile)(data, limits, keep_uint16)
     with contextlib.suppress(
         OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error
     ):  # a damaged second frame is of no interest
@@ -132,22 +134,22 @@ def _read_gif(data: bytes, limits: InputLimits, deep: bool) -> Source:
     return source
 
 
-def _read_webp(data: bytes, limits: InputLimits, deep: bool) -> Source:
+def _read_webp(data: bytes, limits: InputLimits, keep_uint16: bool) -> StoredFrame:
     """Decode a WebP: still ones by OpenCV, since Pillow's animation decoder needs twice the memory."""
     image = WebPImagePlugin.WebPImageFile(io.BytesIO(data))
     check_size(*image.size, limits)
-    icc, turn = image.info.get("icc_profile"), orientation_of(image.info.get("exif"))
+    icc, turn = image.info.get("icc_profile"), read_orientation(image.info.get("exif"))
     if image.n_frames > 1:
         image.load()
-        return Source(raster_from_pil(image), icc, turn, None, [f"first of {image.n_frames} frames"])
+        return StoredFrame(raw_from_pil(image), icc, turn, None, [f"first of {image.n_frames} frames"])
     values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.shape[:2] != image.size[::-1]:
         image.load()
-        return Source(raster_from_pil(image), icc, turn)
-    return Source(raster_from_bgr(values, deep=deep), icc, turn)
+        return StoredFrame(raw_from_pil(image), icc, turn)
+    return StoredFrame(raw_from_bgr(values, keep_uint16=keep_uint16), icc, turn)
 
 
-def _read_heic(data: bytes, limits: InputLimits, deep: bool) -> Source:
+def _read_heic(data: bytes, limits: InputLimits, keep_uint16: bool) -> StoredFrame:
     """Decode a HEIC through the optional package; it turns the picture upright itself."""
     try:
         from pillow_heif import as_plugin
@@ -155,7 +157,7 @@ def _read_heic(data: bytes, limits: InputLimits, deep: bool) -> Source:
         raise MissingExtraError(
             "HEIC pictures need a package that is not installed", "", 'run: pip install "cutray[heic]"'
         ) from error
-    source: Source = _pillow_reader(as_plugin.HeifImageFile)(data, limits, deep)
+    source: StoredFrame = _pillow_reader(as_plugin.HeifImageFile)(data, limits, keep_uint16)
     return source
 
 
@@ -167,7 +169,7 @@ def _load(plugin: _Plugin, data: bytes, limits: InputLimits) -> ImageFile.ImageF
     return image
 
 
-READERS: Mapping[str, Callable[[bytes, InputLimits, bool], Source]] = MappingProxyType(
+READERS: Mapping[str, Callable[[bytes, InputLimits, bool], StoredFrame]] = MappingProxyType(
     {
         "JPEG": _read_jpeg,
         "PNG": _read_png,

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-def shrink(array: npt.NDArray[Any], height_px: int, width_px: int) -> npt.NDArray[Any]:
+def resize_area(array: npt.NDArray[Any], height_px: int, width_px: int) -> npt.NDArray[Any]:
     """Average an array down to a smaller size.
 
     Halving is several times faster than one resize by an odd factor, so it is done as long as it fits.
@@ -33,7 +33,7 @@ def shrink(array: npt.NDArray[Any], height_px: int, width_px: int) -> npt.NDArra
     return np.asarray(resized).reshape(height_px, width_px, *array.shape[2:])
 
 
-def shrink_within(image: npt.NDArray[Any], side_px: int) -> npt.NDArray[Any]:
+def resize_within(image: npt.NDArray[Any], side_px: int) -> npt.NDArray[Any]:
     """Average a picture down until neither side is longer than ``side_px``; a small one stays as it is."""
     scale = min(1.0, side_px / max(image.shape[:2]))
-    return shrink(image, *(max(1, round(side * scale)) for side in image.shape[:2]))
+    return resize_area(image, *(max(1, round(side * scale)) for side in image.shape[:2]))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from cutray.imaging.resize import shrink
+from cutray.imaging.resize import resize_area
 from cutray.matting.detect import EDGE_CASES, EdgeCases, explain
 
 _COLOURS = {
@@ -33,7 +33,7 @@ def draw_edge_map(image: NDArray[np.uint8], found: EdgeCases) -> NDArray[np.uint
     """
     scale = min(1.0, _SIDE_PX / max(image.shape[:2]))
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    small = shrink(image, height, width)
+    small = resize_area(image, height, width)
     grey = cv2.cvtColor(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     shown = grey.astype(np.float32) * 0.6 + small * 0.3 + 25
     for index, case in enumerate(EDGE_CASES):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from cutray.imaging.resize import shrink
+from cutray.imaging.resize import resize_area
 from cutray.matting.alpha import stretch_levels
 from cutray.matting.closed_form import RADIUS_PX, LocalColors, solve_band
 
@@ -53,7 +53,7 @@ def matted_alpha(levelled: np.ndarray, cells: int, image: np.ndarray, work_side_
     band = _band(coarse, cell_px * scale)
     if say == 0 or not band.any() or not (coarse[~band] == 0).any() or not (coarse[~band] == 1).any():
         return stretch_levels(levelled, height, width)
-    small = shrink(image, rows, columns).astype(np.float32) / np.float32(255)
+    small = resize_area(image, rows, columns).astype(np.float32) / np.float32(255)
     around = _surroundings(band)
     solved = coarse.copy()
     trust = _trust(coarse[around], band[around], cell_px * scale)

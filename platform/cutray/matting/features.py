@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cutray.imaging.resize import shrink
+from cutray.imaging.resize import resize_area
 
 F32 = NDArray[np.float32]
 
@@ -58,7 +58,7 @@ def measure(image: NDArray[np.uint8], probs: F32) -> Measurements | None:
     """
     scale = WORK_SIDE_PX / max(image.shape[:2])
     height, width = (max(8, round(side * scale)) for side in image.shape[:2])
-    small = shrink(image, height, width)
+    small = resize_area(image, height, width)
     p = np.asarray(cv2.resize(probs, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
     regions = _regions(p)
     if regions is None:

@@ -12,7 +12,7 @@ import math
 import cv2
 import numpy as np
 
-from cutray.imaging.resize import shrink
+from cutray.imaging.resize import resize_area
 
 # The colours vary slowly, so they are solved for on a picture of about the network's own resolution ...
 _SOLVE_SIDE_PX = 320
@@ -66,8 +66,8 @@ def _solve_small(image: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.n
     height, width = alpha.shape
     scale = min(1.0, _SOLVE_SIDE_PX / max(height, width))
     small_height, small_width = max(1, round(height * scale)), max(1, round(width * scale))
-    small_image = shrink(image, small_height, small_width).astype(np.float32) / 255.0
-    small_alpha = shrink(alpha, small_height, small_width)
+    small_image = resize_area(image, small_height, small_width).astype(np.float32) / 255.0
+    small_alpha = resize_area(alpha, small_height, small_width)
     colors = _weighted_mean(small_image, small_alpha)
     backdrop = _weighted_mean(small_image, 1.0 - small_alpha)
     levels = max(1, math.ceil(math.log2(max(small_height, small_width, 2))))
@@ -76,8 +76,8 @@ def _solve_small(image: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.n
         columns = max(1, round(small_width ** (level / levels)))
         steps = _COARSE_STEPS if max(rows, columns) <= _COARSE_SIDE_PX else _FINE_STEPS
         colors, backdrop = _relax(
-            _planes(shrink(small_image, rows, columns)),
-            shrink(small_alpha, rows, columns),
+            _planes(resize_area(small_image, rows, columns)),
+            resize_area(small_alpha, rows, columns),
             _enlarge(colors, rows, columns),
             _enlarge(backdrop, rows, columns),
             steps,

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from cutray.errors import WeightsError
-from cutray.imaging.resize import shrink
+from cutray.imaging.resize import resize_area
 
 # What `python -m pipelines.train_refiner` made; its model card is docs/models/edge-refiner.md.
 WEIGHTS = Path(__file__).with_name("refiner.onnx")
@@ -71,8 +71,8 @@ class Refiner:
         """
         height, width = alpha.shape
         rows, columns = work_size(height, width, work_side_px)
-        small = np.clip(shrink(alpha, rows, columns), 0, 1)
-        drawn, better = self.redraw(shrink(image, rows, columns), small)
+        small = np.clip(resize_area(alpha, rows, columns), 0, 1)
+        drawn, better = self.redraw(resize_area(image, rows, columns), small)
         change = drawn - small
         if where != "blindly":
             change *= np.clip((better - _DOUBTFUL) / (_LIKELY - _DOUBTFUL), 0, 1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from cutray.imaging.resize import shrink
+from cutray.imaging.resize import resize_area
 
 # The background is guessed on a picture of this side, from the mean of so many known pixels on either side.
 _FILL_SIDE_PX, _MEAN_PX = 256, 9
@@ -42,8 +42,8 @@ def clear_alpha(alpha: np.ndarray, image: np.ndarray) -> np.ndarray | None:
     height, width = alpha.shape
     scale = min(1.0, _FILL_SIDE_PX / max(height, width))
     rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
-    small = shrink(image, rows, columns).astype(np.float32) / np.float32(255)
-    subject = (shrink(alpha, rows, columns) > _SEEN).astype(np.uint8)
+    small = resize_area(image, rows, columns).astype(np.float32) / np.float32(255)
+    subject = (resize_area(alpha, rows, columns) > _SEEN).astype(np.uint8)
     reach = max(1, round(_MARGIN * max(rows, columns)))
     known = cv2.dilate(subject, np.ones((2 * reach + 1,) * 2, np.uint8)) == 0
     further = cv2.dilate(subject, np.ones((8 * reach + 1,) * 2, np.uint8)) == 0

@@ -192,9 +192,9 @@ def _suffix(settings: RemoverSettings) -> str:
 
 def _format_of(settings: RemoverSettings, destination: Path) -> str:
     """Format of an output file: what was asked for, else what its name says."""
-    from cutray.imaging.encode import format_for
+    from cutray.imaging.encode import parse_format
 
-    return settings.format if settings.format != "auto" else format_for(destination).lower()
+    return settings.format if settings.format != "auto" else parse_format(destination).lower()
 
 
 def _exists(path: Path) -> OutputExistsError:

@@ -25,15 +25,15 @@ def write_explanation(remover: BackgroundRemover, source: Path, destination: Pat
         OutputError: The picture cannot be written.
     """
     from cutray.imaging.decode import decode_image
-    from cutray.imaging.encode import encode_image, format_for
+    from cutray.imaging.encode import encode_image, parse_format
     from cutray.imaging.files import read_bytes, write_atomically
-    from cutray.imaging.resize import shrink_within
+    from cutray.imaging.resize import resize_within
     from cutray.matting.detect import detect_edge_cases
     from cutray.matting.edge_map import draw_edge_map
 
     settings = remover.settings
     pixels = decode_image(read_bytes(source, settings), settings).pixels
-    small = shrink_within(pixels, _LOOKED_AT_PX)
+    small = resize_within(pixels, _LOOKED_AT_PX)
     (probs,) = remover.segmenter.segment([pixels])
     picture = draw_edge_map(small, detect_edge_cases(small, probs))
-    write_atomically(destination, encode_image(picture, format_for(destination)), overwrite=overwrite)
+    write_atomically(destination, encode_image(picture, parse_format(destination)), overwrite=overwrite)

@@ -41,7 +41,7 @@ class PngHeader:
     width: int = 0
     height: int = 0
     bits: int = 8
-    colour: int = 0
+    color_type: int = 0
     channels: int = 1
     frames: int = 1
     exif: bytes | None = None
@@ -94,7 +94,9 @@ def read_png_header(data: bytes, limits: InputLimits) -> PngHeader:
                 )
             if intact:
                 _read_chunk(header, kind, view[at + 8 : end - 4])
-        if needed and (kind != b"tRNS" or header.colour == _PALETTE):  # other transparent colours are returned as key
+        if needed and (
+            kind != b"tRNS" or header.color_type == _PALETTE
+        ):  # other transparent colours are returned as key
             header._kept.append(view[at:end])
         if kind == b"IEND":
             return _finish(header)
@@ -107,13 +109,13 @@ def _read_chunk(header: PngHeader, kind: bytes, payload: memoryview) -> None:
     if kind == b"IHDR":
         if len(payload) != 13:
             raise _damaged("its header has the wrong size")
-        header.width, header.height, header.bits, header.colour = struct.unpack_from(">IIBB", payload)
-        if header.colour not in _CHANNELS or header.bits not in (1, 2, 4, 8, 16):
+        header.width, header.height, header.bits, header.color_type = struct.unpack_from(">IIBB", payload)
+        if header.color_type not in _CHANNELS or header.bits not in (1, 2, 4, 8, 16):
             raise _damaged("its colour type does not exist")
-        header.channels = _CHANNELS[header.colour]
+        header.channels = _CHANNELS[header.color_type]
     elif kind == b"IDAT":
         header._idat_bytes += len(payload)
-    elif kind == b"tRNS" and header.colour in (0, 2) and len(payload) == 2 * header.channels:
+    elif kind == b"tRNS" and header.color_type in (0, 2) and len(payload) == 2 * header.channels:
         header.key = struct.unpack(f">{header.channels}H", payload)
     elif kind == b"eXIf" and header.exif is None:
         header.exif = bytes(payload)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from cutray.imaging import png
-from cutray.imaging.png import write_png
+from cutray.imaging.png_writer import write_png
 from tests.pictures import photo, wide_profile, with_alpha
 
 
@@ -31,19 +31,19 @@ def read_with_opencv(data: bytes) -> np.ndarray[Any, Any]:
     height=st.integers(1, 40),
     width=st.integers(1, 40),
     channels=st.sampled_from([1, 3, 4]),
-    deep=st.booleans(),
+    sixteen_bit=st.booleans(),
     seed=st.integers(0, 1000),
 )
 @settings(max_examples=60, deadline=None)
-def test_any_array_comes_back(height: int, width: int, channels: int, deep: bool, seed: int) -> None:
+def test_any_array_comes_back(height: int, width: int, channels: int, sixteen_bit: bool, seed: int) -> None:
     """Noise of any size, depth and number of channels is read back exactly by OpenCV and Pillow."""
-    kind = np.uint16 if deep else np.uint8
+    kind = np.uint16 if sixteen_bit else np.uint8
     pixels: Any = np.random.default_rng(seed).integers(0, np.iinfo(kind).max + 1, (height, width, channels), dtype=kind)
     pixels = pixels[..., 0] if channels == 1 else pixels
     data = write_png(pixels)
     assert np.array_equal(read_with_opencv(data), pixels)
     image = Image.open(io.BytesIO(data))
-    if not deep or channels == 1:
+    if not sixteen_bit or channels == 1:
         assert np.array_equal(np.asarray(image), pixels)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_COLOUR_TYPES = {1: 0, 3: 2, 4: 6}
+_COLOR_TYPES = {1: 0, 3: 2, 4: 6}
 _UP = 2
 _LEVEL = 1
 _STRIP_BYTES = 4 << 20
@@ -40,9 +40,9 @@ def write_png(
         The file.
     """
     height, width = pixels.shape[:2]
-    colour = _COLOUR_TYPES[1 if pixels.ndim == 2 else pixels.shape[2]]
+    color = _COLOR_TYPES[1 if pixels.ndim == 2 else pixels.shape[2]]
     depth = 8 * pixels.dtype.itemsize
-    chunks = [_SIGNATURE, _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))]
+    chunks = [_SIGNATURE, _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))]
     if icc_profile:
         chunks.append(_chunk(b"iCCP", b"ICC profile\x00\x00" + zlib.compress(icc_profile)))
     else:

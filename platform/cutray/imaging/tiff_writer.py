@@ -1,4 +1,4 @@
-"""Writes TIFF files of 8 or 16 bits, which Pillow cannot do for deep colour."""
+"""Writes TIFF files of 8 or 16 bits, which Pillow cannot do for 16 bits."""
 
 from __future__ import annotations
 

@@ -15,31 +15,31 @@ from cutray.errors import DecodeError
 
 U8 = npt.NDArray[np.uint8]
 U16 = npt.NDArray[np.uint16]
-ColourMode = Literal["L", "RGB", "CMYK", "LAB"]
+ColorMode = Literal["L", "RGB", "CMYK", "LAB"]
 
 _STRIP_BYTES = 4 << 20
 
 
 @dataclass(slots=True)
-class Raster:
+class RawImage:
     """Samples as they are stored, before colour conversion.
 
     Attributes:
         samples: (H, W) for mode L, else (H, W, C), uint8.
         mode: Colour space of the samples.
         alpha: (H, W) uint8, straight, or None.
-        deep: (H, W, 3) uint16 RGB or grey, or None; None for pictures of 8 bits.
+        uint16: (H, W, 3) uint16 RGB or grey, or None; None for pictures of 8 bits.
         notes: What was changed, for the caller's report.
     """
 
     samples: U8
-    mode: ColourMode
+    mode: ColorMode
     alpha: U8 | None = None
-    deep: U16 | None = None
+    uint16: U16 | None = None
     notes: list[str] = field(default_factory=list)
 
 
-def to_8_bit(values: U16) -> U8:
+def to_uint8(values: U16) -> U8:
     """Scale 0..65535 to 0..255, rounded to nearest.
 
     Args:
@@ -51,49 +51,49 @@ def to_8_bit(values: U16) -> U8:
     return cv2.convertScaleAbs(np.ascontiguousarray(values), alpha=1 / 257).reshape(values.shape)  # type: ignore[return-value]
 
 
-def raster_from_deep(values: U16, alpha: U8 | None = None, *, deep: bool) -> Raster:
-    """Build a raster from 16-bit grey or RGB samples.
+def raw_from_uint16(values: U16, alpha: U8 | None = None, *, keep_uint16: bool) -> RawImage:
+    """Build a raw image from 16-bit grey or RGB samples.
 
     Args:
         values: (H, W) or (H, W, 3) uint16.
         alpha: (H, W) uint8 or None.
-        deep: Whether the 16-bit samples are kept as well.
+        keep_uint16: Whether the 16-bit samples are kept as well.
 
     Returns:
-        An 8-bit raster, with ``deep`` set when asked for.
+        An 8-bit raw image, with ``uint16`` set when asked for.
     """
-    samples = to_8_bit(values)
+    samples = to_uint8(values)
     kept = None
-    if deep:
+    if keep_uint16:
         kept = np.ascontiguousarray(values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=2))
-    mode: ColourMode = "L" if values.ndim == 2 else "RGB"
-    return Raster(samples, mode, alpha, kept, [] if deep else ["16-bit reduced to 8"])
+    mode: ColorMode = "L" if values.ndim == 2 else "RGB"
+    return RawImage(samples, mode, alpha, kept, [] if keep_uint16 else ["16-bit reduced to 8"])
 
 
-def raster_from_bgr(values: npt.NDArray[Any], *, deep: bool, grey: bool = False) -> Raster:
-    """Build a raster from an array in OpenCV's channel order.
+def raw_from_bgr(values: npt.NDArray[Any], *, keep_uint16: bool, grey: bool = False) -> RawImage:
+    """Build a raw image from an array in OpenCV's channel order.
 
     Args:
         values: (H, W), (H, W, 3) BGR or (H, W, 4) BGRA with straight alpha; uint8 or uint16.
-        deep: Whether 16-bit samples are kept as well.
+        keep_uint16: Whether 16-bit samples are kept as well.
         grey: Whether the colour channels are equal and one of them is enough.
 
     Returns:
         Grey or RGB samples with the alpha apart.
     """
     if values.dtype == np.uint16:
-        raster = raster_from_bgr(to_8_bit(values), deep=False, grey=grey)
-        if deep:
-            raster.deep = np.repeat(values[..., None], 3, axis=2) if values.ndim == 2 else _rgb(values)
+        raw = raw_from_bgr(to_uint8(values), keep_uint16=False, grey=grey)
+        if keep_uint16:
+            raw.uint16 = np.repeat(values[..., None], 3, axis=2) if values.ndim == 2 else _rgb(values)
         else:
-            raster.notes.append("16-bit reduced to 8")
-        return raster
+            raw.notes.append("16-bit reduced to 8")
+        return raw
     if values.ndim == 2:
-        return Raster(values, "L")
+        return RawImage(values, "L")
     alpha = np.ascontiguousarray(values[..., 3]) if values.shape[2] == 4 else None
     if grey:
-        return Raster(np.ascontiguousarray(values[..., 0]), "L", alpha)
-    return Raster(_rgb(values), "RGB", alpha)
+        return RawImage(np.ascontiguousarray(values[..., 0]), "L", alpha)
+    return RawImage(_rgb(values), "RGB", alpha)
 
 
 def _rgb(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -101,7 +101,7 @@ def _rgb(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return cv2.cvtColor(values, cv2.COLOR_BGR2RGB if values.shape[2] == 3 else cv2.COLOR_BGRA2RGB)
 
 
-def deep_from_numbers(values: npt.NDArray[Any]) -> U16:
+def to_uint16(values: npt.NDArray[Any]) -> U16:
     """Scale integer or floating-point samples to 16 bits by a rule on their range.
 
     Floats within [0, 1] count as a fraction of white; anything else within [0, 255] as 8-bit and within
@@ -133,12 +133,12 @@ def deep_from_numbers(values: npt.NDArray[Any]) -> U16:
     return scaled
 
 
-def raster_from_pil(image: Image.Image, *, deep: bool = False) -> Raster:
+def raw_from_pil(image: Image.Image, *, keep_uint16: bool = False) -> RawImage:
     """Take the samples out of a loaded Pillow image of any mode.
 
     Args:
         image: A loaded image; it is not changed.
-        deep: Whether 16-bit samples are kept as well.
+        keep_uint16: Whether 16-bit samples are kept as well.
 
     Returns:
         Grey, RGB, CMYK or Lab samples, and straight alpha where the image has transparency.
@@ -152,15 +152,15 @@ def raster_from_pil(image: Image.Image, *, deep: bool = False) -> Raster:
         key = image.info.get("transparency")
         alpha = np.where(values == key, 0, 255).astype(np.uint8) if isinstance(key, int) else None
         native = values.astype(values.dtype.newbyteorder("="), copy=False)
-        return raster_from_deep(deep_from_numbers(native), alpha, deep=deep)
+        return raw_from_uint16(to_uint16(native), alpha, keep_uint16=keep_uint16)
     if mode in ("CMYK", "LAB"):
-        return Raster(_channels(image, mode), mode)  # type: ignore[arg-type]
+        return RawImage(_channels(image, mode), mode)  # type: ignore[arg-type]
     if mode in ("LA", "La", "PA", "RGBA", "RGBa") or image.has_transparency_data:
         return _with_alpha(image)
     if mode in ("1", "L"):
-        return Raster(_channels(image, "L"), "L")
+        return RawImage(_channels(image, "L"), "L")
     try:
-        return Raster(_channels(image, "RGB"), "RGB")
+        return RawImage(_channels(image, "RGB"), "RGB")
     except ValueError as error:
         raise DecodeError(
             f"pictures of mode {mode} are not understood", "RGB, grey, CMYK or Lab", "convert it"
@@ -177,16 +177,16 @@ def _channels(image: Image.Image, mode: str) -> U8:
     return out
 
 
-def _with_alpha(image: Image.Image) -> Raster:
+def _with_alpha(image: Image.Image) -> RawImage:
     """Copy an image with transparency into RGB and straight alpha."""
     width, height = image.size
-    colours, alpha = np.empty((height, width, 3), np.uint8), np.empty((height, width), np.uint8)
+    colors, alpha = np.empty((height, width, 3), np.uint8), np.empty((height, width), np.uint8)
     for top, strip in _strips(image):
         straight = strip.convert("LA") if strip.mode == "La" else strip
         rgba = np.asarray(straight if straight.mode == "RGBA" else straight.convert("RGBA"))
-        colours[top : top + strip.height] = rgba[..., :3]
+        colors[top : top + strip.height] = rgba[..., :3]
         alpha[top : top + strip.height] = rgba[..., 3]
-    return Raster(colours, "RGB", alpha)
+    return RawImage(colors, "RGB", alpha)
 
 
 def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:

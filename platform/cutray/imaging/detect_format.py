@@ -43,7 +43,7 @@ _REFUSED: tuple[tuple[bytes, str], ...] = (
 )
 
 
-def format_of(data: bytes) -> str:
+def detect_format(data: bytes) -> str:
     """Name the format of a picture from its first bytes.
 
     Args:

@@ -34,7 +34,7 @@ def check_size(width: int, height: int, limits: InputLimits, bytes_per_pixel: fl
         width: Width in pixels.
         height: Height in pixels.
         limits: What is allowed.
-        bytes_per_pixel: Bytes of one decoded pixel, for deep pictures.
+        bytes_per_pixel: Bytes of one decoded pixel, for more than 8 bits a sample.
 
     Raises:
         DecodeError: A side is zero or negative.

@@ -1,4 +1,4 @@
-"""Reads a TIFF's first directory: size, depth, layout, profile and what it pretends to be."""
+"""Read a TIFF's first directory: size, bit depth, layout, profile, and whether it is a camera raw file."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from PIL import TiffImagePlugin
 
 from cutray.config import InputLimits
 from cutray.errors import DecodeError, UnsupportedFormatError
-from cutray.imaging.bounds import check_size
+from cutray.imaging.limits import check_size
 
-_NEW_SUBFILE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION = 254, 256, 257, 258, 262, 274
+_NEW_SUBFILE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC = 254, 256, 257, 258, 262
 _SAMPLES, _SUB_DIRECTORIES, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _ICC, _DNG_VERSION = 277, 330, 338, 339, 34675, 50706
 _ACROSS, _DOWN, _UNIT = 282, 283, 296
 _RGB, _FLOAT, _PREMULTIPLIED = 2, 3, 1
@@ -25,9 +25,8 @@ class TiffHeader:
     Attributes:
         bits: Bits per sample.
         samples: Samples per pixel.
-        deep_rgb: Whether it is RGB of 16 bits or floating point, which Pillow cannot read in full.
+        rgb_uint16: Whether it is RGB of 16 bits or floating point, which Pillow cannot read in full.
         premultiplied: Whether the colours are already multiplied by alpha.
-        orientation: EXIF value 1 to 8.
         icc: The colour profile or None.
         dpi: Horizontal and vertical dots per inch, or None.
         more_pages: Whether other pages follow.
@@ -35,9 +34,8 @@ class TiffHeader:
 
     bits: int
     samples: int
-    deep_rgb: bool
+    rgb_uint16: bool
     premultiplied: bool
-    orientation: int
     icc: bytes | None
     dpi: tuple[float, float] | None
     more_pages: bool
@@ -77,13 +75,12 @@ def read_tiff_header(data: bytes, limits: InputLimits) -> TiffHeader:
     kinds = _numbers(tags.get(_SAMPLE_FORMAT, 1))
     bits, samples = max(depths), int(tags.get(_SAMPLES, 1))
     check_size(width, height, limits, max(1.0, bits * samples / 8))
-    orientation, icc = tags.get(_ORIENTATION, 1), tags.get(_ICC)
+    icc = tags.get(_ICC)
     return TiffHeader(
         bits=bits,
         samples=samples,
-        deep_rgb=samples in (3, 4) and tags.get(_PHOTOMETRIC) == _RGB and (bits == 16 or _FLOAT in kinds),
+        rgb_uint16=samples in (3, 4) and tags.get(_PHOTOMETRIC) == _RGB and (bits == 16 or _FLOAT in kinds),
         premultiplied=extra[:1] == (_PREMULTIPLIED,),
-        orientation=orientation if orientation in range(1, 9) else 1,
         icc=bytes(icc) if isinstance(icc, bytes) else None,
         dpi=_resolution(tags),
         more_pages=bool(tags.next),

@@ -1,4 +1,4 @@
-"""Every mode and depth has a stated 8-bit value, and deep samples are exact."""
+"""Every mode and depth has a stated 8-bit value, and 16-bit samples are exact."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 from cutray.errors import DecodeError, InputError, ShapeMismatchError
 from cutray.imaging.decode import decode_image, from_array, from_pil
 from cutray.imaging.encode import encode_image
-from cutray.imaging.raster import to_8_bit
+from cutray.imaging.raw_image import to_uint8
 from tests.pictures import (
     photo,
     with_alpha,
@@ -79,7 +79,7 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
     """A 16-bit gradient comes out as an 8-bit gradient, each value rounded to nearest."""
     ramp = np.arange(65_536, dtype=np.uint16).reshape(256, 256)
     expected = np.rint(np.arange(65_536) / 257).reshape(256, 256)
-    assert np.array_equal(to_8_bit(ramp), expected)
+    assert np.array_equal(to_uint8(ramp), expected)
     for format in ("PNG", "TIFF"):
         decoded = decode_image(encode_image(ramp, format))
         assert np.array_equal(decoded.pixels[..., 1], expected)
@@ -89,24 +89,24 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_deep_pixels_are_exact(format: str, channels: int) -> None:
-    """With ``deep`` 16-bit samples come back unchanged, in RGB order, next to their 8-bit version."""
-    deep = np.random.default_rng(3).integers(0, 65_536, (9, 7, channels), dtype=np.uint16)
-    decoded = decode_image(encode_image(deep[..., 0] if channels == 1 else deep, format), deep=True)
-    colours = np.repeat(deep, 3, axis=2) if channels == 1 else deep[..., :3]
-    assert decoded.deep_pixels is not None
-    assert np.array_equal(decoded.deep_pixels, colours)
-    assert np.array_equal(decoded.pixels, to_8_bit(colours))
+    """With ``uint16`` 16-bit samples come back unchanged, in RGB order, next to their 8-bit version."""
+    values = np.random.default_rng(3).integers(0, 65_536, (9, 7, channels), dtype=np.uint16)
+    decoded = decode_image(encode_image(values[..., 0] if channels == 1 else values, format), keep_uint16=True)
+    colours = np.repeat(values, 3, axis=2) if channels == 1 else values[..., :3]
+    assert decoded.pixels_uint16 is not None
+    assert np.array_equal(decoded.pixels_uint16, colours)
+    assert np.array_equal(decoded.pixels, to_uint8(colours))
     if channels == 4:
         assert decoded.alpha is not None
-        assert np.array_equal(decoded.alpha, to_8_bit(deep[..., 3]))
+        assert np.array_equal(decoded.alpha, to_uint8(values[..., 3]))
 
 
 def test_premultiplied_deep_tiff_becomes_straight() -> None:
     """Associated alpha in a 16-bit TIFF is divided out."""
     stored = np.full((4, 4, 4), (10_000, 5_000, 0, 32_768), np.uint16)
-    decoded = decode_image(with_tiff_tag(encode_image(stored, "TIFF"), 338, 1), deep=True)
-    assert decoded.deep_pixels is not None
-    assert np.abs(decoded.deep_pixels[0, 0].astype(int) - (20_000, 10_000, 0)).max() <= 1
+    decoded = decode_image(with_tiff_tag(encode_image(stored, "TIFF"), 338, 1), keep_uint16=True)
+    assert decoded.pixels_uint16 is not None
+    assert np.abs(decoded.pixels_uint16[0, 0].astype(int) - (20_000, 10_000, 0)).max() <= 1
 
 
 def test_float_rgb_tiff_is_read() -> None:
@@ -131,9 +131,9 @@ def test_arrays_of_every_kind() -> None:
     alpha = from_array(cut).alpha
     assert alpha is not None
     assert np.array_equal(alpha, cut[..., 3])
-    deep = from_array(picture.astype(np.uint16) * 257, deep=True).deep_pixels
-    assert deep is not None
-    assert np.array_equal(deep, picture.astype(np.uint16) * 257)
+    values = from_array(picture.astype(np.uint16) * 257, keep_uint16=True).pixels_uint16
+    assert values is not None
+    assert np.array_equal(values, picture.astype(np.uint16) * 257)
 
 
 @pytest.mark.parametrize(
