@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from cutray.imaging import png
+from cutray.imaging import png_writer
 from cutray.imaging.png_writer import write_png
 from tests.pictures import photo, wide_profile, with_alpha
 
@@ -51,7 +51,7 @@ def test_many_strips_form_one_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """A picture that is compressed in many strips is read back exactly."""
     pixels = with_alpha(photo(123, 57))
     whole = write_png(pixels)
-    monkeypatch.setattr(png, "_STRIP_BYTES", 1000)
+    monkeypatch.setattr(png_writer, "_STRIP_BYTES", 1000)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(write_png(pixels)))), pixels)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(whole))), pixels)
 
