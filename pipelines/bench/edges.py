@@ -26,7 +26,7 @@ from cutray.imaging.contact_sheet import draw_contact_sheet
 from cutray.imaging.encode import encode_image
 from cutray.imaging.files import write_atomically
 from cutray.imaging.resize import resize_area
-from cutray.matting.refine import WEIGHTS, Refiner, Where
+from cutray.matting.refine import WEIGHTS, Refiner, Region
 from cutray.remover import BackgroundRemover, Removal
 from pipelines.bench.edge_page import CONTROL, EMPTY, Result, success_rate, write_page
 from pipelines.bench.edge_trials import Trial, drawn_trials, pasted_trials
@@ -184,7 +184,7 @@ class _RefinedRow(_Row):
         alpha = removal.cutout[..., 3]
         hard = {"heuristic": bool(removal.report.edge_cases), "oracle": trial.case != CONTROL}.get(self._route, True)
         if alpha.any() and hard:
-            where: Where = "everywhere" if self._route == "learned" else "blindly"
+            where: Region = "everywhere" if self._route == "learned" else "unconditional"
             corrected = self._refiner.correct(alpha.astype(np.float32) / 255, trial.image, where)
             alpha = np.rint(corrected * 255).astype(np.uint8)
         return np.dstack([trial.image, alpha])

@@ -13,7 +13,7 @@ import numpy as np
 from cutray.console.progress import download_progress
 from cutray.evaluation.datasets import find_samples
 from cutray.imaging.files import write_atomically
-from cutray.matting.detect import COEFFICIENTS, EDGE_CASES, Detector, Linear, squash
+from cutray.matting.detect import COEFFICIENTS, EDGE_CASES, Detector, LogisticModel, sigmoid
 from cutray.remover import BackgroundRemover
 from pipelines.fit_edge_detector.examples import Example, drawn_examples, real_examples
 from pipelines.fit_edge_detector.logistic import area_under_curve, fit_logistic, level_for_precision
@@ -52,7 +52,7 @@ def fit_edge_detector(
     if negatives is not None:
         plain = real_examples(segmenter, find_samples(negatives), negatives.name, cache)
         known += [_as_negative(example) for example in plain]
-    names = tuple(known[0].numbers)
+    names = tuple(known[0].features)
     fitted = _fit(known, names)
     write_atomically(output, _as_text(fitted).encode(), overwrite=True)
     click.echo(f"{len(known)} examples, {len(names)} features; coefficients in {output}")
@@ -66,7 +66,7 @@ def fit_edge_detector(
         for case, row in rows.items():
             click.echo(f"| {case} | {row['positives']} | {row['auc'] or '–'} | {row['verdicts']} | {row['right']} |")
     if tagged is not None:
-        _print_by_tag(real, squash(fitted.whole.logits(_columns(real, names))))
+        _print_by_tag(real, sigmoid(fitted.whole.logits(_columns(real, names))))
     click.echo(json.dumps({"job": "fit_edge_detector", "report": report}))
 
 
@@ -78,7 +78,7 @@ def _fit(examples: Sequence[Example], names: Sequence[str]) -> Detector:
     unseen = np.zeros_like(labels)
     for fold in range(_FOLDS):
         part = _linear(inputs[folds != fold], labels[folds != fold], _RIDGE)
-        unseen[folds == fold] = squash(part.logits(inputs[folds == fold]))
+        unseen[folds == fold] = sigmoid(part.logits(inputs[folds == fold]))
     levels = {}
     for index, case in enumerate(EDGE_CASES):
         there = ~np.isnan(labels[:, index])
@@ -90,13 +90,15 @@ def _fit(examples: Sequence[Example], names: Sequence[str]) -> Detector:
     return Detector(tuple(names), whole, parts, levels)
 
 
-def _linear(inputs: np.ndarray, labels: np.ndarray, ridge: float) -> Linear:
+def _linear(inputs: np.ndarray, labels: np.ndarray, ridge: float) -> LogisticModel:
     """Fit the four models on the same inputs."""
     mean, scale = inputs.mean(axis=0), np.maximum(inputs.std(axis=0), 1e-3)
     none = np.zeros(0, np.float32)
-    normal = Linear(mean, scale, none, none).normalise(inputs).astype(np.float64)
+    normal = LogisticModel(mean, scale, none, none).normalise(inputs).astype(np.float64)
     solved = [fit_logistic(normal, labels[:, index], ridge=ridge) for index in range(len(EDGE_CASES))]
-    return Linear(mean, scale, np.array([weights for weights, _ in solved]), np.array([bias for _, bias in solved]))
+    return LogisticModel(
+        mean, scale, np.array([weights for weights, _ in solved]), np.array([bias for _, bias in solved])
+    )
 
 
 def _as_text(detector: Detector) -> str:
@@ -110,12 +112,12 @@ def _as_text(detector: Detector) -> str:
 
 def _columns(examples: Sequence[Example], names: Sequence[str]) -> np.ndarray:
     """Stack the features, (N, K) float64."""
-    return np.array([[example.numbers[name] for name in names] for example in examples], np.float64)
+    return np.array([[example.features[name] for name in names] for example in examples], np.float64)
 
 
 def _test(examples: Sequence[Example], names: Sequence[str], fitted: Detector) -> dict[str, dict[str, Any]]:
     """Score the models on examples they have not seen."""
-    scores = squash(fitted.whole.logits(_columns(examples, names)))
+    scores = sigmoid(fitted.whole.logits(_columns(examples, names)))
     rows = {}
     for index, case in enumerate(EDGE_CASES):
         truth = np.array([example.labels[index] > 0.5 for example in examples])
@@ -142,10 +144,10 @@ def _print_by_tag(examples: Sequence[Example], scores: np.ndarray) -> None:
 def _by_tag(example: Example) -> Example:
     """Take a photo's tags for its labels."""
     labels = np.array([float(_TAGS.get(case) in example.tags) for case in EDGE_CASES])
-    return Example(example.numbers, example.tiles, labels, example.tile_labels, example.tags)
+    return Example(example.features, example.tiles, labels, example.tile_labels, example.tags)
 
 
 def _as_negative(example: Example) -> Example:
     """Count a photo as free of the rare cases; hair is too common in photos to say so of it."""
     rare = np.array([np.nan if case == "fine_detail" else 0.0 for case in EDGE_CASES])
-    return Example(example.numbers, example.tiles, rare, example.tile_labels, example.tags)
+    return Example(example.features, example.tiles, rare, example.tile_labels, example.tags)

@@ -29,14 +29,14 @@ class Example:
     """One measured picture.
 
     Attributes:
-        numbers: Features of the whole.
+        features: Features of the whole.
         tiles: (T·T, K) float32, features of the tiles.
         labels: (4,) float64 per edge case: 1 yes, 0 no, NaN unknown.
         tile_labels: (T·T, 4) float64 likewise; unknown where the photo does not have the case.
         tags: Tags of a real photo.
     """
 
-    numbers: dict[str, float]
+    features: dict[str, float]
     tiles: np.ndarray
     labels: np.ndarray
     tile_labels: np.ndarray
@@ -84,7 +84,7 @@ def real_examples(segmenter: Segmenter, samples: list[Sample], name: str, cache:
         if measured is not None:
             unknown = np.full(4, np.nan)
             tiles = measured.tiles.reshape(TILES * TILES, -1)
-            yield Example(measured.numbers, tiles, unknown, np.full((len(tiles), 4), np.nan), sample.tags)
+            yield Example(measured.features, tiles, unknown, np.full((len(tiles), 4), np.nan), sample.tags)
 
 
 def _draw(
@@ -140,4 +140,4 @@ def _measured(image: np.ndarray, alpha: np.ndarray, probs: np.ndarray, case: str
     tiles = measured.tiles.reshape(TILES * TILES, -1)
     # Tiles learn where a case lies in a photo that has it; whether it has it is the whole photo's question.
     here = np.where(labels > 0, (share > _TILE_SHARE)[:, None], np.nan)
-    return Example(measured.numbers, tiles, labels, here)
+    return Example(measured.features, tiles, labels, here)

@@ -58,23 +58,23 @@ def crop(example: Example, rng: Generator, settings: RefinerSettings) -> tuple[n
         settings: Side of the crop.
 
     Returns:
-        (S, S, 3) uint8 image and (S, S) uint8 alpha, truth and trust.
+        (S, S, 3) uint8 image and (S, S) uint8 alpha, target and weight.
     """
     side = settings.crop_px
-    wide = min(round(side / float(rng.uniform(_SMALLEST_SCALE, 1.0))), *example.truth.shape)
-    window = _window(example.alpha, example.truth, rng, wide)
-    planes = [plane[window] for plane in (example.image, example.alpha, example.truth, example.trust)]
+    wide = min(round(side / float(rng.uniform(_SMALLEST_SCALE, 1.0))), *example.target.shape)
+    window = _window(example.alpha, example.target, rng, wide)
+    planes = [plane[window] for plane in (example.image, example.alpha, example.target, example.weight)]
     if rng.random() < 0.5:
         planes = [plane[:, ::-1] for plane in planes]
     image, *others = (resize_area(np.ascontiguousarray(plane), side, side) for plane in planes)
     return develop(image, rng, _TONES), *others
 
 
-def _window(alpha: np.ndarray, truth: np.ndarray, rng: Generator, side: int) -> tuple[slice, slice]:
+def _window(alpha: np.ndarray, target: np.ndarray, rng: Generator, side: int) -> tuple[slice, slice]:
     """Choose where to cut a square."""
     middle = [int(rng.integers(length)) for length in alpha.shape]
     if rng.random() < _AIMED:
-        wrong = (cv2.absdiff(alpha, truth) > _WRONG) | (cv2.absdiff(truth, np.full_like(truth, 128)) < 128 - _WRONG)
+        wrong = (cv2.absdiff(alpha, target) > _WRONG) | (cv2.absdiff(target, np.full_like(target, 128)) < 128 - _WRONG)
         places = np.flatnonzero(wrong)
         if len(places):
             middle = list(divmod(int(places[rng.integers(len(places))]), alpha.shape[1]))

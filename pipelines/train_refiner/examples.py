@@ -29,8 +29,10 @@ _EDITION = 2
 _SIDE_PX = 640
 # One scene in two stands before a real photo, where photos are given.
 _REAL_BACKGROUND = 0.5
-# Masks drawn by hand are not believed within so many pixels of their outline.
+# Masks drawn by hand are not reliable within so many pixels of their outline.
 _ROUGH_PX = 6
+# Names of arrays in the files of the first release.
+_FIRST_NAMES = {"truth": "target", "trust": "weight"}
 # Scenes in which the network notices nothing are drawn anew, this many times.
 _TRIES = 4
 
@@ -41,15 +43,15 @@ class Example:
 
     Attributes:
         image: (H, W, 3) uint8, sRGB.
-        alpha: (H, W) uint8, what the remover makes of it, times 255.
-        truth: (H, W) uint8, what it should make of it, times 255.
-        trust: (H, W) uint8, how far the truth is to be believed, times 255.
+        alpha: (H, W) uint8, what the remover gives, times 255.
+        target: (H, W) uint8, what it should be, times 255.
+        weight: (H, W) uint8, how reliable the target is, times 255.
     """
 
     image: np.ndarray
     alpha: np.ndarray
-    truth: np.ndarray
-    trust: np.ndarray
+    target: np.ndarray
+    weight: np.ndarray
 
     def save(self, path: Path) -> None:
         """Write it as a numpy archive."""
@@ -60,7 +62,7 @@ class Example:
     def load(cls, path: Path) -> Example:
         """Read what ``save`` wrote."""
         with np.load(path) as stored:
-            return cls(**stored)
+            return cls(**{_FIRST_NAMES.get(name, name): stored[name] for name in stored.files})
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +101,8 @@ class Sources:
         if kind == "photo":
             return self._photo(self.photos[int(rng.integers(len(self.photos)))])
         for _ in range(_TRIES):
-            image, truth = self._composed(kind, rng)
-            example = _example(image, truth, np.ones_like(truth), self.large)
+            image, target = self._composed(kind, rng)
+            example = _example(image, target, np.ones_like(target), self.large)
             if example.alpha.any():
                 break
         return example
@@ -116,13 +118,13 @@ class Sources:
     def _photo(self, sample: Sample) -> Example:
         """Take a photo, enlarged, and believe its mask where it is not near an outline."""
         image = decode_image(sample.image.read_bytes()).pixels
-        truth = load_truth(sample.truth, shape=image.shape[:2])
-        scale = _SIDE_PX / max(truth.shape)
+        target = load_truth(sample.truth, shape=image.shape[:2])
+        scale = _SIDE_PX / max(target.shape)
         image = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR), np.uint8)
-        truth = np.asarray(cv2.resize(truth, image.shape[1::-1], interpolation=cv2.INTER_LINEAR), np.float32)
+        target = np.asarray(cv2.resize(target, image.shape[1::-1], interpolation=cv2.INTER_LINEAR), np.float32)
         ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _ROUGH_PX + 1,) * 2)
-        outline = cv2.morphologyEx(truth, cv2.MORPH_GRADIENT, ellipse) > 0.5
-        return _example(image, truth, np.where(outline, np.float32(0), np.float32(1)), self.small)
+        outline = cv2.morphologyEx(target, cv2.MORPH_GRADIENT, ellipse) > 0.5
+        return _example(image, target, np.where(outline, np.float32(0), np.float32(1)), self.small)
 
     def _pasted(self, path: Path, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Put a cut-out on a background, in light as a camera would."""
@@ -133,14 +135,14 @@ class Sources:
         top, left = (int(rng.integers(_SIDE_PX - side + 1)) for _ in range(2))
         canvas = np.zeros((_SIDE_PX, _SIDE_PX, 4), np.uint8)
         canvas[top : top + side, left : left + side] = cutout
-        truth = canvas[..., 3].astype(np.float32) / np.float32(255)
+        target = canvas[..., 3].astype(np.float32) / np.float32(255)
         real = self._real_background(rng) if rng.random() < _REAL_BACKGROUND else None
         if real is None:
             behind = draw_background(rng, _SIDE_PX, _SIDE_PX, "train")
         else:
             behind = to_light(np.asarray(cv2.resize(real, (_SIDE_PX, _SIDE_PX), interpolation=cv2.INTER_LINEAR)))
-        layer = Layer(truth, to_light(np.ascontiguousarray(canvas[..., :3])), behind)
-        return expose(compose_light(layer), rng), truth
+        layer = Layer(target, to_light(np.ascontiguousarray(canvas[..., :3])), behind)
+        return expose(compose_light(layer), rng), target
 
     def _real_background(self, rng: np.random.Generator) -> np.ndarray | None:
         """Cut a part without a subject out of a photo; None if the one drawn has none."""
@@ -151,9 +153,9 @@ class Sources:
         return free_part(image, load_truth(sample.truth, shape=image.shape[:2]))
 
 
-def _example(image: np.ndarray, truth: np.ndarray, trust: np.ndarray, remover: BackgroundRemover) -> Example:
+def _example(image: np.ndarray, target: np.ndarray, weight: np.ndarray, remover: BackgroundRemover) -> Example:
     """Cut a picture out and pack all that belongs together, at the size that the refiner works at."""
     alpha = remover.remove_background(image).mask
-    rows, columns = work_size(truth.shape[0], truth.shape[1])
-    planes = (alpha, *(np.rint(plane * 255).astype(np.uint8) for plane in (truth, trust)))
+    rows, columns = work_size(target.shape[0], target.shape[1])
+    planes = (alpha, *(np.rint(plane * 255).astype(np.uint8) for plane in (target, weight)))
     return Example(*(resize_area(plane, rows, columns) for plane in (image, *planes)))

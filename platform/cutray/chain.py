@@ -24,11 +24,11 @@ from cutray.imaging.decode import DecodedImage, decode_image, from_array, from_p
 from cutray.imaging.encode import parse_format
 from cutray.imaging.files import read_bytes
 from cutray.imaging.resize import resize_within
-from cutray.matting.alpha import classic_alpha, level_probs, stretch_levels
+from cutray.matting.alpha import classic_alpha, rescale_probs, upsample_alpha
 from cutray.matting.detect import detect_edge_cases
-from cutray.matting.edges import matted_alpha
-from cutray.matting.looks import Seen, average_looks, fuse_looks, is_confirmed, is_doubtful, second_look_box
-from cutray.matting.refine import Where, built_in_refiner
+from cutray.matting.edges import matte_edges
+from cutray.matting.looks import Seen, blend_crop, crop_around_subject, is_confirmed, is_doubtful, merge_views
+from cutray.matting.refine import Region, built_in_refiner
 from cutray.matting.subject import Subject, find_subject
 from cutray.matting.transparency import clear_alpha
 from cutray.models.catalog import ModelSpec
@@ -135,20 +135,20 @@ def _look(pixels: np.ndarray, spec: ModelSpec, settings: MattingSettings) -> Gen
         return [maps[0], *(one[:, ::-1] for one in maps[1:])]
 
     each = turned((yield views(pixels)))
-    first = average_looks(each)
+    first = merge_views(each)
     cells = first.shape[0]
     height, width = pixels.shape[:2]
-    box = second_look_box(first, height, width) if looks > 1 else None
+    box = crop_around_subject(first, height, width) if looks > 1 else None
     if box is None:
         return Seen(first, cells)
-    closer = looks == 4 and box.shows_detail(cells)
+    closer = looks == 4 and box.has_resolution(cells)
     doubtful = is_doubtful(first=each[0], mirrored=each[1])
     if not (closer or doubtful):
         return Seen(first, cells)
-    second = average_looks(turned((yield views(pixels[box.top : box.bottom, box.left : box.right]))))
+    second = merge_views(turned((yield views(pixels[box.top : box.bottom, box.left : box.right]))))
     if doubtful and not is_confirmed(first, second, box, height, width):
         return Seen(np.zeros_like(first), cells)
-    return Seen(fuse_looks(first, second, box, height, width) if closer else first, cells)
+    return Seen(blend_crop(first, second, box, height, width) if closer else first, cells)
 
 
 def finish(
@@ -259,20 +259,20 @@ def _alpha(
         return classic_alpha(seen.probs, height, width)
     if not subject.found:
         return np.zeros((height, width), np.float32)
-    levelled = level_probs(seen.probs, settings)
+    levelled = rescale_probs(seen.probs, settings)
     edges = settings.effort.edges
     if edges == "soft":
-        alpha = stretch_levels(levelled, height, width)
+        alpha = upsample_alpha(levelled, height, width)
     else:
         # At more than half a photo's size its grain is solved for, too.
         half = math.sqrt(height * width) / 2
         side = min(max(half, _WORK_SIDE_PX), _FINE_SIDE_PX) if edges == "fine" else _WORK_SIDE_PX
-        alpha = matted_alpha(levelled, seen.cells, opaque(image), side)
+        alpha = matte_edges(levelled, seen.cells, opaque(image), side)
     where = _where_to_refine(found, settings)
     return alpha if where is None else built_in_refiner().correct(alpha, opaque(image), where)
 
 
-def _where_to_refine(found: Sequence[str], settings: RemoverSettings) -> Where | None:
+def _where_to_refine(found: Sequence[str], settings: RemoverSettings) -> Region | None:
     """Settle what a refiner may correct. Of what is detected only hair and fur are: false lace would cost too much."""
     refine = settings.effort.refine
     if refine == "detected":

@@ -39,7 +39,7 @@ def test_a_refiner_is_trained_gone_on_with_and_measured(tmp_path: Path) -> None:
     kinds = [name.split("-")[1].split(".")[0] for name in sorted(made)]
     assert kinds == ["ordinary", "fine_detail", "transparency", "reflectivity", "texture", "photo", "photo", "cutout"]
     cutout = Example.load(kept / "00007-cutout.npz")
-    assert cutout.image.shape == (*cutout.truth.shape, 3) and 0 < cutout.truth.mean() < 255
+    assert cutout.image.shape == (*cutout.target.shape, 3) and 0 < cutout.target.mean() < 255
 
     again = CliRunner().invoke(
         train_refiner, [str(word) for word in (*words, "--init", weights)], catch_exceptions=False

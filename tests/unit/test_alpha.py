@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from cutray.config import MattingSettings
-from cutray.matting.alpha import classic_alpha, level_probs, solidify_interior, stretch_levels
+from cutray.matting.alpha import classic_alpha, rescale_probs, solidify_interior, upsample_alpha
 from tests.alphas import soft_disc
 
 PLAIN = MattingSettings(solid_interior=False)
 
 
-def upsample_alpha(probs: np.ndarray, height_px: int, width_px: int, settings: MattingSettings) -> np.ndarray:
-    """Level a map and stretch it, as one step of the chain does."""
-    return stretch_levels(level_probs(probs, settings), height_px, width_px)
+def final_alpha(probs: np.ndarray, height_px: int, width_px: int, settings: MattingSettings) -> np.ndarray:
+    """Rescale a map and upsample it, as the chain does."""
+    return upsample_alpha(rescale_probs(probs, settings), height_px, width_px)
 
 
 def test_haze_and_doubt_become_sure() -> None:
@@ -22,14 +22,14 @@ def test_haze_and_doubt_become_sure() -> None:
     levels = np.float32([0, 0.02, 0.04, 0.27, 0.5, 0.73, 0.96, 0.99, 1])
     probs = np.repeat(levels[:, None], 9, axis=1)
     expected = np.float32([0, 0, 0, 0.25, 0.5, 0.75, 1, 1, 1])
-    assert upsample_alpha(probs, 9, 9, PLAIN)[:, 4] == pytest.approx(expected, abs=1e-6)
+    assert final_alpha(probs, 9, 9, PLAIN)[:, 4] == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 700), (2000, 3), (97, 1013), (320, 320), (1500, 900)])
 def test_alpha_stays_in_range(size: tuple[int, int]) -> None:
     """At any size alpha has the picture's shape and no cubic overshoot."""
     probs = (soft_disc(320, 320, 100, 1.0) > 0.5).astype(np.float32)
-    alpha = upsample_alpha(probs, *size, PLAIN)
+    alpha = final_alpha(probs, *size, PLAIN)
     assert alpha.shape == size
     assert alpha.dtype == np.float32
     assert alpha.min() >= 0
@@ -39,7 +39,7 @@ def test_alpha_stays_in_range(size: tuple[int, int]) -> None:
 def test_outline_stays_in_place() -> None:
     """Enlarged three times, the middle of the edge lies where it lies in the map, to a tenth of a cell."""
     probs = np.repeat(np.clip((np.arange(320, dtype=np.float32) - 100.2) / 8 + 0.5, 0, 1)[None], 320, axis=0)
-    alpha = upsample_alpha(probs, 960, 960, MattingSettings())
+    alpha = final_alpha(probs, 960, 960, MattingSettings())
     crossing = np.interp(0.5, alpha[480], (np.arange(960) + 0.5) / 3 - 0.5)
     assert crossing == pytest.approx(100.2, abs=0.1)
 
@@ -70,7 +70,7 @@ def test_subject_cut_by_the_frame_is_solid_to_the_frame() -> None:
 def test_empty_map_stays_empty() -> None:
     """Nothing becomes of nothing, with or without a solid interior."""
     empty = np.zeros((320, 320), np.float32)
-    assert upsample_alpha(empty, 50, 80, MattingSettings()).max() == 0
+    assert final_alpha(empty, 50, 80, MattingSettings()).max() == 0
     assert solidify_interior(empty).max() == 0
 
 
@@ -78,7 +78,7 @@ def test_input_is_left_alone() -> None:
     """The probabilities are not changed in place, because confidence is taken from them too."""
     probs = soft_disc(320, 320, 80) * np.float32(0.9)
     before = probs.copy()
-    upsample_alpha(probs, 320, 320, MattingSettings())
+    final_alpha(probs, 320, 320, MattingSettings())
     assert np.array_equal(probs, before)
 
 

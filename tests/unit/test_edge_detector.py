@@ -8,7 +8,7 @@ import pytest
 
 from cutray.data.scenes import draw_scene
 from cutray.errors import InputError
-from cutray.matting.detect import EDGE_CASES, detect_edge_cases, explain, load_detector
+from cutray.matting.detect import EDGE_CASES, detect_edge_cases, feature_contributions, load_detector
 from cutray.matting.edge_map import draw_edge_map
 from cutray.matting.features import TILES
 from pipelines.fit_edge_detector.logistic import area_under_curve, fit_logistic, level_for_precision
@@ -33,13 +33,13 @@ def test_an_empty_scene_has_no_edge_case() -> None:
     """Where the network notices nothing, nothing is detected or explained."""
     found = detect_edge_cases(np.full((100, 120, 3), 128, np.uint8), np.zeros((320, 320), np.float32))
     assert found.present == () and set(found.scores.values()) == {0.0}
-    assert not found.where.any() and not any(explain(found).values())
+    assert not found.where.any() and not any(feature_contributions(found).values())
 
 
 def test_reasons_add_up_to_the_score() -> None:
     """The contributions and the bias are the logit, and they come strongest first."""
     found = detect_edge_cases(*scene("texture", 1))
-    for index, (case, reasons) in enumerate(explain(found, 1000).items()):
+    for index, (case, reasons) in enumerate(feature_contributions(found, 1000).items()):
         logit = sum(reason.contribution for reason in reasons) + float(load_detector().whole.bias[index])
         assert 1 / (1 + np.exp(-logit)) == pytest.approx(found.scores[case], abs=1e-3)
         sizes = [abs(reason.contribution) for reason in reasons]

@@ -22,7 +22,7 @@ def picture(surface: np.ndarray, radius_px: float = 69.5) -> np.ndarray:
 def numbers(surface: np.ndarray, probs: np.ndarray = PROBS) -> dict[str, float]:
     measured = measure(picture(surface), probs)
     assert measured is not None
-    return measured.numbers
+    return measured.features
 
 
 PLAIN = np.full_like(ROWS, 0.7)
@@ -51,7 +51,7 @@ def test_strands_run_across_the_outline() -> None:
     rings = 0.6 + 0.3 * np.sign(np.sin(np.hypot(ROWS - 120, COLUMNS - 160)))
     crossing, along = (measure(picture(surface, 75), PROBS) for surface in (rays, rings))
     assert crossing is not None and along is not None
-    assert crossing.numbers["across.edge"] > along.numbers["across.edge"] + 0.5
+    assert crossing.features["across.edge"] > along.features["across.edge"] + 0.5
 
 
 def test_holes_and_thin_parts_are_counted() -> None:
@@ -73,7 +73,7 @@ def test_size_of_the_copy_hardly_matters() -> None:
     larger = cv2.resize(image, (640, 480), interpolation=cv2.INTER_CUBIC)
     first, second = measure(image, PROBS), measure(larger, PROBS)
     assert first is not None and second is not None
-    assert first.numbers["value.contrast"] == pytest.approx(second.numbers["value.contrast"], abs=0.03)
+    assert first.features["value.contrast"] == pytest.approx(second.features["value.contrast"], abs=0.03)
     assert first.tiles.shape == second.tiles.shape == (TILES, TILES, len(SURFACE) + 2)
 
 
@@ -81,4 +81,4 @@ def test_nothing_noticed_means_nothing_measured() -> None:
     """An empty scene has no measurements, and a subject that fills the frame still has finite ones."""
     assert measure(picture(PLAIN), np.full((320, 320), 0.02, np.float32)) is None
     full = measure(picture(PLAIN), np.ones((320, 320), np.float32))
-    assert full is not None and np.isfinite(list(full.numbers.values())).all()
+    assert full is not None and np.isfinite(list(full.features.values())).all()

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from cutray.matting.alpha import stretch_levels
-from cutray.matting.closed_form import LocalColors, solve_band
-from cutray.matting.edges import matted_alpha
+from cutray.matting.alpha import upsample_alpha
+from cutray.matting.closed_form import LocalColors, solve_unknown
+from cutray.matting.edges import matte_edges
 from tests.alphas import disc, scene, soft_disc
 
 CELLS = 320
@@ -36,8 +36,8 @@ def test_a_blurred_outline_becomes_crisp_again(size: tuple[int, int]) -> None:
     """Against the truth, the error falls to less than half of what stretching the map leaves."""
     truth = cv2.resize(scene(5), size[::-1], interpolation=cv2.INTER_LINEAR)
     levelled = _coarse(truth)
-    plain = np.abs(stretch_levels(levelled, *size) - truth).mean()
-    matted = np.abs(matted_alpha(levelled, CELLS, _photo(truth), 480) - truth).mean()
+    plain = np.abs(upsample_alpha(levelled, *size) - truth).mean()
+    matted = np.abs(matte_edges(levelled, CELLS, _photo(truth), 480) - truth).mean()
     assert matted < 0.5 * plain
 
 
@@ -45,8 +45,8 @@ def test_sure_parts_stay_exactly_sure() -> None:
     """Two cells away from anything soft alpha is exactly what the map says: 0 or 1."""
     truth = disc(1200, 1500, 400)
     levelled = _coarse(truth)
-    alpha = matted_alpha(levelled, CELLS, _photo(truth, noise=20), 480)
-    plain = stretch_levels(levelled, 1200, 1500)
+    alpha = matte_edges(levelled, CELLS, _photo(truth, noise=20), 480)
+    plain = upsample_alpha(levelled, 1200, 1500)
     soft = ((plain > 0) & (plain < 1)).astype(np.uint8)
     far = cv2.dilate(soft, np.ones((41, 41), np.uint8)) == 0
     assert np.array_equal(alpha[far], plain[far])
@@ -57,7 +57,7 @@ def test_sure_parts_stay_exactly_sure() -> None:
 def test_any_size_works(size: tuple[int, int]) -> None:
     """One pixel wide, odd or long: alpha has the photo's size, and only values in [0, 1]."""
     image = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
-    alpha = matted_alpha(_coarse(soft_disc(320, 320, 90)), CELLS, image, 480)
+    alpha = matte_edges(_coarse(soft_disc(320, 320, 90)), CELLS, image, 480)
     assert alpha.shape == size
     assert alpha.dtype == np.float32
     assert np.isfinite(alpha).all()
@@ -68,16 +68,16 @@ def test_any_size_works(size: tuple[int, int]) -> None:
 def test_without_anything_sure_on_both_sides_the_map_stands(level: float) -> None:
     """All background stays empty, all subject stays full, and all doubt is not guessed at from colours."""
     levelled = np.full((CELLS, CELLS), level, np.float32)
-    alpha = matted_alpha(levelled, CELLS, _photo(disc(900, 900, 200)), 480)
-    assert np.array_equal(alpha, stretch_levels(levelled, 900, 900))
+    alpha = matte_edges(levelled, CELLS, _photo(disc(900, 900, 200)), 480)
+    assert np.array_equal(alpha, upsample_alpha(levelled, 900, 900))
 
 
 def test_small_photos_keep_the_map() -> None:
     """Where a cell is no larger than a pixel the network has seen all there is, and colours have no say."""
     truth = soft_disc(300, 320, 90)
     levelled = _coarse(truth)
-    alpha = matted_alpha(levelled, CELLS, _photo(truth), 480)
-    assert np.array_equal(alpha, stretch_levels(levelled, 300, 320))
+    alpha = matte_edges(levelled, CELLS, _photo(truth), 480)
+    assert np.array_equal(alpha, upsample_alpha(levelled, 300, 320))
 
 
 def test_equal_colours_leave_the_map() -> None:
@@ -85,8 +85,8 @@ def test_equal_colours_leave_the_map() -> None:
     truth = disc(900, 900, 250)
     flat = np.full((900, 900, 3), 128, np.uint8)
     levelled = _coarse(truth)
-    alpha = matted_alpha(levelled, CELLS, flat, 480)
-    plain = stretch_levels(levelled, 900, 900)
+    alpha = matte_edges(levelled, CELLS, flat, 480)
+    plain = upsample_alpha(levelled, 900, 900)
     assert np.abs((alpha > 0.5).mean() - (plain > 0.5).mean()) < 0.01
 
 
@@ -94,7 +94,7 @@ def test_subject_at_the_frame_stays_whole_there() -> None:
     """Along the frame that cuts the subject, alpha stays 1."""
     truth = np.zeros((900, 900), np.float32)
     truth[:, :450] = 1
-    alpha = matted_alpha(_coarse(truth), CELLS, _photo(truth), 480)
+    alpha = matte_edges(_coarse(truth), CELLS, _photo(truth), 480)
     assert alpha[:, :400].min() == 1
     assert alpha[:, 500:].max() == 0
 
@@ -104,9 +104,11 @@ def test_the_product_is_symmetric_and_blind_to_constants() -> None:
     rng = np.random.default_rng(7)
     colors = LocalColors(rng.random((23, 31, 3), np.float32), 2)
     one, two = rng.random((2, 23, 31), np.float32)
-    assert np.vdot(one, colors.misfit(two)) == pytest.approx(np.vdot(colors.misfit(one), two), rel=1e-3)
-    assert np.vdot(one, colors.misfit(one)) > 0
-    assert np.abs(colors.misfit(np.ones((23, 31), np.float32))).max() < 1e-4
+    assert np.vdot(one, colors.laplacian_product(two)) == pytest.approx(
+        np.vdot(colors.laplacian_product(one), two), rel=1e-3
+    )
+    assert np.vdot(one, colors.laplacian_product(one)) > 0
+    assert np.abs(colors.laplacian_product(np.ones((23, 31), np.float32))).max() < 1e-4
 
 
 def test_band_is_solved_and_the_rest_is_kept() -> None:
@@ -115,6 +117,6 @@ def test_band_is_solved_and_the_rest_is_kept() -> None:
     image = _photo(truth, noise=0).astype(np.float32) / 255
     band = cv2.dilate(((truth > 0) & (truth < 1)).astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
     coarse = np.where(band, np.float32(0.5), truth)
-    solved = solve_band(image, coarse, band, np.full(truth.shape, 1e-4, np.float32))
+    solved = solve_unknown(image, coarse, band, np.full(truth.shape, 1e-4, np.float32))
     assert np.array_equal(solved[~band], coarse[~band])
     assert np.abs(solved - truth)[band].mean() < 0.05

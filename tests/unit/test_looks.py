@@ -10,7 +10,7 @@ from cutray.chain import Looks
 from cutray.config import MattingSettings
 from cutray.errors import EngineError
 from cutray.imaging.decode import from_array
-from cutray.matting.looks import Box, average_looks, fuse_looks, is_doubtful, second_look_box
+from cutray.matting.looks import Box, blend_crop, crop_around_subject, is_doubtful, merge_views
 from cutray.models.catalog import list_models
 from tests.alphas import soft_disc
 
@@ -33,28 +33,28 @@ def _crop(frame: np.ndarray, box: Box) -> np.ndarray:
 def test_one_look_is_left_alone() -> None:
     """A single map comes back as it is, to the bit."""
     probs = _map(20)
-    assert average_looks([probs]) is probs
+    assert merge_views([probs]) is probs
 
 
 def test_equal_looks_change_little_and_sure_looks_win() -> None:
     """Equal maps average to themselves; 0.999 and 0.3 average to more than their mean, for one of them is sure."""
     probs = _map(20)
-    assert np.abs(average_looks([probs, probs]) - probs).max() < 2e-3
+    assert np.abs(merge_views([probs, probs]) - probs).max() < 2e-3
     sure, doubtful = np.full((2, 2), 0.999, np.float32), np.full((2, 2), 0.3, np.float32)
-    assert average_looks([sure, doubtful]).min() > (0.999 + 0.3) / 2 + 0.1
+    assert merge_views([sure, doubtful]).min() > (0.999 + 0.3) / 2 + 0.1
 
 
 def test_certainty_is_kept_at_both_ends() -> None:
     """Looks that are all 0 or all 1 average to exactly 0 and 1: no haze appears."""
     ends = np.float32([[0, 1]])
-    assert np.array_equal(average_looks([ends, ends]), ends)
+    assert np.array_equal(merge_views([ends, ends]), ends)
 
 
 def test_box_surrounds_the_subject_but_no_speck() -> None:
     """The box holds the disc with room around it and ignores a spot far away."""
     probs = _map(12)
     probs[2:4, 2:4] = 0.9
-    box = second_look_box(probs, 640, 640)
+    box = crop_around_subject(probs, 640, 640)
     assert box is not None
     rows, columns = np.nonzero(_map(12) > 0.5)
     assert 30 < box.top < rows.min() * 10 < rows.max() * 10 < box.bottom < 640
@@ -71,13 +71,13 @@ def test_box_surrounds_the_subject_but_no_speck() -> None:
 )
 def test_no_second_look_where_it_shows_nothing(probs: np.ndarray, size: tuple[int, int]) -> None:
     """Without a subject, or with one that fills the frame, there is no second look."""
-    assert second_look_box(probs, *size) is None
+    assert crop_around_subject(probs, *size) is None
 
 
 def test_a_box_of_few_pixels_shows_no_detail() -> None:
     """Enlarging what has fewer pixels than half the cells of a look would invent them."""
-    boxes = [second_look_box(_map(12), *size) for size in ((640, 640), (48, 48), (640, 1))]
-    assert [box is not None and box.shows_detail(SIDE) for box in boxes] == [True, False, False]
+    boxes = [crop_around_subject(_map(12), *size) for size in ((640, 640), (48, 48), (640, 1))]
+    assert [box is not None and box.has_resolution(SIDE) for box in boxes] == [True, False, False]
 
 
 def _rectangle() -> np.ndarray:
@@ -120,9 +120,9 @@ def test_what_is_doubtful_has_to_be_seen_again(looks: int, again: bool) -> None:
 def test_a_second_look_that_disagrees_is_refused() -> None:
     """If the second look sees the opposite of the first, the first one stands, bit by bit."""
     first = _map(12)
-    box = second_look_box(first, 640, 640)
+    box = crop_around_subject(first, 640, 640)
     assert box is not None
-    assert fuse_looks(first, 1.0 - _crop(first, Box(10, 10, 54, 54)), box, 640, 640) is first
+    assert blend_crop(first, 1.0 - _crop(first, Box(10, 10, 54, 54)), box, 640, 640) is first
 
 
 def test_fusing_settles_doubt_and_leaves_the_sure_alone() -> None:
@@ -133,7 +133,7 @@ def test_fusing_settles_doubt_and_leaves_the_sure_alone() -> None:
     second = np.ones((SIDE, SIDE), np.float32)
     second[:4] = 1.0  # sure of what the first look was sure is background
     box = Box(120, 120, 520, 520)
-    fused = fuse_looks(first, second, box, 640, 640)
+    fused = blend_crop(first, second, box, 640, 640)
     scale = fused.shape[0] / SIDE
     at = lambda row, column: fused[int(row * scale), int(column * scale)]  # noqa: E731
     assert scale > 1

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from cutray.config import RefinerSettings
 from cutray.data.scenes import draw_scene
@@ -38,12 +39,12 @@ def _crops(seed: int = 0, side: int = 64) -> Crops:
     return Crops.stack(scene.image[None], cv2.blur(truth, (9, 9))[None], truth[None], np.full_like(truth, 255)[None])
 
 
-def test_an_untrained_network_thinks_little_of_its_drawing() -> None:
+def test_the_gate_of_an_untrained_network_is_nearly_shut() -> None:
     """Training begins where the remover left off."""
     crops = _crops()
     with torch.no_grad():
-        drawn = EdgeRefiner().eval()(crops.image, crops.alpha)
-    assert float(torch.sigmoid(drawn.choice).max()) < 0.06
+        output = EdgeRefiner().eval()(crops.image, crops.alpha)
+    assert float(torch.sigmoid(output.gate_logits).max()) < 0.06
 
 
 def test_the_network_is_small(network: EdgeRefiner) -> None:
@@ -62,9 +63,9 @@ def test_the_exported_file_computes_the_same_at_any_size(network: EdgeRefiner, t
         alpha = rng.integers(0, 256, (height, width), dtype=np.uint8)
         crops = Crops.stack(image[None], *(alpha[None],) * 3)
         with torch.no_grad():
-            drawn = network(crops.image, crops.alpha)
-        expected = (torch.sigmoid(one)[0, 0].numpy() for one in (drawn.logits, drawn.choice))
-        for result, wanted in zip(refiner.redraw(image, alpha.astype(np.float32) / 255), expected, strict=True):
+            output = network(crops.image, crops.alpha)
+        expected = (torch.sigmoid(one)[0, 0].numpy() for one in (output.logits, output.gate_logits))
+        for result, wanted in zip(refiner.predict(image, alpha.astype(np.float32) / 255), expected, strict=True):
             assert np.ptp(wanted) > 0.01
             np.testing.assert_allclose(result, wanted, atol=1e-4)
 
@@ -73,7 +74,9 @@ def test_a_photo_of_any_size_gets_an_alpha_of_its_size(network: EdgeRefiner, tmp
     """Working size and full size are the refiner's business."""
     (tmp_path / "refiner.onnx").write_bytes(export_refiner(network))
     image = np.full((131, 77, 3), 90, np.uint8)
-    corrected = Refiner(tmp_path / "refiner.onnx").correct(np.full((131, 77), 0.5, np.float32), image, "blindly", 64)
+    corrected = Refiner(tmp_path / "refiner.onnx").correct(
+        np.full((131, 77), 0.5, np.float32), image, "unconditional", 64
+    )
     assert corrected.shape == (131, 77) and corrected.dtype == np.float32
     assert corrected.min() >= 0 and corrected.max() <= 1
 
@@ -105,27 +108,27 @@ def test_working_sizes_fit_the_network() -> None:
 
 
 def test_crops_have_the_size_that_was_asked_for_and_belong_together() -> None:
-    """Image, alpha, truth and trust are cut at one place, whatever the example's size."""
+    """Image, alpha, target and weight are cut at one place, whatever the example's size."""
     scene = draw_scene("ordinary", np.random.default_rng(3), 200, 260)
     truth = np.rint(scene.alpha * 255).astype(np.uint8)
     example = Example(scene.image, cv2.blur(truth, (3, 3)), truth, 255 - truth)
     for seed in range(4):
-        image, alpha, known, trust = crop(example, np.random.default_rng(seed), RefinerSettings(crop_px=128))
+        image, alpha, known, weight = crop(example, np.random.default_rng(seed), RefinerSettings(crop_px=128))
         assert image.shape == (128, 128, 3) and alpha.shape == known.shape == (128, 128)
         assert np.abs(alpha / 255 - known / 255).mean() < 0.05
-        np.testing.assert_allclose(trust, 255 - known, atol=2)
+        np.testing.assert_allclose(weight, 255 - known, atol=2)
 
 
-def test_an_untrusted_truth_teaches_nothing() -> None:
-    """Where a hand-drawn mask is not to be believed, the loss is the same whatever it says."""
+def test_a_target_without_weight_changes_no_loss() -> None:
+    """Where a hand-drawn mask is not reliable, the loss does not depend on it."""
     crops = _crops(4)
-    nothing = torch.zeros_like(crops.trust)
+    nothing = torch.zeros_like(crops.weight)
     nothing[..., 32:] = 1
-    other = crops.truth.clone()
+    other = crops.target.clone()
     other[..., :20] = 1 - other[..., :20]
     network = EdgeRefiner().eval()
-    drawn = network(crops.image, crops.alpha)
-    losses = [refiner_loss(drawn, Crops(crops.image, crops.alpha, truth, nothing)) for truth in (crops.truth, other)]
+    output = network(crops.image, crops.alpha)
+    losses = [refiner_loss(output, Crops(crops.image, crops.alpha, truth, nothing)) for truth in (crops.target, other)]
     assert float(losses[0].detach()) == pytest.approx(float(losses[1].detach()), rel=1e-5)
 
 
@@ -137,6 +140,25 @@ def test_weights_are_kept_and_read_again(network: EdgeRefiner, tmp_path: Path) -
     (tmp_path / "other.safetensors").write_bytes(b"no weights")
     with pytest.raises(WeightsError, match="other"):
         new_refiner(1, tmp_path / "other.safetensors")
+
+
+def test_weights_of_the_first_release_are_read(network: EdgeRefiner, tmp_path: Path) -> None:
+    """Its files call the stages look1 to look4 and draw3 to draw1."""
+    old = {
+        name.replace("encoder", "look").replace("decoder", "draw"): one for name, one in network.state_dict().items()
+    }
+    assert not old.keys() & {name for name in network.state_dict() if not name.startswith("head")}
+    save_file(old, tmp_path / "old.safetensors")
+    again = new_refiner(1, tmp_path / "old.safetensors")
+    assert all(torch.equal(one, two) for one, two in zip(network.parameters(), again.parameters(), strict=True))
+
+
+def test_examples_of_the_first_release_are_read(tmp_path: Path) -> None:
+    """Its files call the target truth and the weight trust."""
+    plane = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    np.savez(tmp_path / "old.npz", image=np.dstack([plane] * 3), alpha=plane, truth=plane + 1, trust=plane + 2)
+    example = Example.load(tmp_path / "old.npz")
+    assert (example.target == plane + 1).all() and (example.weight == plane + 2).all()
 
 
 def test_training_lowers_the_loss() -> None:

@@ -18,7 +18,7 @@ _INSIDE = 0.7
 _HOLE = 0.4
 
 
-def level_probs(probs: np.ndarray, settings: MattingSettings) -> np.ndarray:
+def rescale_probs(probs: np.ndarray, settings: MattingSettings) -> np.ndarray:
     """Make sure of the sure parts of a map, at the map's own size.
 
     A sigmoid never quite reaches 0 or 1, which would leave a faint haze over the whole background; values at
@@ -37,11 +37,11 @@ def level_probs(probs: np.ndarray, settings: MattingSettings) -> np.ndarray:
     return np.asarray((probs - low) * (1.0 / (high - low)), dtype=np.float32)
 
 
-def stretch_levels(levelled: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
+def upsample_alpha(levelled: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
     """Resize a levelled map, and only then clip it: a clipped one has a kink for cubic interpolation to overshoot at.
 
     Args:
-        levelled: (h, w) float32, from ``level_probs``.
+        levelled: (h, w) float32, from ``rescale_probs``.
         height_px: New height.
         width_px: New width.
 

@@ -1,8 +1,8 @@
-"""Closed-form matting: opacity in a band from the photo's colours, by conjugate gradients with box filters.
+"""Closed-form matting: opacity of unknown pixels from the photo's colours, by conjugate gradients with box filters.
 
 In every small window the subject's and the background's colours are taken to lie on a line each; opacity is then a
-linear function of colour there. The sum of all windows' errors is a quadratic form whose product with a picture
-needs nothing but box filters, so no matrix is ever stored and the window's size costs nothing.
+linear function of colour there. The matting Laplacian is the quadratic form of all windows' errors. Its product with
+an alpha needs nothing but box filters, so no matrix is ever stored and the window's size costs nothing.
 
 Source: Levin et al. 2008, "A Closed-Form Solution to Natural Image Matting"; He et al. 2010, "Fast Matting Using
 Large Kernel Matting Laplacian Matrices", equations 5 to 8.
@@ -79,7 +79,7 @@ class LocalColors:
             level = level - factor * mean
         return [*factors, level]
 
-    def misfit(self, alpha: np.ndarray) -> np.ndarray:
+    def laplacian_product(self, alpha: np.ndarray) -> np.ndarray:
         """Multiply alpha by the matting Laplacian, divided by the number of pixels in a window.
 
         Args:
@@ -95,17 +95,17 @@ class LocalColors:
         return np.asarray(rest * np.float32(1.0 / (self._size[0] * self._size[1])))
 
 
-def solve_band(image: np.ndarray, coarse: np.ndarray, band: np.ndarray, trust: np.ndarray) -> np.ndarray:
-    """Re-solve alpha in a band from the photo's colours.
+def solve_unknown(image: np.ndarray, coarse: np.ndarray, unknown: np.ndarray, prior_weight: np.ndarray) -> np.ndarray:
+    """Solve alpha anew in a part of a photo from the photo's colours.
 
     Args:
         image: (h, w, 3) float32 in [0, 1].
-        coarse: (h, w) float32 in [0, 1]; what is outside the band is taken as true.
-        band: (h, w) bool, what is to be solved.
-        trust: (h, w) float32 above 0, how strongly alpha is drawn to ``coarse`` inside the band.
+        coarse: (h, w) float32 in [0, 1]; known pixels are taken as true.
+        unknown: (h, w) bool, the pixels to solve.
+        prior_weight: (h, w) float32 above 0, weight of ``coarse`` against the colours at unknown pixels.
 
     Returns:
-        (h, w) float32 in [0, 1], equal to ``coarse`` outside the band.
+        (h, w) float32 in [0, 1], equal to ``coarse`` at known pixels.
     """
     height, width = coarse.shape
     alpha = coarse
@@ -113,11 +113,11 @@ def solve_band(image: np.ndarray, coarse: np.ndarray, band: np.ndarray, trust: n
         size = max(1, width >> halvings), max(1, height >> halvings)
         if halvings and min(size) < _SMALLEST_SIDE_PX:
             continue
-        here = [_fit_size(array, size) for array in (image, coarse, trust)]
-        unknown = _fit_size(band.astype(np.float32), size) > 0
+        here = [_fit_size(array, size) for array in (image, coarse, prior_weight)]
+        here_unknown = _fit_size(unknown.astype(np.float32), size) > 0
         start = here[1] if alpha is coarse else cv2.resize(alpha, size, interpolation=cv2.INTER_LINEAR)
-        alpha = _descend(LocalColors(here[0], RADIUS_PX), here[1], unknown, here[2], start)
-    return np.where(band, np.clip(alpha, 0.0, 1.0), coarse)
+        alpha = _conjugate_gradient(LocalColors(here[0], RADIUS_PX), here[1], here_unknown, here[2], start)
+    return np.where(unknown, np.clip(alpha, 0.0, 1.0), coarse)
 
 
 def _fit_size(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -127,19 +127,19 @@ def _fit_size(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(array, size, interpolation=cv2.INTER_AREA)
 
 
-def _descend(
-    colors: LocalColors, coarse: np.ndarray, unknown: np.ndarray, trust: np.ndarray, start: np.ndarray
+def _conjugate_gradient(
+    colors: LocalColors, coarse: np.ndarray, unknown: np.ndarray, prior_weight: np.ndarray, start: np.ndarray
 ) -> np.ndarray:
-    """Minimise ``a'La + trust (a - coarse)^2`` over the unknown pixels by conjugate gradients."""
+    """Minimise ``a'La + prior_weight (a - coarse)^2`` over the unknown pixels by conjugate gradients."""
     free = unknown.astype(np.float32)
     alpha = np.where(unknown, start, coarse)
-    residual = free * (trust * (coarse - alpha) - colors.misfit(alpha))
+    residual = free * (prior_weight * (coarse - alpha) - colors.laplacian_product(alpha))
     direction = residual.copy()
     energy = first = _dot(residual, residual)
     for _ in range(_STEPS):
         if energy <= _PRECISION**2 * first:
             break
-        curvature = free * (colors.misfit(direction) + trust * direction)
+        curvature = free * (colors.laplacian_product(direction) + prior_weight * direction)
         step = np.float32(energy / _dot(direction, curvature))
         alpha += step * direction
         residual -= step * curvature

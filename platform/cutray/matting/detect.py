@@ -58,7 +58,7 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
-class Linear:
+class LogisticModel:
     """A set of logistic models on the same inputs.
 
     Attributes:
@@ -94,8 +94,8 @@ class Detector:
     """
 
     names: tuple[str, ...]
-    whole: Linear
-    tiles: Linear
+    whole: LogisticModel
+    tiles: LogisticModel
     levels: dict[str, float]
 
 
@@ -121,15 +121,15 @@ def detect_edge_cases(image: NDArray[np.uint8], probs: F32) -> EdgeCases:
     if measured is None:
         return EdgeCases(dict.fromkeys(EDGE_CASES, 0.0), (), np.zeros((TILES, TILES, 4), np.float32), {})
     detector = load_detector()
-    inputs = np.array([measured.numbers[name] for name in detector.names], np.float32)
-    scores = squash(detector.whole.logits(inputs))
+    inputs = np.array([measured.features[name] for name in detector.names], np.float32)
+    scores = sigmoid(detector.whole.logits(inputs))
     found = dict(zip(EDGE_CASES, map(float, scores), strict=True))
     present = tuple(case for case in EDGE_CASES if found[case] >= detector.levels[case])
-    where = squash(detector.tiles.logits(measured.tiles)) * scores
-    return EdgeCases(found, present, where.astype(np.float32), measured.numbers)
+    where = sigmoid(detector.tiles.logits(measured.tiles)) * scores
+    return EdgeCases(found, present, where.astype(np.float32), measured.features)
 
 
-def explain(found: EdgeCases, amount: int = 6) -> dict[str, list[Reason]]:
+def feature_contributions(found: EdgeCases, amount: int = 6) -> dict[str, list[Reason]]:
     """Name the features that speak most for or against each case.
 
     Args:
@@ -153,7 +153,7 @@ def explain(found: EdgeCases, amount: int = 6) -> dict[str, list[Reason]]:
     }
 
 
-def squash(logits: F32) -> F32:
+def sigmoid(logits: F32) -> F32:
     """Turn logits into probabilities."""
     return np.asarray(1 / (1 + np.exp(-np.clip(logits, -_LARGEST_LOGIT, _LARGEST_LOGIT))), np.float32)
 
@@ -165,6 +165,6 @@ def load_detector() -> Detector:
     return Detector(tuple(stored["names"]), _linear(stored["whole"]), _linear(stored["tiles"]), stored["levels"])
 
 
-def _linear(stored: dict[str, Any]) -> Linear:
+def _linear(stored: dict[str, Any]) -> LogisticModel:
     """Build models from plain lists."""
-    return Linear(**{name: np.array(values, np.float32) for name, values in stored.items()})
+    return LogisticModel(**{name: np.array(values, np.float32) for name, values in stored.items()})

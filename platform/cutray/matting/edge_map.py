@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from cutray.imaging.resize import resize_area
-from cutray.matting.detect import EDGE_CASES, EdgeCases, explain
+from cutray.matting.detect import EDGE_CASES, EdgeCases, feature_contributions
 
 _COLOURS = {
     "fine_detail": (255, 140, 0),
@@ -53,7 +53,7 @@ def draw_edge_map(image: NDArray[np.uint8], found: EdgeCases) -> NDArray[np.uint
 def _write_reasons(draw: ImageDraw.ImageDraw, found: EdgeCases, left: int) -> None:
     """Write each case's score and what spoke for and against it."""
     heading, small = ImageFont.load_default(size=15), ImageFont.load_default(size=12)
-    reasons, top = explain(found, _REASONS), 8
+    reasons, top = feature_contributions(found, _REASONS), 8
     for case in EDGE_CASES:
         verdict = "present" if case in found.present else "not present"
         draw.rectangle((left, top + 3, left + 10, top + 13), fill=_COLOURS[case])

@@ -1,7 +1,7 @@
 """Edges from the photo's own colours: where the network's map is soft, alpha is re-solved and followed to full size.
 
 The network's cells are several pixels wide in most photos, so strands, fur and crisp outlines are a blur in its
-map. The photo knows better, as long as subject and background differ in colour; the map keeps a say everywhere,
+map. The photo has more detail, as long as subject and background differ in colour; the map counts everywhere,
 and the last word deep inside wide patches of doubt, where colour alone would only guess.
 """
 
@@ -11,34 +11,34 @@ import cv2
 import numpy as np
 
 from cutray.imaging.resize import resize_area
-from cutray.matting.alpha import stretch_levels
-from cutray.matting.closed_form import RADIUS_PX, LocalColors, solve_band
+from cutray.matting.alpha import upsample_alpha
+from cutray.matting.closed_form import RADIUS_PX, LocalColors, solve_unknown
 
 # Where a cell of the map is this many pixels wide, colours begin to help, and from the second value on they rule.
 _HELPFUL_CELL_PX, _NEEDED_CELL_PX = 1.0, 2.0
 # The soft pixels of the map are widened by this many cells: an outline may lie a little beside the map's.
 _WIDENING_CELLS = 0.5
-# Pull towards the map: a base, more where the map is sure (up to a factor), and more the deeper in doubt.
-_PULL, _SURE_FACTOR, _DEPTH_CELLS = 3e-3, 10.0, 1.5
-# A colour model of a window this small carries the solved alpha over to the photo's own pixels.
-_CARRY_RADIUS_PX = 1
-# Full size is done in squares of so many solved pixels, and only where the band is.
+# Weight of the map against the colours: a base, more (up to a factor) where the map is sure, more far from known pixels.
+_PRIOR_WEIGHT, _SURE_FACTOR, _DEPTH_CELLS = 3e-3, 10.0, 1.5
+# Windows of the colour models that bring the solved alpha to full size; small, to keep thin detail.
+_UPSAMPLE_RADIUS_PX = 1
+# Full size is done in squares of so many solved pixels, and only near unknown pixels.
 _TILE_PX, _TILE_MARGIN_PX = 32, 4
 # Less than this from 0 or 1 is rounding of the models, not opacity.
 _ROUNDING = 0.01
 
 
-def matted_alpha(levelled: np.ndarray, cells: int, image: np.ndarray, work_side_px: float) -> np.ndarray:
+def matte_edges(levelled: np.ndarray, cells: int, image: np.ndarray, work_side_px: float) -> np.ndarray:
     """Bring a levelled map to the photo's size along the photo's own edges.
 
     Args:
-        levelled: (T, T) float32, from ``level_probs``: 0 and below is background, 1 and above is subject.
+        levelled: (T, T) float32, from ``rescale_probs``: 0 and below is background, 1 and above is subject.
         cells: Cells along a side of the frame in the network's eyes.
         image: (H, W, 3) uint8, sRGB.
-        work_side_px: Side of a square with as many pixels as the band is solved on; larger photos are shrunk.
+        work_side_px: Side of a square with as many pixels as alpha is solved on; larger photos are shrunk.
 
     Returns:
-        (H, W) float32 in [0, 1]; exactly 0 or 1 wherever the map is and the band is not near.
+        (H, W) float32 in [0, 1]; exactly 0 or 1 wherever the map is and no unknown pixel is near.
 
     Source: closed-form matting (see ``closed_form``); the way to full size is the upsampling of local linear models
     of He and Sun 2015, "Fast Guided Filter".
@@ -47,67 +47,69 @@ def matted_alpha(levelled: np.ndarray, cells: int, image: np.ndarray, work_side_
     area_side = float(np.sqrt(height * width))
     scale = min(1.0, work_side_px / area_side)
     rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
-    coarse = stretch_levels(levelled, rows, columns)
+    coarse = upsample_alpha(levelled, rows, columns)
     cell_px = area_side / cells
-    say = np.clip((cell_px - _HELPFUL_CELL_PX) / (_NEEDED_CELL_PX - _HELPFUL_CELL_PX), 0.0, 1.0)
-    band = _band(coarse, cell_px * scale)
-    if say == 0 or not band.any() or not (coarse[~band] == 0).any() or not (coarse[~band] == 1).any():
-        return stretch_levels(levelled, height, width)
+    blend = np.clip((cell_px - _HELPFUL_CELL_PX) / (_NEEDED_CELL_PX - _HELPFUL_CELL_PX), 0.0, 1.0)
+    unknown = _unknown_pixels(coarse, cell_px * scale)
+    if blend == 0 or not unknown.any() or not (coarse[~unknown] == 0).any() or not (coarse[~unknown] == 1).any():
+        return upsample_alpha(levelled, height, width)
     small = resize_area(image, rows, columns).astype(np.float32) / np.float32(255)
-    around = _surroundings(band)
+    around = _surroundings(unknown)
     solved = coarse.copy()
-    trust = _trust(coarse[around], band[around], cell_px * scale)
-    solved[around] = solve_band(small[around], coarse[around], band[around], trust)
-    solved = np.asarray(coarse + np.float32(say) * (solved - coarse))
+    prior_weight = _prior_weight(coarse[around], unknown[around], cell_px * scale)
+    solved[around] = solve_unknown(small[around], coarse[around], unknown[around], prior_weight)
+    solved = np.asarray(coarse + np.float32(blend) * (solved - coarse))
     if (rows, columns) == (height, width):
         return solved
-    full = stretch_levels(levelled, height, width)
-    _carry(full, solved, small, band, image)
+    full = upsample_alpha(levelled, height, width)
+    _guided_upsample(full, solved, small, unknown, image)
     return full
 
 
-def _band(coarse: np.ndarray, cell_px: float) -> np.ndarray:
-    """Find the soft pixels and what is near them."""
+def _unknown_pixels(coarse: np.ndarray, cell_px: float) -> np.ndarray:
+    """Find the pixels to solve: soft ones and what is near them."""
     soft = ((coarse > 0) & (coarse < 1)).astype(np.uint8)
     reach = max(1, round(_WIDENING_CELLS * cell_px))
     shape = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     return cv2.dilate(soft, shape) > 0
 
 
-def _surroundings(band: np.ndarray) -> tuple[slice, slice]:
-    """Return the window around a band that its solution depends on."""
+def _surroundings(unknown: np.ndarray) -> tuple[slice, slice]:
+    """Return the window around the unknown pixels that their solution depends on."""
     spans = []
     for axis in (1, 0):
-        used = np.flatnonzero(band.any(axis=axis))
+        used = np.flatnonzero(unknown.any(axis=axis))
         spans.append(slice(max(0, int(used[0]) - 8 * RADIUS_PX), int(used[-1]) + 8 * RADIUS_PX + 1))
     return spans[0], spans[1]
 
 
-def _trust(coarse: np.ndarray, band: np.ndarray, cell_px: float) -> np.ndarray:
-    """Say how strongly alpha is drawn to the map: more where the map is sure, and deep inside wide doubt."""
+def _prior_weight(coarse: np.ndarray, unknown: np.ndarray, cell_px: float) -> np.ndarray:
+    """Weigh the map against the colours: more where the map is sure, and deep inside wide unknown areas."""
     sureness = 1.0 / np.maximum(4.0 * coarse * (1.0 - coarse), 1.0 / _SURE_FACTOR)
     # The frame is no end of doubt: beyond it nothing is known.
-    framed = cv2.copyMakeBorder(band.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+    framed = cv2.copyMakeBorder(unknown.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_REPLICATE)
     depth = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_5)[1:-1, 1:-1] / max(cell_px, 1e-3)
-    return np.asarray(_PULL * (sureness + np.square(depth / _DEPTH_CELLS)), dtype=np.float32)
+    return np.asarray(_PRIOR_WEIGHT * (sureness + np.square(depth / _DEPTH_CELLS)), dtype=np.float32)
 
 
-def _carry(full: np.ndarray, solved: np.ndarray, small: np.ndarray, band: np.ndarray, image: np.ndarray) -> None:
-    """Follow the solved alpha to the photo's own pixels.
+def _guided_upsample(
+    full: np.ndarray, solved: np.ndarray, small: np.ndarray, unknown: np.ndarray, image: np.ndarray
+) -> None:
+    """Upsample the solved alpha to full size, guided by the photo's own pixels.
 
     Args:
-        full: (H, W) float32 in [0, 1], written in place around the band.
+        full: (H, W) float32 in [0, 1], written in place around the unknown pixels.
         solved: (h, w) float32 in [0, 1].
         small: (h, w, 3) float32 in [0, 1], the photo it was solved on.
-        band: (h, w) bool, where it was.
+        unknown: (h, w) bool, the pixels that were solved.
         image: (H, W, 3) uint8.
     """
     height, width = image.shape[:2]
     rows, columns = solved.shape
-    models = LocalColors(small, _CARRY_RADIUS_PX)
+    models = LocalColors(small, _UPSAMPLE_RADIUS_PX)
     fitted = np.dstack([models.mean(plane) for plane in models.fit(solved)])
     shape = np.ones((2 * _TILE_MARGIN_PX + 1,) * 2, np.uint8)
-    near = cv2.dilate(band.astype(np.uint8), shape)
+    near = cv2.dilate(unknown.astype(np.uint8), shape)
     for top in range(0, rows, _TILE_PX):
         for left in range(0, columns, _TILE_PX):
             if not near[top : top + _TILE_PX, left : left + _TILE_PX].any():

@@ -35,12 +35,12 @@ class Measurements:
     """What was measured on one photo.
 
     Attributes:
-        numbers: Feature names and values of the subject as a whole.
+        features: Feature names and values of the subject as a whole.
         tiles: (T, T, K) float32: the surface maps per tile, the ring's means taken off, with the network's
             mean probability and its spread at the end.
     """
 
-    numbers: dict[str, float]
+    features: dict[str, float]
     tiles: F32
 
 
@@ -65,13 +65,13 @@ def measure(image: NDArray[np.uint8], probs: F32) -> Measurements | None:
         return None
     maps = _surface_maps(small, p, regions)
     means = _means(maps, regions)
-    numbers: dict[str, float] = {}
+    features: dict[str, float] = {}
     for index, name in enumerate(SURFACE):
-        numbers[f"{name}.inside"] = float(means["core"][index])
-        numbers[f"{name}.contrast"] = float(means["core"][index] - means["ring"][index])
-        numbers[f"{name}.edge"] = float(means["band"][index] - means["ring"][index])
-    numbers |= _highlight_numbers(maps[..., 0], regions) | _repeat_numbers(small, regions) | _shape_numbers(p)
-    return Measurements(numbers, _tiles(maps, p, means["ring"]))
+        features[f"{name}.inside"] = float(means["core"][index])
+        features[f"{name}.contrast"] = float(means["core"][index] - means["ring"][index])
+        features[f"{name}.edge"] = float(means["band"][index] - means["ring"][index])
+    features |= _highlight_features(maps[..., 0], regions) | _repeat_features(small, regions) | _shape_features(p)
+    return Measurements(features, _tiles(maps, p, means["ring"]))
 
 
 def _regions(p: F32) -> dict[str, F32] | None:
@@ -169,7 +169,7 @@ def _strangeness(small: NDArray[np.uint8], ring: F32) -> F32:
     return np.asarray(np.log1p(np.sqrt((away * away).sum(axis=2))), np.float32)
 
 
-def _highlight_numbers(value: F32, regions: dict[str, F32]) -> dict[str, float]:
+def _highlight_features(value: F32, regions: dict[str, F32]) -> dict[str, float]:
     """Describe the brightest spots and the range of light on the subject."""
     inside, outside = value[regions["core"] > 0.05], value[regions["ring"] > 0.5]
     low, middle, high, top = np.quantile(inside, [0.05, 0.5, 0.9, 0.99])
@@ -184,7 +184,7 @@ def _highlight_numbers(value: F32, regions: dict[str, F32]) -> dict[str, float]:
     }
 
 
-def _repeat_numbers(small: NDArray[np.uint8], regions: dict[str, F32]) -> dict[str, float]:
+def _repeat_features(small: NDArray[np.uint8], regions: dict[str, F32]) -> dict[str, float]:
     """Find out whether the surface repeats: the strongest peak of the spectrum against its surroundings."""
     grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
     side = min(_PATCH_PX, *grey.shape)
@@ -200,7 +200,7 @@ def _repeat_numbers(small: NDArray[np.uint8], regions: dict[str, F32]) -> dict[s
     return {"repeat": float(np.log(np.max(spectrum / around))), "repeat.power": float(np.log(spectrum.max() + 1e-3))}
 
 
-def _shape_numbers(p: F32) -> dict[str, float]:
+def _shape_features(p: F32) -> dict[str, float]:
     """Describe the outline, and how unsure the network is of it."""
     level = min(0.5, 0.5 * float(p.max()))
     inside = (p > level).astype(np.uint8)

@@ -44,7 +44,7 @@ class Box:
     right: int
     bottom: int
 
-    def shows_detail(self, cells: int) -> bool:
+    def has_resolution(self, cells: int) -> bool:
         """Tell whether it has enough pixels for a look of so many cells per side to see more than from afar."""
         return min(self.bottom - self.top, self.right - self.left) >= _FULL * cells
 
@@ -62,7 +62,7 @@ class Seen:
     cells: int
 
 
-def average_looks(maps: Sequence[np.ndarray]) -> np.ndarray:
+def merge_views(maps: Sequence[np.ndarray]) -> np.ndarray:
     """Average maps of the same scene as odds, in which a sure look weighs more than a doubtful one.
 
     Args:
@@ -76,7 +76,7 @@ def average_looks(maps: Sequence[np.ndarray]) -> np.ndarray:
     return _to_probs(np.mean([_to_logits(one) for one in maps], axis=0))
 
 
-def second_look_box(probs: np.ndarray, height_px: int, width_px: int) -> Box | None:
+def crop_around_subject(probs: np.ndarray, height_px: int, width_px: int) -> Box | None:
     """Choose what a second look is worth.
 
     Args:
@@ -128,7 +128,7 @@ def is_confirmed(first: np.ndarray, second: np.ndarray, box: Box, height_px: int
     Args:
         first: (S, S) float32 in [0, 1], of the whole frame.
         second: (S, S) float32 in [0, 1], of the box.
-        box: From ``second_look_box``.
+        box: From ``crop_around_subject``.
         height_px: Height of the photo.
         width_px: Width of the photo.
     """
@@ -142,13 +142,13 @@ def is_confirmed(first: np.ndarray, second: np.ndarray, box: Box, height_px: int
     return bool(second[subject].mean() >= _FOUND) if subject.any() else True
 
 
-def fuse_looks(first: np.ndarray, second: np.ndarray, box: Box, height_px: int, width_px: int) -> np.ndarray:
+def blend_crop(first: np.ndarray, second: np.ndarray, box: Box, height_px: int, width_px: int) -> np.ndarray:
     """Let a second look settle what the first one was unsure of.
 
     Args:
         first: (S, S) float32 in [0, 1], of the whole frame.
         second: (S, S) float32 in [0, 1], of the box.
-        box: From ``second_look_box``.
+        box: From ``crop_around_subject``.
         height_px: Height of the photo.
         width_px: Width of the photo.
 
@@ -168,7 +168,7 @@ def fuse_looks(first: np.ndarray, second: np.ndarray, box: Box, height_px: int, 
         return first
     fade = np.minimum.outer(_ramp(window[0], fine), _ramp(window[1], fine))
     doubt = np.clip(np.minimum(old, 1.0 - old) / _SURE, 0.0, 1.0)
-    both = average_looks([old, new])
+    both = merge_views([old, new])
     fused[window] = old + fade * doubt * (both - old)
     return np.asarray(fused, dtype=np.float32)
 

@@ -1,8 +1,8 @@
-"""Fine detail and texture: a small learned network redraws hair, fur, lace and mesh where it knows better.
+"""Fine detail and texture: a small network predicts the alpha of hair, fur, lace and mesh anew.
 
-It draws an alpha at working size and says for each pixel how likely that one is better than the alpha given. Near the
-outline it is trusted; inside a subject only where that is known to be full of holes, because it takes a smooth solid
-body for glass too easily. Where it came from, and what it can do, is in docs/models/edge-refiner.md.
+It predicts an alpha at working size and, for each pixel, how likely that one is better than the given one. Near the
+outline it is used as it is. Inside a subject it is used only where that is known to be full of holes, because it takes
+a smooth solid body for glass too easily. Its model card is docs/models/edge-refiner.md.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cutray.imaging.resize import resize_area
 WEIGHTS = Path(__file__).with_name("refiner.onnx")
 # Side of a square with about as many pixels as the network sees, and what its sides are multiples of.
 WORK_SIDE_PX, _STRIDE_PX = 480.0, 16
-# How likely better the drawn alpha must be: from the first value on it counts, from the second on alone.
+# How likely better the predicted alpha must be: from the first value on it counts, from the second on alone.
 _DOUBTFUL, _LIKELY = 0.1, 0.5
 # Near the outline is within this many pixels at working size, fading out over as many again.
 _NEAR_PX = 12
@@ -32,7 +32,7 @@ _NONE = 0.03
 # Rows handled at once.
 _ROWS = 64
 
-Where = Literal["edges", "everywhere", "blindly"]
+Region = Literal["edges", "everywhere", "unconditional"]
 
 
 class Refiner:
@@ -55,15 +55,15 @@ class Refiner:
             ) from error
 
     def correct(
-        self, alpha: np.ndarray, image: np.ndarray, where: Where, work_side_px: float = WORK_SIDE_PX
+        self, alpha: np.ndarray, image: np.ndarray, where: Region, work_side_px: float = WORK_SIDE_PX
     ) -> np.ndarray:
         """Correct a photo's alpha, seen at working size.
 
         Args:
             alpha: (H, W) float32 in [0, 1].
             image: (H, W, 3) uint8, sRGB.
-            where: Where the drawn alpha takes the given one's place: near the outline where it is likely better,
-                wherever it is, or blindly at every pixel.
+            where: Which pixels are replaced: those near the outline that are likely better (edges), all that are
+                likely better (everywhere), or all of them (unconditional).
             work_side_px: Side of a square with about as many pixels as the network sees.
 
         Returns:
@@ -72,9 +72,9 @@ class Refiner:
         height, width = alpha.shape
         rows, columns = work_size(height, width, work_side_px)
         small = np.clip(resize_area(alpha, rows, columns), 0, 1)
-        drawn, better = self.redraw(resize_area(image, rows, columns), small)
-        change = drawn - small
-        if where != "blindly":
+        predicted, better = self.predict(resize_area(image, rows, columns), small)
+        change = predicted - small
+        if where != "unconditional":
             change *= np.clip((better - _DOUBTFUL) / (_LIKELY - _DOUBTFUL), 0, 1)
         if where == "edges":
             change *= _nearness(small)
@@ -87,15 +87,15 @@ class Refiner:
                 np.copyto(part, np.clip((part + added - _NONE) / (1 - 2 * _NONE), 0, 1), where=added != 0)
         return corrected
 
-    def redraw(self, image: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Compute what the network makes of an alpha.
+    def predict(self, image: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Run the network on a photo and its alpha.
 
         Args:
             image: (H, W, 3) uint8, sRGB; H and W multiples of 16.
             alpha: (H, W) float32 in [0, 1].
 
         Returns:
-            The drawn alpha, and how likely it is better than the given one; (H, W) float32 in [0, 1].
+            The predicted alpha, and how likely it is better than the given one; both (H, W) float32 in [0, 1].
         """
         rows, columns = alpha.shape[0] // 2, alpha.shape[1] // 2
         planes = np.dstack([image.astype(np.float32) / np.float32(255), alpha]) - np.float32(0.5)
@@ -103,11 +103,11 @@ class Refiner:
         if not hasattr(self._own, "network"):
             self._own.network = cv2.dnn.readNetFromONNX(self._file)
         self._own.network.setInput(np.ascontiguousarray(folded))
-        drawn, better = (
+        predicted, better = (
             one[0].reshape(2, 2, rows, columns).transpose(2, 0, 3, 1).reshape(alpha.shape)
             for one in self._own.network.forward(("drawn", "better"))
         )
-        return drawn, better
+        return predicted, better
 
 
 @cache
@@ -117,7 +117,7 @@ def built_in_refiner() -> Refiner:
 
 
 def work_size(height_px: int, width_px: int, work_side_px: float = WORK_SIDE_PX) -> tuple[int, int]:
-    """Return the height and width that a photo is redrawn at: about as many pixels as a square of that side."""
+    """Return the height and width that a photo is refined at: about as many pixels as a square of that side."""
     scale = min(1.0, work_side_px / float(np.sqrt(height_px * width_px)))
     rows, columns = (max(1, round(side * scale / _STRIDE_PX)) * _STRIDE_PX for side in (height_px, width_px))
     return rows, columns

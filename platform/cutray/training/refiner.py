@@ -1,4 +1,4 @@
-"""Trains the edge refiner: crops with the alphas of today in, weights out. One process; the network is small."""
+"""Train the edge refiner on crops with the remover's alphas. One process; the network is small."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from cutray.config import RefinerSettings
-from cutray.models.refiner import Drawn, EdgeRefiner
+from cutray.models.refiner import EdgeRefiner, RefinerOutput
 from cutray.training.averaging import MovingAverage
 from cutray.training.schedule import rate_at
 
-# Pixels that are soft in the truth or in the alpha given, and their neighbours, count this much more.
+# Pixels that are soft in the target or in the given alpha, and their neighbours, count this much more.
 _BAND_WEIGHT, _BAND_REACH_PX = 4.0, 3
 # Weights of differences of neighbours, and the number of coarser levels of the error.
 _GRADIENT, _LEVELS = 1.0, 3
-# Weight of the drawn alpha's cross-entropy, which still teaches where it is sure and wrong.
+# Weight of the new alpha's cross-entropy, whose gradient does not vanish where it is sure and wrong.
 _ENTROPY = 0.5
 # A pixel made worse counts this many times as much as one made better.
 _HARM = 3.0
@@ -32,15 +32,15 @@ class Crops:
 
     Attributes:
         image: (N, 3, H, W) float32 in [0, 1].
-        alpha: (N, 1, H, W) float32 in [0, 1], as it is without a refiner.
-        truth: (N, 1, H, W) float32 in [0, 1].
-        trust: (N, 1, H, W) float32 in [0, 1], how far the truth is to be believed.
+        alpha: (N, 1, H, W) float32 in [0, 1], what the remover gives without a refiner.
+        target: (N, 1, H, W) float32 in [0, 1].
+        weight: (N, 1, H, W) float32 in [0, 1], how reliable the target is.
     """
 
     image: Tensor
     alpha: Tensor
-    truth: Tensor
-    trust: Tensor
+    target: Tensor
+    weight: Tensor
 
     @classmethod
     def stack(cls, image: np.ndarray, *planes: np.ndarray) -> Crops:
@@ -50,7 +50,7 @@ class Crops:
 
     def to(self, device: torch.device) -> Crops:
         """Move it to a device."""
-        return Crops(*(one.to(device, non_blocking=True) for one in (self.image, self.alpha, self.truth, self.trust)))
+        return Crops(*(one.to(device, non_blocking=True) for one in (self.image, self.alpha, self.target, self.weight)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,8 @@ def train_refiner(
             group["lr"] = settings.lr * rate_at(step / settings.steps, settings.warmup_share)
         crops = next(batches).to(device)
         with torch.autocast(device.type, torch.bfloat16):
-            drawn = network(crops.image.contiguous(memory_format=torch.channels_last), crops.alpha)
-        loss = refiner_loss(Drawn(drawn.logits.float(), drawn.choice.float()), crops)
+            output = network(crops.image.contiguous(memory_format=torch.channels_last), crops.alpha)
+        loss = refiner_loss(RefinerOutput(output.logits.float(), output.gate_logits.float()), crops)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
@@ -111,28 +111,30 @@ def train_refiner(
     return average.network  # type: ignore[return-value]
 
 
-def refiner_loss(drawn: Drawn, crops: Crops) -> Tensor:
-    """Judge what is drawn, and whether it is followed where it is better than the alpha given, and only there.
+def refiner_loss(output: RefinerOutput, crops: Crops) -> Tensor:
+    """Compare the new alpha with the target, and the gate with where the new alpha is better than the given one.
 
     Args:
-        drawn: In float32.
-        crops: What it belongs to.
+        output: In float32.
+        crops: The batch that it was predicted for.
 
     Returns:
         A scalar.
     """
-    truth, alpha = crops.truth, crops.alpha
-    soft = ((truth > 0.02) & (truth < 0.98)) | ((alpha > 0) & (alpha < 1))
+    target, alpha = crops.target, crops.alpha
+    soft = ((target > 0.02) & (target < 0.98)) | ((alpha > 0) & (alpha < 1))
     size = 2 * _BAND_REACH_PX + 1
-    weight = crops.trust * (1 + _BAND_WEIGHT * functional.max_pool2d(soft.float(), size, 1, _BAND_REACH_PX))
+    weight = crops.weight * (1 + _BAND_WEIGHT * functional.max_pool2d(soft.float(), size, 1, _BAND_REACH_PX))
     weight = weight / weight.mean().clamp_min(1e-6)
-    error = torch.sigmoid(drawn.logits) - truth
-    entropy = functional.binary_cross_entropy_with_logits(drawn.logits, truth, weight)
-    # What is at stake at a pixel is the difference of the two errors; the choice must not talk the drawing round.
-    gain = ((alpha - truth).abs() - error.detach().abs()) * crops.trust
-    stake = torch.where(gain > 0, gain, -_HARM * gain)
-    choice = functional.binary_cross_entropy_with_logits(drawn.choice, (gain > 0).float(), stake, reduction="sum")
-    return _difference(error * crops.trust, weight) + _ENTROPY * entropy + choice / stake.sum().clamp_min(1e-6)
+    error = torch.sigmoid(output.logits) - target
+    entropy = functional.binary_cross_entropy_with_logits(output.logits, target, weight)
+    # The gate is weighted by the difference of the two errors; detached, so that it does not change the alpha.
+    gain = ((alpha - target).abs() - error.detach().abs()) * crops.weight
+    gate_weight = torch.where(gain > 0, gain, -_HARM * gain)
+    gate = functional.binary_cross_entropy_with_logits(
+        output.gate_logits, (gain > 0).float(), gate_weight, reduction="sum"
+    )
+    return _difference(error * crops.weight, weight) + _ENTROPY * entropy + gate / gate_weight.sum().clamp_min(1e-6)
 
 
 def _difference(error: Tensor, weight: Tensor) -> Tensor:
