@@ -18,7 +18,7 @@ from cutray.matting.closed_form import RADIUS_PX, LocalColors, solve_unknown
 _HELPFUL_CELL_PX, _NEEDED_CELL_PX = 1.0, 2.0
 # The soft pixels of the map are widened by this many cells: an outline may lie a little beside the map's.
 _WIDENING_CELLS = 0.5
-# Weight of the map against the colours: a base, more (up to a factor) where the map is sure, more far from known pixels.
+# Weight of the map against the colours: a base, more (up to a factor) where the map is sure or no known pixel is near.
 _PRIOR_WEIGHT, _SURE_FACTOR, _DEPTH_CELLS = 3e-3, 10.0, 1.5
 # Windows of the colour models that bring the solved alpha to full size; small, to keep thin detail.
 _UPSAMPLE_RADIUS_PX = 1
