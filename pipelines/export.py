@@ -20,7 +20,7 @@ from cutray.config import EngineSettings
 from cutray.console.extras import requires_extra
 from cutray.console.progress import download_progress
 from cutray.console.run import run
-from cutray.data.scenes import CASES, draw_scene
+from cutray.data.synthetic import CASES, draw_scene
 from cutray.engines.base import Engine
 from cutray.engines.hardware import inspect_hardware
 from cutray.engines.int8 import encode_stats

@@ -89,11 +89,11 @@ def room_for(cpus: float, gpus: float) -> int:
     # A cluster that grows when something waits may have no worker at all now; its configuration knows how many.
     most = state.get_max_resources_from_cluster_config() or {}
     there = {kind: max(amount, most.get(kind, 0.0)) for kind, amount in there.items()}
-    fit = min(int(there[kind] // need) for kind, need in (("CPU", cpus), ("GPU", gpus)) if need)
-    if not fit:
+    times = min(int(there[kind] // need) for kind, need in (("CPU", cpus), ("GPU", gpus)) if need)
+    if not times:
         raise ConfigError(
             got=f"{cpus:g} processors and {gpus:g} GPUs of Ray's book-keeping are wanted",
             allowed=f"what is there: {there['CPU']:g} processors and {there['GPU']:g} GPUs on {len(nodes)} machines",
             fix="lower workers, cpus_per_worker or gpus_per_worker, or join a larger cluster with --address",
         )
-    return fit
+    return times

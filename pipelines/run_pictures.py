@@ -4,53 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cutray.config import TrainSettings
+from cutray.data.loading import SampleSpec
 from cutray.imaging.encode import encode_image
 from cutray.imaging.files import write_atomically
 
 _BATCH, _RESULTS = 16, 12
 
 
-def draw_batch(settings: TrainSettings, rows: Sequence[dict[str, Any]]) -> bytes:
+def draw_batch(settings: TrainSettings, samples: Sequence[SampleSpec]) -> bytes:
     """Draw sixteen varied samples, each beside its truth.
 
     Args:
         settings: Those of the run.
-        rows: The samples to learn from.
+        samples: The samples to learn from.
 
     Returns:
         A PNG file.
     """
-    from cutray.data.stream import load_sample, shuffled
+    from cutray.data.loading import load_sample, shuffle_samples
 
-    chosen = shuffled(rows, settings.seed, 0)[:_BATCH]
-    samples = [load_sample(row, settings.data.side_px, settings.seed, 0, settings.augment) for row in chosen]
-    return _in_columns([np.concatenate([image, _grey(alpha)], 1) for image, alpha in samples], 4)
+    chosen = shuffle_samples(samples, settings.seed, 0)[:_BATCH]
+    loaded = [load_sample(sample, settings.data.side_px, settings.seed, 0, settings.augment) for sample in chosen]
+    return _in_columns([np.concatenate([image, _grey(alpha)], 1) for image, alpha in loaded], 4)
 
 
-def draw_results(run_dir: Path, settings: TrainSettings, weights: Path, rows: Sequence[dict[str, Any]]) -> Path:
+def draw_results(run_dir: Path, settings: TrainSettings, weights: Path, samples: Sequence[SampleSpec]) -> Path:
     """Draw up to twelve validation samples, each with its truth and the mask that the trained network makes.
 
     Args:
         run_dir: Folder of the run.
         settings: Those of the run.
         weights: Its best weights.
-        rows: The samples to validate on, of which some are taken evenly.
+        samples: The samples to validate on, of which some are taken evenly.
 
     Returns:
         The picture, ``results.png`` in the run's folder.
     """
-    from cutray.data.stream import load_sample
+    from cutray.data.loading import load_sample
     from cutray.remover import BackgroundRemover
 
     remover = BackgroundRemover(str(weights), quality="fast")
     tiles = []
-    for row in rows[:: -(-len(rows) // _RESULTS)]:
-        image, alpha = load_sample(row, settings.data.side_px, settings.seed)
+    for sample in samples[:: -(-len(samples) // _RESULTS)]:
+        image, alpha = load_sample(sample, settings.data.side_px, settings.seed)
         mask = remover.remove_background(image).mask
         tiles.append(np.concatenate([image, _grey(alpha), _grey(mask / np.float32(255))], 1))
     path = run_dir / "results.png"
@@ -89,7 +89,7 @@ def _grey(alpha: np.ndarray) -> np.ndarray:
 
 
 def _in_columns(tiles: list[np.ndarray], columns: int) -> bytes:
-    """Lay pictures of one size out in rows; returns a PNG file."""
+    """Lay pictures of one size out in samples; returns a PNG file."""
     tiles = tiles + [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     lines = [np.concatenate(tiles[start : start + columns], 1) for start in range(0, len(tiles), columns)]
     return encode_image(np.concatenate(lines), "PNG")

@@ -71,14 +71,14 @@ def train(
         write_atomically(show_batch, draw_batch(settings, rows), overwrite=True)
         click.echo(f"16 samples as the network sees them: {show_batch}")
         return 0
-    with training_session(settings) as board:
-        result = fit(settings, board=board)
-    best = result.progress.history[result.progress.best_epoch]
-    click.echo(f"best weights: {result.best} (epoch {result.progress.best_epoch + 1})", err=True)
+    with training_session(settings) as actor:
+        result = fit(settings, progress_actor=actor)
+    best = result.state.history[result.state.best_epoch]
+    click.echo(f"best weights: {result.best} (epoch {result.state.best_epoch + 1})", err=True)
     click.echo(f"try them: cutray remove photo.jpg -m {result.best}", err=True)
     try:
         pictures = [
-            draw_curves(result.run_dir, result.progress.history),
+            draw_curves(result.run_dir, result.state.history),
             draw_results(result.run_dir, settings, result.best, held_out),
         ]
         if result.run_id is not None:
@@ -140,12 +140,12 @@ def _of_run(folder: Path) -> TrainSettings:
 
 @contextmanager
 def training_session(settings: TrainSettings) -> Iterator[Any]:
-    """Have Ray, and show how a run goes; yields the board that the run is to tell.
+    """Have Ray, and show how a run goes; yields the actor that the run reports to.
 
     Args:
         settings: The run's settings.
     """
-    from cutray.data.stream import store_bytes
+    from cutray.data.loading import store_bytes
     from cutray.training.fit import cpus_needed
 
     least = settings.model_copy(update={"workers": settings.min_workers or settings.workers})
@@ -156,20 +156,20 @@ def training_session(settings: TrainSettings) -> Iterator[Any]:
     store = store_bytes(settings.data, settings.optim.batch_size)
     with ray_session(settings.address, num_cpus, max(_LEAST_STORE_BYTES, store), "train", _VARIABLES):
         room_for(cpus_needed(least), gpus)
-        with _progress(settings) as board:
-            yield board
+        with _progress(settings) as actor:
+            yield actor
 
 
 @contextmanager
 def _progress(settings: TrainSettings) -> Iterator[Any]:
-    """Show how it goes, on a terminal as a bar, elsewhere as a line per epoch; yields the board."""
+    """Show how it goes, on a terminal as a bar, elsewhere as a line per epoch; yields the actor to report to."""
     import ray
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from cutray.console.progress import error_console
-    from cutray.training.board import open_board
+    from cutray.training.progress import start_progress_actor
 
-    board = open_board()
+    actor = start_progress_actor()
     over = threading.Event()
     shown = sys.stderr.isatty()
     columns = (TextColumn("training"), BarColumn(), TextColumn("{task.fields[line]}"), TimeRemainingColumn())
@@ -179,18 +179,18 @@ def _progress(settings: TrainSettings) -> Iterator[Any]:
     def watch() -> None:
         told = -1
         while not over.wait(0.5):
-            news, problems = ray.get(board.read.remote(), timeout=30)
+            latest, problems = ray.get(actor.read.remote(), timeout=30)
             for problem in problems:
                 warnings.warn(problem, stacklevel=1)
-            if not news:
+            if not latest:
                 continue
             line = (
-                f"epoch {news['epoch'] + 1}/{settings.optim.epochs}, step {news['step']}/{news['steps']}, "
-                f"loss {news['loss']:.3f}, {news['images_per_s']:.1f} images/s"
+                f"epoch {latest['epoch'] + 1}/{settings.optim.epochs}, step {latest['step']}/{latest['steps']}, "
+                f"loss {latest['loss']:.3f}, {latest['images_per_s']:.1f} images/s"
             )
-            last = news["last"]
+            last = latest["last"]
             scores = f", IoU {last['iou']:.4f}, MAE {last['mae']:.4f}" if last else ""
-            bar.update(task, completed=news["share"], line=line + scores)
+            bar.update(task, completed=latest["progress"], line=line + scores)
             if not shown and last and last["epoch"] > told:
                 told = int(last["epoch"])
                 click.echo(f"epoch {told + 1}: loss {last['loss']:.4f}{scores}", err=True)
@@ -199,7 +199,7 @@ def _progress(settings: TrainSettings) -> Iterator[Any]:
     with bar:
         thread.start()
         try:
-            yield board
+            yield actor
         finally:
             over.set()
             thread.join(5)

@@ -120,8 +120,8 @@ def _train_members(members: int, name: str, training: dict[str, Any]) -> tuple[s
         path = Path(settings.save_dir).resolve() / settings.name / BEST_FILE
         if not path.is_file():
             click.echo(f"member {seed + 1} of {members}", err=True)
-            with training_session(settings) as board:
-                path = fit(settings, board=board).best
+            with training_session(settings) as actor:
+                path = fit(settings, progress_actor=actor).best
         paths.append(str(path))
     return tuple(paths)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cutray.data.scenes import draw_scene
+from cutray.data.synthetic import draw_scene
 
 
 def write_pairs(folder: Path, amount: int, *, seed: int = 0, side_px: int = 96, family: str = "train") -> Path:

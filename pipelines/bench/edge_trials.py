@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cutray.data.scenes import CASES, draw_scene
-from cutray.data.scenes.paste import paste_subject
-from cutray.data.scenes.stage import Family
+from cutray.data.synthetic import CASES, draw_scene
+from cutray.data.synthetic.context import Family
+from cutray.data.synthetic.paste import paste_subject
 from cutray.evaluation.datasets import find_samples, load_truth
 from cutray.imaging.decode import decode_image
 from cutray.imaging.resize import resize_area

@@ -17,8 +17,8 @@ import numpy as np
 from cutray.config import RemoverSettings, parse_settings
 from cutray.console.progress import download_progress, photo_progress
 from cutray.console.run import run
-from cutray.data.scenes import CASES
-from cutray.data.scenes.stage import Family
+from cutray.data.synthetic import CASES
+from cutray.data.synthetic.context import Family
 from cutray.engines.hardware import inspect_hardware
 from cutray.errors import OptionError
 from cutray.evaluation.edge_cases import score_edges

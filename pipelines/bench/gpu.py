@@ -113,21 +113,21 @@ def _running(torch: Any, network: Any, model: str, side: int, batch: int, compil
 
 def _learning(torch: Any, network: Any, model: str, side: int, batch: int, compiled: bool) -> Row:
     """Measure whole steps of training in bf16."""
-    from cutray.training.losses import deep_loss
+    from cutray.training.losses import deep_supervision_loss
 
     network.train()
     photos = _photos(torch, batch, side)
     truth = (torch.rand(batch, 1, side, side, device="cuda") > 0.5).float()
     # A rate of next to nothing: random photos must not spoil the weights for what is measured next.
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-12)
-    compare, settings = torch.compile(deep_loss, dynamic=False), LossSettings()
+    compare, settings = torch.compile(deep_supervision_loss, dynamic=False), LossSettings()
 
     def once(made: Any) -> None:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cuda", dtype=torch.bfloat16):
             outputs = made(photos)
         # What counts operations runs the plain network, and would keep the loss from ever being compiled.
-        loss = deep_loss if made is network else compare
+        loss = deep_supervision_loss if made is network else compare
         torch.autograd.backward(loss(outputs, truth, settings))
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()

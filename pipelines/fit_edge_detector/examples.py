@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cutray.data.scenes import CASES, FAMILIES, draw_scene
-from cutray.data.scenes.scene import CaseName
-from cutray.data.scenes.stage import Family
+from cutray.data.synthetic import CASES, FAMILIES, draw_scene
+from cutray.data.synthetic.context import Family
+from cutray.data.synthetic.scene import CaseName
 from cutray.evaluation.datasets import Sample, load_truth
 from cutray.imaging.decode import decode_image
 from cutray.imaging.resize import resize_area

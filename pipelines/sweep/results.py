@@ -86,7 +86,7 @@ def keep_weights(plan: Plan, outcomes: Sequence[Outcome], best: Outcome) -> Path
     """
     if plan.sweep.job != "train":
         return None
-    from cutray.training.fit import BEST_FILE, gather
+    from cutray.training.fit import BEST_FILE, export_best
 
     target = Path(plan.folder) / BEST_FILE
     for outcome in outcomes:
@@ -94,7 +94,7 @@ def keep_weights(plan: Plan, outcomes: Sequence[Outcome], best: Outcome) -> Path
         if outcome.score is None or not run_dir.is_dir():
             continue
         if not (run_dir / BEST_FILE).is_file() or any(run_dir.glob("checkpoint_*")):
-            gather(train_settings(plan, outcome.chosen, outcome.trial_id), run_dir)
+            export_best(train_settings(plan, outcome.chosen, outcome.trial_id), run_dir)
         if outcome == best:
             for name in (BEST_FILE, Path(BEST_FILE).with_suffix(".toml").name):
                 write_atomically(target.with_name(name), (run_dir / name).read_bytes(), overwrite=True)

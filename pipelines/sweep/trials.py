@@ -70,8 +70,8 @@ def train_trial(config: dict[str, Any], plan: Plan) -> None:
     trial_id = tune.get_context().get_trial_id()
     tags = {"trial": trial_id} | ({"mlflow.parentRunId": plan.tracking[1]} if plan.tracking else {})
     result = fit(train_settings(plan, config, trial_id), callbacks=[_report_epochs()], tags=tags)
-    history = result.progress.history
-    tune.report({**history[result.progress.best_epoch], ROUNDS: len(history)})
+    history = result.state.history
+    tune.report({**history[result.state.best_epoch], ROUNDS: len(history)})
 
 
 def _report_epochs() -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.random import Generator
 
 from cutray.config import AugmentSettings, RefinerSettings
-from cutray.data.augment import develop
+from cutray.data.augment import photometric
 from cutray.imaging.resize import resize_area
 from cutray.training.refiner import Crops
 from pipelines.train_refiner.examples import Example
@@ -67,7 +67,7 @@ def crop(example: Example, rng: Generator, settings: RefinerSettings) -> tuple[n
     if rng.random() < 0.5:
         planes = [plane[:, ::-1] for plane in planes]
     image, *others = (resize_area(np.ascontiguousarray(plane), side, side) for plane in planes)
-    return develop(image, rng, _TONES), *others
+    return photometric(image, rng, _TONES), *others
 
 
 def _window(alpha: np.ndarray, target: np.ndarray, rng: Generator, side: int) -> tuple[slice, slice]:

@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from cutray.data.augment import free_part
-from cutray.data.scenes import CASES, draw_scene
-from cutray.data.scenes.backgrounds import draw_background
-from cutray.data.scenes.camera import compose_light, expose
-from cutray.data.scenes.fields import to_light
-from cutray.data.scenes.stage import Layer
+from cutray.data.augment import background_crop
+from cutray.data.synthetic import CASES, draw_scene
+from cutray.data.synthetic.backgrounds import draw_background
+from cutray.data.synthetic.camera import compose_light, expose
+from cutray.data.synthetic.context import Layer
+from cutray.data.synthetic.noise import to_light
 from cutray.evaluation.datasets import Sample, load_truth
 from cutray.imaging.decode import decode_image
 from cutray.imaging.files import create_atomically
@@ -150,7 +150,7 @@ class Sources:
             return None
         sample = self.photos[int(rng.integers(len(self.photos)))]
         image = decode_image(sample.image.read_bytes()).pixels
-        return free_part(image, load_truth(sample.truth, shape=image.shape[:2]))
+        return background_crop(image, load_truth(sample.truth, shape=image.shape[:2]))
 
 
 def _example(image: np.ndarray, target: np.ndarray, weight: np.ndarray, remover: BackgroundRemover) -> Example:

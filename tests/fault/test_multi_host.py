@@ -71,10 +71,10 @@ while True:
 """
 ACTORS = """
 import time, ray
-from cutray.training.board import open_board
+from cutray.training.progress import start_progress_actor
 ray.init(address="auto", logging_level="ERROR", log_to_driver=False)
-boards = [open_board() for _ in range(9)]
-ray.get([board.read.remote() for board in boards])
+actors = [start_progress_actor() for _ in range(9)]
+ray.get([actor.read.remote() for actor in actors])
 from ray.util.state import list_actors
 own = ray.get_runtime_context().get_node_id()
 job = ray.get_runtime_context().get_job_id()

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cutray.data.scenes import draw_scene
+from cutray.data.synthetic import draw_scene
 from cutray.errors import ConfigError
 from cutray.remover import BackgroundRemover, Removal
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cutray.config import AugmentSettings
-from cutray.data.augment import fit, free_part, vary
-from cutray.data.scenes import draw_scene
+from cutray.data.augment import augment, background_crop, resize_pair
+from cutray.data.synthetic import draw_scene
 
 NONE = dict.fromkeys(AugmentSettings.model_fields, 0.0)
 
@@ -26,33 +26,33 @@ def test_photo_and_alpha_move_together(sample: tuple[np.ndarray, np.ndarray], se
     settings = AugmentSettings.model_validate(
         {**NONE, "flip": 0.5, "crop": 0.4, "warp": 1, "rotate_deg": 20, "perspective": 0.1}
     )
-    image, moved = vary(shown, alpha, 96, np.random.default_rng(seed), settings)
+    image, moved = augment(shown, alpha, 96, np.random.default_rng(seed), settings)
     assert image.shape == (96, 96, 3)
     assert moved.dtype == np.float32
     assert 0 <= moved.min() <= moved.max() <= 1
     assert np.abs(image[..., 0] / 255 - moved).mean() < 0.01
-    assert np.abs(moved - fit(shown, alpha, 96)[1]).mean() > 0.005
+    assert np.abs(moved - resize_pair(shown, alpha, 96)[1]).mean() > 0.005
 
 
 def test_same_seed_same_sample(sample: tuple[np.ndarray, np.ndarray]) -> None:
     """Everything follows from the generator, and each generator gives something else."""
     settings = AugmentSettings(jpeg=1, noise=1, blur=1)
-    first, again, other = (vary(*sample, 64, np.random.default_rng(seed), settings) for seed in (5, 5, 6))
+    first, again, other = (augment(*sample, 64, np.random.default_rng(seed), settings) for seed in (5, 5, 6))
     assert all(np.array_equal(one, two) for one, two in zip(first, again, strict=True))
     assert not np.array_equal(first[0], other[0])
 
 
 def test_without_variation_only_the_size_changes(sample: tuple[np.ndarray, np.ndarray]) -> None:
     """All probabilities at zero give the plain resized sample."""
-    varied = vary(*sample, 64, np.random.default_rng(0), AugmentSettings.model_validate(NONE))
-    assert all(np.array_equal(one, two) for one, two in zip(varied, fit(*sample, 64), strict=True))
+    varied = augment(*sample, 64, np.random.default_rng(0), AugmentSettings.model_validate(NONE))
+    assert all(np.array_equal(one, two) for one, two in zip(varied, resize_pair(*sample, 64), strict=True))
 
 
 def test_new_background_leaves_the_subject(sample: tuple[np.ndarray, np.ndarray]) -> None:
     """Inside the subject nothing changes, far outside it the other photo shows."""
     other = np.full((50, 50, 3), (200, 10, 90), np.uint8)
-    image, alpha = vary(*sample, 96, np.random.default_rng(0), AugmentSettings.model_validate(NONE), other)
-    plain = fit(*sample, 96)[0]
+    image, alpha = augment(*sample, 96, np.random.default_rng(0), AugmentSettings.model_validate(NONE), other)
+    plain = resize_pair(*sample, 96)[0]
     assert np.abs(image[alpha > 0.999].astype(int) - plain[alpha > 0.999]).mean() < 3
     assert np.abs(image[:3, :3].astype(int) - (200, 10, 90)).max() <= 1
 
@@ -62,9 +62,9 @@ def test_free_part_shows_no_subject() -> None:
     image = np.arange(80 * 100 * 3, dtype=np.uint32).astype(np.uint8).reshape(80, 100, 3)
     alpha = np.zeros((80, 100), np.float32)
     alpha[20:70, 5:40] = 1
-    stripe = free_part(image, alpha)
+    stripe = background_crop(image, alpha)
     assert stripe is not None
     assert np.array_equal(stripe, image[:, 40:])
     alpha[5:75, 5:95] = 1
-    assert free_part(image, alpha) is None
-    assert free_part(image, np.zeros_like(alpha)) is image
+    assert background_crop(image, alpha) is None
+    assert background_crop(image, np.zeros_like(alpha)) is image

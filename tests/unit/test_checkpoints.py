@@ -12,7 +12,7 @@ pytest.importorskip("safetensors")
 from cutray.errors import CheckpointError  # noqa: E402
 from cutray.training.checkpoints import (  # noqa: E402
     Checkpoint,
-    Progress,
+    TrainState,
     name_checkpoint,
     newest_whole,
     pack_optimizer,
@@ -25,14 +25,14 @@ from cutray.training.checkpoints import (  # noqa: E402
 def _write(folder: Path, step: int) -> Path:
     tensors = {"weights": {"a": torch.full((3,), float(step))}, "best": {}, "optimizer": {"0.step": torch.tensor(2.0)}}
     folder.mkdir()
-    write_checkpoint(folder, Checkpoint(Progress(step=step, history=[{"iou": 0.5}]), tensors))
+    write_checkpoint(folder, Checkpoint(TrainState(step=step, history=[{"iou": 0.5}]), tensors))
     return folder
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     """Tensors, shapes without dimensions and the progress come back."""
     found = read_checkpoint(_write(tmp_path / "c", 7))
-    assert found.progress == Progress(step=7, history=[{"iou": 0.5}])
+    assert found.state == TrainState(step=7, history=[{"iou": 0.5}])
     assert found.tensors["weights"]["a"].tolist() == [7, 7, 7]
     assert found.tensors["optimizer"]["0.step"].shape == ()
 
@@ -41,7 +41,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("harm", ["cut", "flip", "remove"])
 def test_a_damaged_newest_gives_way_to_the_one_before(tmp_path: Path, name: str, harm: str) -> None:
     """Any file that is cut off, altered in one bit or missing is noticed, and the older checkpoint is used."""
-    older, newer = (_write(tmp_path / name_checkpoint(Progress(total_steps=step)), step) for step in (1, 2))
+    older, newer = (_write(tmp_path / name_checkpoint(TrainState(total_steps=step)), step) for step in (1, 2))
     path = newer / name
     data = bytearray(path.read_bytes())
     if harm == "cut":
@@ -56,7 +56,7 @@ def test_a_damaged_newest_gives_way_to_the_one_before(tmp_path: Path, name: str,
     (tmp_path / "checkpoint_manager_snapshot.json").write_text("{}")  # Ray keeps its own notes there
     found, problems = newest_whole(tmp_path)
     assert older.is_dir()
-    assert found is not None and found.progress.step == 1
+    assert found is not None and found.state.step == 1
     assert len(problems) == 1
 
 

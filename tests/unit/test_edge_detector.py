@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cutray.data.scenes import draw_scene
+from cutray.data.synthetic import draw_scene
 from cutray.errors import InputError
 from cutray.matting.detect import EDGE_CASES, detect_edge_cases, feature_contributions, load_detector
 from cutray.matting.edge_map import draw_edge_map

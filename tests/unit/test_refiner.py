@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from cutray.config import RefinerSettings
-from cutray.data.scenes import draw_scene
+from cutray.data.synthetic import draw_scene
 from cutray.errors import WeightsError
 from cutray.matting.refine import WEIGHTS, Refiner, built_in_refiner, work_size
 from cutray.models.refiner import EdgeRefiner, export_refiner, new_refiner, save_refiner

@@ -16,11 +16,11 @@ from cutray.errors import TrainingError  # noqa: E402
 from cutray.models.catalog import list_models  # noqa: E402
 from cutray.models.u2net import U2Net  # noqa: E402
 from cutray.segmenter import prepare  # noqa: E402
-from cutray.training.averaging import MovingAverage, mixed  # noqa: E402
-from cutray.training.inputs import as_tensors  # noqa: E402
-from cutray.training.losses import deep_loss, edge_weights, soft_iou_loss, ssim  # noqa: E402
-from cutray.training.norms import restore_norms  # noqa: E402
-from cutray.training.schedule import rate_at  # noqa: E402
+from cutray.training.averaging import ModelEma, interpolate_weights  # noqa: E402
+from cutray.training.batchnorm import recalibrate  # noqa: E402
+from cutray.training.inputs import to_device_batch  # noqa: E402
+from cutray.training.losses import deep_supervision_loss, edge_weights, soft_iou_loss, ssim  # noqa: E402
+from cutray.training.schedule import lr_factor  # noqa: E402
 from cutray.training.teacher import Teacher  # noqa: E402
 
 U2NETP = next(spec for spec in list_models() if spec.name == "u2netp")
@@ -41,7 +41,9 @@ def _maps(truth: torch.Tensor, scale: float) -> list[torch.Tensor]:
 
 def test_loss_is_lowest_at_the_truth(truth: torch.Tensor) -> None:
     """The right maps cost next to nothing, doubtful ones more, inverted ones most."""
-    right, doubtful, wrong = (float(deep_loss(_maps(truth, scale), truth, LossSettings())) for scale in (1, 0.1, -1))
+    right, doubtful, wrong = (
+        float(deep_supervision_loss(_maps(truth, scale), truth, LossSettings())) for scale in (1, 0.1, -1)
+    )
     assert right < 0.7  # coarse maps of a hard edge keep some entropy
     assert right < doubtful < wrong
 
@@ -102,7 +104,7 @@ def test_photos_are_prepared_as_for_inference() -> None:
     """A batch is normalised like a single photo that goes through the remover."""
     image = np.random.default_rng(0).integers(0, 200, (320, 320, 3), np.uint8)
     batch = {"image": image[None], "alpha": np.zeros((1, 320, 320), np.uint8)}
-    tensors = as_tensors(batch, U2NETP, torch.device("cpu"))
+    tensors = to_device_batch(batch, U2NETP, torch.device("cpu"))
     assert np.abs(tensors["image"][0].numpy() - prepare(image, U2NETP)).max() < 1e-5
 
 
@@ -118,7 +120,7 @@ def test_norms_get_statistics_and_the_function_stays() -> None:
         restored.load_state_dict({**network.state_dict(), **_fresh(network)})
         restored.eval()
         wanted = restored(inputs)[0]
-        restore_norms(restored, [inputs])
+        recalibrate(restored, [inputs])
         after, training = restored(inputs)[0], restored.train()(inputs)[0]
     assert before.shape == drifted.shape
     assert torch.allclose(wanted, after, atol=1e-4)
@@ -165,17 +167,17 @@ def test_a_part_of_the_start_is_kept() -> None:
     with torch.no_grad():
         network.weight.fill_(5.0)
         network.num_batches_tracked.fill_(7)
-    between = mixed(network, start, 0.75).state_dict()
+    between = interpolate_weights(network, start, 0.75).state_dict()
     assert between["weight"].tolist() == [2.0, 2.0]
     assert between["num_batches_tracked"] == 7
     assert network.weight.tolist() == [5.0, 5.0]
-    assert mixed(network, start, 0.0).state_dict()["weight"].tolist() == [5.0, 5.0]
+    assert interpolate_weights(network, start, 0.0).state_dict()["weight"].tolist() == [5.0, 5.0]
 
 
 def test_average_follows_the_weights() -> None:
     """Early averages follow at once; later ones move by one part in a thousand; counters are copied."""
     network = torch.nn.BatchNorm1d(2)
-    average = MovingAverage(network, 0.999)
+    average = ModelEma(network, 0.999)
     with torch.no_grad():
         network.weight.fill_(3.0)
         network.num_batches_tracked.fill_(5)
@@ -191,6 +193,6 @@ def test_average_follows_the_weights() -> None:
 
 def test_rate_rises_and_falls() -> None:
     """The rate begins at zero, is highest after the warm-up, and ends at zero."""
-    assert [rate_at(share, 0.1) for share in (0.0, 0.05, 0.1, 1.0)] == pytest.approx([0, 0.5, 1, 0])
-    assert rate_at(0.0, 0.0) == 1
-    assert rate_at(0.3, 0.1) > rate_at(0.6, 0.1)
+    assert [lr_factor(share, 0.1) for share in (0.0, 0.05, 0.1, 1.0)] == pytest.approx([0, 0.5, 1, 0])
+    assert lr_factor(0.0, 0.0) == 1
+    assert lr_factor(0.3, 0.1) > lr_factor(0.6, 0.1)

@@ -8,7 +8,7 @@ import pytest
 
 from cutray.chain import finish
 from cutray.config import RemoverSettings
-from cutray.data.scenes import draw_scene
+from cutray.data.synthetic import draw_scene
 from cutray.imaging.decode import from_array
 from cutray.matting.looks import Seen
 from cutray.matting.transparency import clear_alpha

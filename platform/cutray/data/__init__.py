@@ -1,1 +1,6 @@
-"""What networks learn from and are measured on: drawn scenes with exact alpha channels."""
+(
+    """What networks learn from: a checked catalog of photos and masks, drawn scenes, augmentation and loading."""
+    """What networks learn from: a checked catalog of photos and masks, drawn scenes, augmentation and loading."""
+)
+
+"""What networks learn from: a checked catalog of photos and masks, drawn scenes, augmentation and loading."""

@@ -1,4 +1,4 @@
-"""Vary a sample: pure functions of a photo, its alpha and a random generator."""
+"""Augment a sample: pure functions of a photo, its alpha and a random generator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TRACE = 0.02
 _NARROWEST = 0.25
 
 
-def vary(
+def augment(
     image: np.ndarray,
     alpha: np.ndarray,
     side_px: int,
@@ -22,7 +22,7 @@ def vary(
     settings: AugmentSettings,
     other: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bring a sample to the network's size, varied.
+    """Bring a sample to the network's size, with random changes.
 
     Args:
         image: (H, W, 3) uint8, sRGB.
@@ -36,18 +36,18 @@ def vary(
         (side_px, side_px, 3) uint8 and (side_px, side_px) float32 in [0, 1].
     """
     image, alpha = _crop(image, alpha, rng, settings.crop)
-    image, alpha = fit(image, alpha, side_px)
+    image, alpha = resize_pair(image, alpha, side_px)
     if rng.random() < settings.flip:
         image, alpha = image[:, ::-1], alpha[:, ::-1]
     if rng.random() < settings.warp:
         image, alpha = _warp(image, alpha, rng, settings)
     if other is not None:
         image = _compose(image, alpha, cv2.resize(other, (side_px, side_px), interpolation=cv2.INTER_AREA))
-    return develop(np.ascontiguousarray(image), rng, settings), np.ascontiguousarray(alpha)
+    return photometric(np.ascontiguousarray(image), rng, settings), np.ascontiguousarray(alpha)
 
 
-def fit(image: np.ndarray, alpha: np.ndarray, side_px: int) -> tuple[np.ndarray, np.ndarray]:
-    """Resize a sample to a square, as the network sees every photo; sizes as in ``vary``."""
+def resize_pair(image: np.ndarray, alpha: np.ndarray, side_px: int) -> tuple[np.ndarray, np.ndarray]:
+    """Resize a sample to a square, as the network sees every photo; sizes as in ``augment``."""
     way = cv2.INTER_AREA if min(image.shape[:2]) >= side_px else cv2.INTER_LINEAR
     size = (side_px, side_px)
     return (
@@ -56,7 +56,7 @@ def fit(image: np.ndarray, alpha: np.ndarray, side_px: int) -> tuple[np.ndarray,
     )
 
 
-def free_part(image: np.ndarray, alpha: np.ndarray) -> np.ndarray | None:
+def background_crop(image: np.ndarray, alpha: np.ndarray) -> np.ndarray | None:
     """Cut the largest stripe beside the subject out of a photo, for use as a background.
 
     Args:
@@ -116,8 +116,8 @@ def _compose(image: np.ndarray, alpha: np.ndarray, background: np.ndarray) -> np
     return np.asarray(image * soft + background * (1 - soft) + 0.5, np.uint8)
 
 
-def develop(image: np.ndarray, rng: Generator, settings: AugmentSettings) -> np.ndarray:
-    """Let the photo have been taken and stored in another way.
+def photometric(image: np.ndarray, rng: Generator, settings: AugmentSettings) -> np.ndarray:
+    """Vary light, color, focus, noise and compression.
 
     Args:
         image: (H, W, 3) uint8, sRGB.

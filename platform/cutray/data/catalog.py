@@ -69,17 +69,17 @@ def build_catalog(settings: DataSettings, seed: int) -> Catalog:
     found = _inspect_all(_samples(settings))
     held_apart = _inspect_all(find_samples(Path(settings.validation))) if settings.validation is not None else []
     groups = _group_copies([pair.content for pair in (*found, *held_apart)])
-    shares = [_share(group, seed) for group in groups]
+    fractions = [_hash_fraction(group, seed) for group in groups]
     if held_apart:
         reserved = set(groups[len(found) :])
         chosen = [group in reserved for group in groups[: len(found)]]
         validation = held_apart
     else:
-        chosen = [share < settings.validation_share for share in shares]
+        chosen = [fraction < settings.validation_share for fraction in fractions]
         validation = [pair for pair, kept in zip(found, chosen, strict=True) if kept]
     train = [pair for pair, kept in zip(found, chosen, strict=True) if not kept]
     if settings.limit:
-        train = sorted(train, key=lambda pair: _share(pair.content, seed + 1))[: settings.limit]
+        train = sorted(train, key=lambda pair: _hash_fraction(pair.content, seed + 1))[: settings.limit]
     if found and not (train and (validation or settings.validation_scenes)):
         raise DatasetError(
             got=f"{len(train)} pairs to learn from and {len(validation)} to validate on",
@@ -164,7 +164,7 @@ def _group_copies(contents: Sequence[str]) -> list[str]:
     return [names[content] for content in contents]
 
 
-def _share(content: str, seed: int) -> float:
+def _hash_fraction(content: str, seed: int) -> float:
     """Map a content to a number in [0, 1) that looks random and is always the same."""
     return int.from_bytes(hashlib.blake2b(f"{seed}:{content}".encode(), digest_size=6).digest()) / 2**48
 

@@ -114,14 +114,14 @@ def load_truth(path: Path, *, shape: tuple[int, int] | None = None) -> NDArray[n
     A picture with transparency gives its alpha; where that is fully opaque throughout, its grey values count.
 
     Args:
-        path: An 8- or 16-bit grey picture, a grey picture stored as colour, or one with an alpha channel.
+        path: An 8- or 16-bit grey picture, a grey picture stored as color, or one with an alpha channel.
         shape: Height and width of the photo, in pixels; None skips the check.
 
     Returns:
         (H,W) float32 in [0,1].
 
     Raises:
-        DatasetError: The file is not a readable picture, is coloured, or differs from ``shape``.
+        DatasetError: The file is not a readable picture, is colored, or differs from ``shape``.
     """
     try:
         with Image.open(path) as picture:
@@ -132,7 +132,7 @@ def load_truth(path: Path, *, shape: tuple[int, int] | None = None) -> NDArray[n
         ) from error
     if values is None:
         raise DatasetError(
-            got=f"mask {path} is coloured", allowed="grey values or an alpha channel", fix="save the mask as grey"
+            got=f"mask {path} is colored", allowed="grey values or an alpha channel", fix="save the mask as grey"
         )
     if shape is not None and values.shape != shape:
         raise DatasetError(
@@ -184,7 +184,7 @@ def _read_tags(folder: Path) -> defaultdict[str, set[str]]:
 
 
 def _grey_values(picture: Image.Image) -> NDArray[np.float32] | None:
-    """Return the truth values of an open picture, or None when it is coloured without transparency."""
+    """Return the truth values of an open picture, or None when it is colored without transparency."""
     if picture.mode.startswith("I"):
         return _scale(np.asarray(picture), 65535)
     if picture.mode == "F":

@@ -23,7 +23,7 @@ class EdgeScores:
     """How well one alpha meets its truth.
 
     Attributes:
-        success:x.
+        success: Whether the edge counts as done right; see `score_edges`.
         sad: Sum of absolute differences, in thousands.
         mse: Mean squared difference, times 1000.
         grad: Gradient error, in thousands.

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from cutray.errors import DatasetError
 from cutray.evaluation.datasets import load_truth
 
-SERIES_COLOURS = ("#2b6cb0", "#dd6b20", "#2f855a", "#805ad5")
+SERIES_COLORS = ("#2b6cb0", "#dd6b20", "#2f855a", "#805ad5")
 _JPEG_QUALITY = 80
 
 
@@ -64,8 +64,8 @@ def difference_uri(alpha: NDArray[np.float32], truth: NDArray[np.float32]) -> st
     """
     surplus = alpha - truth
     too_high, too_low = np.clip(surplus, 0, 1), np.clip(-surplus, 0, 1)
-    colours = 1 - np.stack([too_low, too_high + too_low, too_high], axis=-1)
-    return _data_uri(Image.fromarray(np.rint(np.clip(colours, 0, 1) * 255).astype(np.uint8)))
+    colors = 1 - np.stack([too_low, too_high + too_low, too_high], axis=-1)
+    return _data_uri(Image.fromarray(np.rint(np.clip(colors, 0, 1) * 255).astype(np.uint8)))
 
 
 def small_alpha(path: Path, height_px: int) -> NDArray[np.float32]:
@@ -84,10 +84,10 @@ def small_alpha(path: Path, height_px: int) -> NDArray[np.float32]:
     alpha = load_truth(path)
     height = min(height_px, alpha.shape[0])
     width = max(1, round(alpha.shape[1] * height / alpha.shape[0]))
-    return fit_alpha(alpha, (width, height))
+    return resize_alpha(alpha, (width, height))
 
 
-def fit_alpha(alpha: NDArray[np.float32], size_px: tuple[int, int]) -> NDArray[np.float32]:
+def resize_alpha(alpha: NDArray[np.float32], size_px: tuple[int, int]) -> NDArray[np.float32]:
     """Resize an alpha by averaging.
 
     Args:
@@ -123,13 +123,13 @@ def histogram_svg(series: Mapping[str, NDArray[np.float64]], label: str, bins: i
     bar = slot * 0.9 / len(counts)
     parts = [f'<svg viewBox="0 -8 {width} {height + 40}" role="img" aria-label="Histogram of {html.escape(label)}">']
     for index, (name, count) in enumerate(counts.items()):
-        colour = SERIES_COLOURS[index % len(SERIES_COLOURS)]
+        color = SERIES_COLORS[index % len(SERIES_COLORS)]
         for place, amount in enumerate(count):
             tall = height * int(amount) / tallest
             x = place * slot + index * bar
             title = f"{html.escape(name)}: {amount} from {low + (high - low) * place / bins:.3g}"
             parts.append(
-                f'<rect x="{x:.1f}" y="{height - tall:.1f}" width="{bar:.1f}" height="{tall:.1f}" fill="{colour}">'
+                f'<rect x="{x:.1f}" y="{height - tall:.1f}" width="{bar:.1f}" height="{tall:.1f}" fill="{color}">'
                 f"<title>{title}</title></rect>"
             )
     parts.append(f'<text x="0" y="{height + 18}">{low:.3g}</text>')

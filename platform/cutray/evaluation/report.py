@@ -19,12 +19,12 @@ from cutray.evaluation.comparison import (
     tag_rows,
 )
 from cutray.evaluation.figures import (
-    SERIES_COLOURS,
+    SERIES_COLORS,
     alpha_uri,
     difference_uri,
-    fit_alpha,
     histogram_svg,
     photo_uri,
+    resize_alpha,
     small_alpha,
 )
 
@@ -149,7 +149,7 @@ def _case_html(names: Sequence[str], cases: Sequence[Case], metric: str) -> str:
     shown = [(photo_uri(sample.image, size_px), "image"), (alpha_uri(truth), "truth")]
     for name, case in zip(names, cases, strict=True):
         if case.prediction is not None:
-            alpha = fit_alpha(small_alpha(case.prediction, PICTURE_HEIGHT_PX), size_px)
+            alpha = resize_alpha(small_alpha(case.prediction, PICTURE_HEIGHT_PX), size_px)
             value = per_picture([case], metric)[0]
             shown.append((alpha_uri(alpha), f"{name}: {value:.{METRICS[metric].digits}f}"))
             shown.append((difference_uri(alpha, truth), "difference: red too much, blue missing"))
@@ -169,9 +169,9 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _keys(models: Sequence[ModelScores]) -> str:
-    """Name the colours of the histogram."""
-    colours = (SERIES_COLOURS[index % len(SERIES_COLOURS)] for index in range(len(models)))
+    """Name the colors of the histogram."""
+    colors = (SERIES_COLORS[index % len(SERIES_COLORS)] for index in range(len(models)))
     return "".join(
-        f'<span class="key" style="background:{colour}"></span>{html.escape(model.name)}'
-        for colour, model in zip(colours, models, strict=True)
+        f'<span class="key" style="background:{color}"></span>{html.escape(model.name)}'
+        for color, model in zip(colors, models, strict=True)
     )

@@ -11,8 +11,8 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 @torch.no_grad()
-def mixed(network: nn.Module, start: Mapping[str, Tensor], share: float) -> nn.Module:
-    """Return a copy of a network that is part of the way back to what it began as.
+def interpolate_weights(network: nn.Module, start: Mapping[str, Tensor], share: float) -> nn.Module:
+    """Return a copy of a network whose weights lie between its own and those it began with (WiSE-FT).
 
     What it has learned of a narrow collection is kept in part, and so is what it knew of everything else.
 
@@ -30,8 +30,12 @@ def mixed(network: nn.Module, start: Mapping[str, Tensor], share: float) -> nn.M
     return copied
 
 
-class MovingAverage:
-    """An exponential moving average of all weights and buffers, which is what validation sees and what is kept."""
+class ModelEma:
+    """Keep an exponential moving average of all weights and buffers: validation scores it, and it is what is kept.
+
+    torch's ``AveragedModel`` does not fit: it copies the first step whole, rounds integer buffers, and takes the step
+    from a tensor on the device, which would make every step wait for the GPU. Its fused update is used here.
+    """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         """Begin with a copy.

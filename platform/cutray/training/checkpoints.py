@@ -34,7 +34,7 @@ _PROGRESS = "progress.json"
 
 
 @dataclass(slots=True)
-class Progress:
+class TrainState:
     """How far a run has come.
 
     Attributes:
@@ -62,7 +62,7 @@ class Progress:
 class Checkpoint:
     """All that is needed to go on as if nothing had happened; tensors by part and name."""
 
-    progress: Progress
+    state: TrainState
     tensors: dict[str, dict[str, Tensor]]
 
 
@@ -81,7 +81,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         for part, tensors in checkpoint.tensors.items()
         if tensors
     }
-    files[_PROGRESS] = json.dumps(asdict(checkpoint.progress), indent=1).encode()
+    files[_PROGRESS] = json.dumps(asdict(checkpoint.state), indent=1).encode()
     for name, data in files.items():
         write_atomically(folder / name, data, overwrite=True)
     sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items())
@@ -104,16 +104,16 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         if hashlib.sha256(data).hexdigest() != sums[name]:
             raise CheckpointError(got=f"{name} of checkpoint {folder.name} is damaged: its hash differs")
     try:
-        progress = Progress(**json.loads(files.pop(_PROGRESS)))
+        state = TrainState(**json.loads(files.pop(_PROGRESS)))
         tensors = {name.removesuffix(".safetensors"): dict(load(data)) for name, data in files.items()}
     except (KeyError, TypeError, ValueError, SafetensorError) as error:
         raise CheckpointError(got=f"checkpoint {folder.name} is of another version: {error}") from error
-    return Checkpoint(progress, tensors)
+    return Checkpoint(state, tensors)
 
 
-def name_checkpoint(progress: Progress) -> str:
+def name_checkpoint(state: TrainState) -> str:
     """Return the name of a checkpoint's folder; names sort by age."""
-    return f"checkpoint_{progress.total_steps:09d}_{progress.epoch:04d}"
+    return f"checkpoint_{state.total_steps:09d}_{state.epoch:04d}"
 
 
 def newest_whole(run_dir: Path) -> tuple[Checkpoint | None, list[str]]:

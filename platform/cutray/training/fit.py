@@ -1,4 +1,4 @@
-"""``fit``: the one door to training, for single runs, members of an ensemble and trials of a search alike."""
+"""``fit``: the only entry point of training, for single runs, members of an ensemble and trials of a search alike."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 from cutray.config import TrainSettings, fingerprint, result_values
 from cutray.data.catalog import Catalog, build_catalog
-from cutray.data.stream import LOADER_CPUS, Row, training_rows, validation_rows
+from cutray.data.loading import LOADER_CPUS, SampleSpec, training_samples, validation_samples
 from cutray.errors import ConfigError, CutrayError, TrainingError
 from cutray.imaging.files import write_atomically
 from cutray.models.export import describe_model
 from cutray.models.registry import store_address
 from cutray.models.weights import resolve
 from cutray.training import checkpoints
-from cutray.training.checkpoints import Progress
+from cutray.training.checkpoints import TrainState
 from cutray.training.network import trained_spec
 from cutray.training.tracking import close_run, take_up_run
-from cutray.training.worker import Job, train_worker
+from cutray.training.trainer import TrainJob, train_worker
 
 SETTINGS_FILE, BEST_FILE, HISTORY_FILE = "settings.json", "best.safetensors", "history.json"
 TRACKING_FILE = "mlflow.json"
@@ -33,17 +33,17 @@ class FitResult:
     Attributes:
         run_dir: Its folder.
         best: The best weights, with a file beside them that says how their input is prepared.
-        progress: Scores of all epochs, and the best.
+        state: Scores of all epochs, and the best.
         run_id: The run in MLflow, or None.
     """
 
     run_dir: Path
     best: Path
-    progress: Progress
+    state: TrainState
     run_id: str | None
 
 
-def prepare_run(settings: TrainSettings) -> tuple[Catalog, list[Row], list[Row]]:
+def prepare_run(settings: TrainSettings) -> tuple[Catalog, list[SampleSpec], list[SampleSpec]]:
     """Find and check all that a run learns from, before anything is started.
 
     Raises:
@@ -61,7 +61,7 @@ def prepare_run(settings: TrainSettings) -> tuple[Catalog, list[Row], list[Row]]
         if model:
             resolve(model)
     catalog = build_catalog(settings.data, settings.seed)
-    train, validation = training_rows(catalog, settings.data), validation_rows(catalog, settings.data)
+    train, validation = training_samples(catalog, settings.data), validation_samples(catalog, settings.data)
     if len(train) < settings.optim.batch_size or not validation:
         raise TrainingError(
             got=f"{len(train)} samples to learn from and {len(validation)} to validate on",
@@ -79,7 +79,7 @@ def cpus_needed(settings: TrainSettings) -> float:
 def fit(
     settings: TrainSettings,
     *,
-    board: Any = None,
+    progress_actor: Any = None,
     callbacks: Sequence[Any] = (),
     tags: Mapping[str, str] | None = None,
 ) -> FitResult:
@@ -89,7 +89,7 @@ def fit(
 
     Args:
         settings: All about the run; ``name`` must be set.
-        board: Actor from ``open_board``, told about progress.
+        progress_actor: From ``start_progress_actor``; receives the latest figures.
         callbacks: Ray Train's callbacks, told of every report.
         tags: Tags of the run in MLflow, such as the sweep that it belongs to.
 
@@ -108,7 +108,7 @@ def fit(
     run_dir.mkdir(parents=True, exist_ok=True)
     write_atomically(run_dir / SETTINGS_FILE, settings.model_dump_json(indent=1).encode(), overwrite=True)
     tracking = _open_tracking(settings, run_dir, {**(tags or {}), "data_fingerprint": catalog.fingerprint})
-    job = Job(settings, train, validation, str(run_dir), _fingerprint(settings, catalog), board, tracking)
+    job = TrainJob(settings, train, validation, str(run_dir), _fingerprint(settings, catalog), progress_actor, tracking)
     trainer = TorchTrainer(
         train_worker,  # type: ignore[arg-type]  # Ray's type wants no return value
         train_loop_config={"job": job},
@@ -128,7 +128,7 @@ def fit(
     status = "FAILED"
     try:
         trainer.fit()
-        result = gather(settings, run_dir, tracking[1] if tracking else None)
+        result = export_best(settings, run_dir, tracking[1] if tracking else None)
         status = "FINISHED"
         return result
     except Exception as error:
@@ -157,7 +157,7 @@ def _open_tracking(settings: TrainSettings, run_dir: Path, tags: Mapping[str, st
     return (uri, run_id) if run_id else None
 
 
-def gather(settings: TrainSettings, run_dir: Path, run_id: str | None = None) -> FitResult:
+def export_best(settings: TrainSettings, run_dir: Path, run_id: str | None = None) -> FitResult:
     """Take the best weights so far out of the newest whole checkpoint of a run, whether it has ended or was stopped.
 
     Args:
@@ -177,9 +177,9 @@ def gather(settings: TrainSettings, run_dir: Path, run_id: str | None = None) ->
     write_atomically(
         (run_dir / BEST_FILE).with_suffix(".toml"), describe_model(trained_spec(settings)).encode(), overwrite=True
     )
-    history = json.dumps(found.progress.history, indent=1)
+    history = json.dumps(found.state.history, indent=1)
     write_atomically(run_dir / HISTORY_FILE, history.encode(), overwrite=True)
-    return FitResult(run_dir, run_dir / BEST_FILE, found.progress, run_id)
+    return FitResult(run_dir, run_dir / BEST_FILE, found.state, run_id)
 
 
 def _fingerprint(settings: TrainSettings, catalog: Catalog) -> str:

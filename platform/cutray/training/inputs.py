@@ -10,7 +10,7 @@ from torch import Tensor
 from cutray.models.catalog import ModelSpec
 
 
-def as_tensors(batch: dict[str, Any], spec: ModelSpec, device: torch.device) -> dict[str, Tensor]:
+def to_device_batch(batch: dict[str, Any], spec: ModelSpec, device: torch.device) -> dict[str, Tensor]:
     """Normalise photos as ``cutray.segmenter.prepare`` does, on the device.
 
     Args:

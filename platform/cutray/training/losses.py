@@ -16,81 +16,81 @@ _EDGE_WINDOW = 31
 _C1, _C2 = 0.01**2, 0.03**2
 
 
-def deep_loss(logits: Sequence[Tensor], truth: Tensor, settings: LossSettings) -> Tensor:
-    """Sum the losses of all maps; a coarse map is compared with the truth averaged down to its size.
+def deep_supervision_loss(logits: Sequence[Tensor], target: Tensor, settings: LossSettings) -> Tensor:
+    """Sum the losses of all maps; a coarse map is compared with the target averaged down to its size.
 
     Args:
         logits: The fused map and the side maps, (N, 1, h, w) each, of any sizes.
-        truth: (N, 1, H, W) float32 in [0, 1], soft or hard.
+        target: (N, 1, H, W) float32 in [0, 1], soft or hard.
         settings: Weights of the terms and of the maps.
 
     Returns:
         A scalar, float32.
     """
-    total = torch.zeros((), device=truth.device)
+    total = torch.zeros((), device=target.device)
     for index, (one, weight) in enumerate(zip(logits, (1.0, *settings.sides), strict=True)):
         if weight:
-            target = functional.adaptive_avg_pool2d(truth, (one.shape[2], one.shape[3]))
-            total = total + weight * map_loss(one.float(), target, settings, with_ssim=index < 2)
+            resized = functional.adaptive_avg_pool2d(target, (one.shape[2], one.shape[3]))
+            total = total + weight * map_loss(one.float(), resized, settings, with_ssim=index < 2)
     return total
 
 
-def map_loss(logits: Tensor, truth: Tensor, settings: LossSettings, *, with_ssim: bool) -> Tensor:
+def map_loss(logits: Tensor, target: Tensor, settings: LossSettings, *, with_ssim: bool) -> Tensor:
     """Weigh cross-entropy, overlap and structure of one map.
 
     Args:
         logits: (N, 1, H, W) float32.
-        truth: (N, 1, H, W) float32 in [0, 1].
+        target: (N, 1, H, W) float32 in [0, 1].
         settings: Weights of the terms.
         with_ssim: Whether the map is fine enough for the structural term.
 
     Returns:
         A scalar, the mean over the batch.
     """
-    weights = 1.0 + settings.edge * edge_weights(truth)
+    weights = 1.0 + settings.edge * edge_weights(target)
     probs = logits.sigmoid()
-    loss = settings.bce * weighted_bce(logits, truth, weights) + settings.iou * soft_iou_loss(probs, truth, weights)
+    loss = settings.bce * weighted_bce(logits, target, weights) + settings.iou * soft_iou_loss(probs, target, weights)
     if with_ssim and settings.ssim:
-        loss = loss + settings.ssim * (1.0 - ssim(probs, truth))
+        loss = loss + settings.ssim * (1.0 - ssim(probs, target))
     return loss
 
 
-def edge_weights(truth: Tensor) -> Tensor:
+def edge_weights(target: Tensor) -> Tensor:
     """Tell pixels whose surroundings differ from them.
 
     Args:
-        truth: (N, 1, H, W) in [0, 1].
+        target: (N, 1, H, W) in [0, 1].
 
     Returns:
         (N, 1, H, W) in [0, 1], highest at edges and on thin parts.
 
     Source: Wei, Wang, Huang, "F³Net" (2020), eq. 4.
     """
-    window = min(_EDGE_WINDOW, truth.shape[2] // 2 * 2 - 1, truth.shape[3] // 2 * 2 - 1)
+    window = min(_EDGE_WINDOW, target.shape[2] // 2 * 2 - 1, target.shape[3] // 2 * 2 - 1)
     if window < 3:
-        return torch.zeros_like(truth)
+        return torch.zeros_like(target)
     # First down, then across: the same mean, for a small part of the work.
-    around = truth
+    around = target
     for size, padding in (((window, 1), (window // 2, 0)), ((1, window), (0, window // 2))):
         around = functional.avg_pool2d(around, size, stride=1, padding=padding, count_include_pad=False)
-    return (around - truth).abs()
+    return (around - target).abs()
 
 
-def weighted_bce(logits: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+def weighted_bce(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     """Return the binary cross-entropy, averaged with weights per sample; shapes (N, 1, H, W)."""
-    each = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    each = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
     return ((weights * each).sum((2, 3)) / weights.sum((2, 3))).mean()
 
 
-def soft_iou_loss(probs: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+def soft_iou_loss(probs: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     """Return one minus the soft intersection over union; shapes (N, 1, H, W).
 
     The minimum and maximum, rather than product and sum, make an exact soft map the optimum.
 
     Source: Ruzicka similarity; weighted as in Wei, Wang, Huang, "F³Net" (2020), eq. 6.
     """
-    both = (weights * torch.minimum(probs, truth)).sum((2, 3))
-    either = (weights * torch.maximum(probs, truth)).sum((2, 3))
+    both = (weights * torch.minimum(probs, target)).sum((2, 3))
+    either = (weights * torch.maximum(probs, target)).sum((2, 3))
     return (1.0 - (both + 1.0) / (either + 1.0)).mean()
 
 

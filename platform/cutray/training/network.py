@@ -9,25 +9,27 @@ import numpy as np
 import torch
 
 from cutray.config import TrainSettings
-from cutray.data.stream import Loader, Row
+from cutray.data.loading import Loader, SampleSpec
 from cutray.errors import TrainingError
 from cutray.models.catalog import ModelSpec, list_models
 from cutray.models.u2net import U2Net, load_u2net
 from cutray.models.weights import resolve
-from cutray.training.inputs import as_tensors
-from cutray.training.norms import restore_norms
+from cutray.training import batchnorm
+from cutray.training.inputs import to_device_batch
 
 _NORM_SAMPLES, _NORM_BATCH = 32, 4
 
 
-def build_network(settings: TrainSettings, rows: Sequence[Row], device: torch.device) -> tuple[U2Net, ModelSpec]:
+def build_network(
+    settings: TrainSettings, samples: Sequence[SampleSpec], device: torch.device
+) -> tuple[U2Net, ModelSpec]:
     """Build the network with random weights, or with those the settings name.
 
     ONNX files hold no statistics for batch normalisation; these are measured on the first training samples.
 
     Args:
         settings: Architecture, seed and start.
-        rows: Training samples.
+        samples: Training samples.
         device: Where it will run.
 
     Returns:
@@ -53,12 +55,14 @@ def build_network(settings: TrainSettings, rows: Sequence[Row], device: torch.de
     spec = replace(weights.spec, input_size_px=side)
     if weights.path.suffix.lower() == ".onnx":
         loader = Loader(side, settings.seed, 0, settings.augment)
-        chosen = rows[: _NORM_SAMPLES * max(1, len(rows) // _NORM_SAMPLES) : max(1, len(rows) // _NORM_SAMPLES)]
+        chosen = samples[
+            : _NORM_SAMPLES * max(1, len(samples) // _NORM_SAMPLES) : max(1, len(samples) // _NORM_SAMPLES)
+        ]
         groups = [chosen[start : start + _NORM_BATCH] for start in range(0, len(chosen), _NORM_BATCH)]
-        restore_norms(
+        batchnorm.recalibrate(
             network,
             (
-                as_tensors(loader({"row": np.array(group, object)}), spec, torch.device("cpu"))["image"]
+                to_device_batch(loader({"sample": np.array(group, object)}), spec, torch.device("cpu"))["image"]
                 for group in groups
             ),
         )

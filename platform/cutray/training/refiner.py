@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from cutray.config import RefinerSettings
 from cutray.models.refiner import EdgeRefiner, RefinerOutput
-from cutray.training.averaging import MovingAverage
-from cutray.training.schedule import rate_at
+from cutray.training.averaging import ModelEma
+from cutray.training.schedule import lr_factor
 
 # Pixels that are soft in the target or in the given alpha, and their neighbours, count this much more.
 _BAND_WEIGHT, _BAND_REACH_PX = 4.0, 3
@@ -86,12 +86,12 @@ def train_refiner(
     if settings.threads:
         torch.set_num_threads(settings.threads)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = MovingAverage(network, settings.ema_decay)
+    average = ModelEma(network, settings.ema_decay)
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     losses, since = [], time.perf_counter()
     for step in range(1, settings.steps + 1):
         for group in optimizer.param_groups:
-            group["lr"] = settings.lr * rate_at(step / settings.steps, settings.warmup_share)
+            group["lr"] = settings.lr * lr_factor(step / settings.steps, settings.warmup_share)
         crops = next(batches).to(device)
         with torch.autocast(device.type, torch.bfloat16):
             output = network(crops.image.contiguous(memory_format=torch.channels_last), crops.alpha)

@@ -21,12 +21,12 @@ class Teacher:
     variation: Beyer et al., "Knowledge distillation: a good teacher is patient and consistent" (2022).
     """
 
-    def __init__(self, model: str, pupil: ModelSpec, device: torch.device) -> None:
+    def __init__(self, model: str, student: ModelSpec, device: torch.device) -> None:
         """Load it.
 
         Args:
             model: Its name or file.
-            pupil: How the input of the network that learns is prepared.
+            student: How the input of the network that learns is prepared.
             device: Where both run.
 
         Raises:
@@ -35,10 +35,10 @@ class Teacher:
         """
         weights = resolve(model)
         own = (weights.spec.scale, weights.spec.mean, weights.spec.std)
-        if own != (pupil.scale, pupil.mean, pupil.std):
+        if own != (student.scale, student.mean, student.std):
             raise TrainingError(
                 got=f"the teacher {model} takes photos prepared by {own}",
-                allowed=f"{(pupil.scale, pupil.mean, pupil.std)}, as the network that learns",
+                allowed=f"{(student.scale, student.mean, student.std)}, as the network that learns",
                 fix="name a teacher of the same family, such as u2net",
             )
         network = load_u2net(weights.path).requires_grad_(requires_grad=False)

@@ -28,14 +28,14 @@ def validate(network: nn.Module, batches: Iterable[dict[str, Tensor]], forward: 
     sums = torch.zeros(len(METRICS) + 1, dtype=torch.float64)
     for batch in batches:
         probs = forward(network, batch["image"])[0].float().sigmoid()
-        truth = batch["alpha"]
-        found, wanted = probs > 0.5, truth > 0.5
-        both, either = (found & wanted).sum((1, 2, 3)), (found | wanted).sum((1, 2, 3))
+        target = batch["alpha"]
+        predicted, actual = probs > 0.5, target > 0.5
+        both, either = (predicted & actual).sum((1, 2, 3)), (predicted | actual).sum((1, 2, 3))
         empty = either == 0
         iou = torch.where(empty, 1.0, both / either.clamp_min(1))
-        precision, recall = both / found.sum((1, 2, 3)).clamp_min(1), both / wanted.sum((1, 2, 3)).clamp_min(1)
+        precision, recall = both / predicted.sum((1, 2, 3)).clamp_min(1), both / actual.sum((1, 2, 3)).clamp_min(1)
         score = (1 + _BETA_SQUARED) * precision * recall / (_BETA_SQUARED * precision + recall).clamp_min(1e-9)
-        error = (probs - truth).abs().mean((1, 2, 3))
+        error = (probs - target).abs().mean((1, 2, 3))
         rows = torch.stack([iou, error, torch.where(empty, 1.0, score)]).sum(1)
-        sums += torch.cat([rows.double().cpu(), torch.tensor([len(truth)], dtype=torch.float64)])
+        sums += torch.cat([rows.double().cpu(), torch.tensor([len(target)], dtype=torch.float64)])
     return sums

@@ -9,15 +9,15 @@ from typing import Literal, get_args
 import cv2
 import numpy as np
 
-from cutray.data.scenes.backgrounds import draw_background
-from cutray.data.scenes.camera import compose_light, expose, focus
-from cutray.data.scenes.fields import F32, U8, to_light, to_stored
-from cutray.data.scenes.fine_detail import draw_fine_detail
-from cutray.data.scenes.ordinary import draw_ordinary
-from cutray.data.scenes.reflectivity import draw_reflectivity
-from cutray.data.scenes.stage import Family, Layer, Stage
-from cutray.data.scenes.texture import draw_texture
-from cutray.data.scenes.transparency import draw_transparency
+from cutray.data.synthetic.backgrounds import draw_background
+from cutray.data.synthetic.camera import compose_light, expose, focus
+from cutray.data.synthetic.context import Family, Layer, SceneContext
+from cutray.data.synthetic.fine_detail import draw_fine_detail
+from cutray.data.synthetic.noise import F32, U8, to_light, to_stored
+from cutray.data.synthetic.ordinary import draw_ordinary
+from cutray.data.synthetic.reflectivity import draw_reflectivity
+from cutray.data.synthetic.texture import draw_texture
+from cutray.data.synthetic.transparency import draw_transparency
 from cutray.errors import InputError
 
 CaseName = Literal["ordinary", "fine_detail", "transparency", "reflectivity", "texture", "empty"]
@@ -27,19 +27,19 @@ FAMILIES: tuple[Family, ...] = get_args(Family)
 _MIN_SIDE_PX = 64
 
 
-def _draw_nothing(stage: Stage) -> Layer:
+def _draw_empty(context: SceneContext) -> Layer:
     """Leave the background alone."""
-    alpha = np.zeros((stage.height_px, stage.width_px), np.float32)
-    return Layer(alpha, np.zeros_like(stage.behind), stage.behind)
+    alpha = np.zeros((context.height_px, context.width_px), np.float32)
+    return Layer(alpha, np.zeros_like(context.behind), context.behind)
 
 
-_GENERATORS: dict[CaseName, Callable[[Stage], Layer]] = {
+_GENERATORS: dict[CaseName, Callable[[SceneContext], Layer]] = {
     "ordinary": draw_ordinary,
     "fine_detail": draw_fine_detail,
     "transparency": draw_transparency,
     "reflectivity": draw_reflectivity,
     "texture": draw_texture,
-    "empty": _draw_nothing,
+    "empty": _draw_empty,
 }
 
 
@@ -50,12 +50,12 @@ class Scene:
     Attributes:
         image: (H, W, 3) uint8, sRGB.
         alpha: (H, W) float32 in [0, 1], exact.
-        foreground: (H, W, 3) uint8, sRGB: the subject's own colours, defined where alpha is above 0.
+        foreground: (H, W, 3) uint8, sRGB: the subject's own colors, defined where alpha is above 0.
         background: (H, W, 3) uint8, sRGB: what lies behind as seen there, with shadows and refraction. In linear
             light and but for the camera, ``image = alpha · foreground + (1 - alpha) · background``.
         case: What the scene is about.
         family: Whose generators drew it.
-        difficulty: 0 is a large subject that stands out, 1 a small one in the background's colours.
+        difficulty: 0 is a large subject that stands out, 1 a small one in the background's colors.
     """
 
     image: U8
@@ -106,15 +106,15 @@ def draw_scene(
         raise InputError(got=f"a photo of shape {background.shape} and {background.dtype}", allowed="(h, w, 3) uint8")
     else:
         behind = to_light(_crop_to(background, height_px, width_px, rng))
-    drawn = _GENERATORS[case](Stage.set_up(rng, behind, family, hardness))
-    layer = Layer(drawn.alpha, np.clip(drawn.colour, 0, 1), np.clip(drawn.behind, 0, 1))
+    drawn = _GENERATORS[case](SceneContext.place(rng, behind, family, hardness))
+    layer = Layer(drawn.alpha, np.clip(drawn.color, 0, 1), np.clip(drawn.behind, 0, 1))
     if camera:
         layer = focus(layer, float(rng.choice([0.0, 0.45, 0.7, 1.0])) * max(1.0, min(height_px, width_px) / 1024))
     light = compose_light(layer)
     return Scene(
         image=expose(light, rng) if camera else to_stored(light),
         alpha=layer.alpha,
-        foreground=to_stored(layer.colour),
+        foreground=to_stored(layer.color),
         background=to_stored(layer.behind),
         case=case,
         family=family,

@@ -6,6 +6,7 @@
 ((320, 320, 3), dtype('float32'))
 """
 
-from cutray.data.scenes.scene import CASES, FAMILIES, Scene, draw_scene
+from cutray.data.synthetic.context import Family
+from cutray.data.synthetic.scene import CASES, FAMILIES, CaseName, Scene, draw_scene
 
-__all__ = ["CASES", "FAMILIES", "Scene", "draw_scene"]
+__all__ = ["CASES", "FAMILIES", "CaseName", "Family", "Scene", "draw_scene"]

@@ -5,52 +5,52 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from cutray.data.scenes.fields import F32, Real, blur, grid, implicit_coverage, ramp, smooth_noise
-from cutray.data.scenes.solids import draw_solid
-from cutray.data.scenes.stage import Layer, Stage, cast_shadow, draw_light, shade
+from cutray.data.synthetic.context import Layer, SceneContext, cast_shadow, draw_light, shade
+from cutray.data.synthetic.noise import F32, Real, blur, grid, implicit_coverage, ramp, smooth_noise
+from cutray.data.synthetic.solids import draw_solid
 
 
-def draw_texture(stage: Stage) -> Layer:
+def draw_texture(context: SceneContext) -> Layer:
     """Draw a pierced cloth.
 
     Args:
-        stage: Where it hangs or lies.
+        context: Where it hangs or lies.
 
     Returns:
         The cloth, with what it is worn over where there is something, and the background with its shadow.
     """
-    rng = stage.rng
-    cloth, hem = _cut_cloth(stage)
-    pitch = float(rng.uniform(4, 16)) * max(1.0, min(stage.height_px, stage.width_px) / 640)
+    rng = context.rng
+    cloth, hem = _cut_cloth(context)
+    pitch = float(rng.uniform(4, 16)) * max(1.0, min(context.height_px, context.width_px) / 640)
     turn = rng.uniform(0, np.pi)
-    rows, columns = grid(stage.height_px, stage.width_px)
+    rows, columns = grid(context.height_px, context.width_px)
     flow = pitch * rng.uniform(0.5, 3)
-    bend = [smooth_noise(rng, stage.height_px, stage.width_px, pitch * rng.uniform(8, 20)) * flow for _ in range(2)]
+    bend = [smooth_noise(rng, context.height_px, context.width_px, pitch * rng.uniform(8, 20)) * flow for _ in range(2)]
     u = (columns * np.cos(turn) + rows * np.sin(turn) + bend[0]) / np.float32(pitch)
     v = (rows * np.cos(turn) - columns * np.sin(turn) + bend[1]) / np.float32(pitch)
-    pattern, relief = _lace(stage, u, v) if stage.family == "train" else _weave(stage, u, v, pitch)
+    pattern, relief = _lace(context, u, v) if context.family == "train" else _weave(context, u, v, pitch)
     veil = float(rng.choice([0.0, 0.0, 0.12, 0.3]))  # a translucent ground between the threads
     coverage = cloth * np.maximum(np.maximum(pattern, hem), veil)
-    thread = stage.colour((0.0, 0.6), (0.2, 1.0))
-    folds = 1 + 0.25 * smooth_noise(rng, stage.height_px, stage.width_px, pitch * 8, 0.6)
-    colour = thread * (np.clip(folds, 0.4, 1.5) * (0.75 + 0.35 * relief))[..., None]
-    behind = cast_shadow(stage, coverage)
+    thread = context.color((0.0, 0.6), (0.2, 1.0))
+    folds = 1 + 0.25 * smooth_noise(rng, context.height_px, context.width_px, pitch * 8, 0.6)
+    color = thread * (np.clip(folds, 0.4, 1.5) * (0.75 + 0.35 * relief))[..., None]
+    behind = cast_shadow(context, coverage)
     if rng.random() < 0.4:  # worn: the same holes now show something that belongs to the subject
-        inner = draw_solid(stage)
-        skin = shade(inner.normals, stage.colour((0.2, 0.6), (0.3, 0.9)), draw_light(rng))
+        inner = draw_solid(context)
+        skin = shade(inner.normals, context.color((0.2, 0.6), (0.3, 0.9)), draw_light(rng))
         total = 1 - (1 - coverage) * (1 - inner.coverage)
-        mixed = coverage[..., None] * colour + ((1 - coverage) * inner.coverage)[..., None] * skin
-        colour = mixed / np.maximum(total, 1e-3)[..., None]
+        mixed = coverage[..., None] * color + ((1 - coverage) * inner.coverage)[..., None] * skin
+        color = mixed / np.maximum(total, 1e-3)[..., None]
         coverage = total
-    return Layer(coverage.astype(np.float32), np.asarray(colour, np.float32), behind)
+    return Layer(coverage.astype(np.float32), np.asarray(color, np.float32), behind)
 
 
-def _cut_cloth(stage: Stage) -> tuple[F32, F32]:
+def _cut_cloth(context: SceneContext) -> tuple[F32, F32]:
     """Cut a doily, a curtain, a ribbon or a bag, and return its outline and its closed hem, (H, W) float32 each."""
-    rng = stage.rng
-    size = stage.size_px
-    row, column = stage.row_px, stage.column_px
-    rows, columns = grid(stage.height_px, stage.width_px)
+    rng = context.rng
+    size = context.size_px
+    row, column = context.row_px, context.column_px
+    rows, columns = grid(context.height_px, context.width_px)
     y, x = rows - row, columns - column
     kind = int(rng.integers(4))
     hem_px = size * rng.uniform(0.02, 0.1)
@@ -74,9 +74,9 @@ def _cut_cloth(stage: Stage) -> tuple[F32, F32]:
     return outline, outline * ramp(np.float32(hem_px) - distance)
 
 
-def _lace(stage: Stage, u: Real, v: Real) -> tuple[F32, F32]:
+def _lace(context: SceneContext, u: Real, v: Real) -> tuple[F32, F32]:
     """Pierce by products of waves: nets, dots and flowers. Returns coverage and relief, (H, W) float32 each."""
-    rng = stage.rng
+    rng = context.rng
     two_pi = np.float32(2 * np.pi)
     product = np.sin(two_pi * u) * np.sin(two_pi * v)
     kind = int(rng.integers(3))
@@ -97,13 +97,13 @@ def _lace(stage: Stage, u: Real, v: Real) -> tuple[F32, F32]:
     return coverage, np.clip(field / (np.abs(field).mean() * 3 + 1e-3), 0, 1).astype(np.float32)
 
 
-def _weave(stage: Stage, u: Real, v: Real, pitch: float) -> tuple[F32, F32]:
+def _weave(context: SceneContext, u: Real, v: Real, pitch: float) -> tuple[F32, F32]:
     """Weave yarns over and under each other, or knot cells of a net. Returns coverage and relief."""
-    rng = stage.rng
+    rng = context.rng
     if rng.random() < 0.4:
-        return _knot(stage, u, v, pitch)
+        return _knot(context, u, v, pitch)
     thin = np.float32(rng.uniform(0.12, 0.36))
-    uneven = 1 + 0.18 * smooth_noise(rng, stage.height_px, stage.width_px, pitch * 1.5)
+    uneven = 1 + 0.18 * smooth_noise(rng, context.height_px, context.width_px, pitch * 1.5)
     off_u, off_v = np.abs(u % 1 - np.float32(0.5)), np.abs(v % 1 - np.float32(0.5))
     warp = ramp((thin * uneven - off_u) * np.float32(pitch))
     weft = ramp((thin * uneven - off_v) * np.float32(pitch))
@@ -114,9 +114,9 @@ def _weave(stage: Stage, u: Real, v: Real, pitch: float) -> tuple[F32, F32]:
     return np.maximum(warp, weft), np.clip(relief, 0, 1).astype(np.float32)
 
 
-def _knot(stage: Stage, u: Real, v: Real, pitch: float) -> tuple[F32, F32]:
+def _knot(context: SceneContext, u: Real, v: Real, pitch: float) -> tuple[F32, F32]:
     """Join the borders of irregular cells: crochet, fishing net, cracked mesh."""
-    rng = stage.rng
+    rng = context.rng
     # Seeds on a shaken grid in the cloth's own coordinates, looked up through the bend.
     cells = 48
     centres = np.stack(np.meshgrid(np.arange(cells), np.arange(cells)), -1).reshape(-1, 2) + 0.5

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from cutray.data.scenes.fields import F32, blur, fractal_noise, grid, smooth_noise
-from cutray.data.scenes.stage import Family
+from cutray.data.synthetic.context import Family
+from cutray.data.synthetic.noise import F32, blur, fractal_noise, grid, smooth_noise
 
 Painter = Callable[[np.random.Generator, int, int], F32]
 
@@ -36,18 +36,18 @@ def draw_background(rng: np.random.Generator, height_px: int, width_px: int, fam
         share = np.clip((rows - edge) / (height_px * rng.uniform(0.002, 0.06)) + 0.5, 0, 1)[..., None]
         far = far * (1 - share) + near * share
     lamp = 1 + 0.15 * smooth_noise(rng, height_px, width_px, max(height_px, width_px) * 0.8)[..., None]
-    # From stored to light by the square, which is near enough for colours that are drawn by chance.
+    # From stored to light by the square, which is near enough for colors that are drawn by chance.
     return np.asarray(np.square(np.clip(far * lamp, 0.01, 0.97)), np.float32)
 
 
-def _colour(
+def _color(
     rng: np.random.Generator, saturation: tuple[float, float] = (0.0, 0.5), value: tuple[float, float] = (0.25, 0.95)
 ) -> F32:
-    """Draw a colour, (3,) float32, as it is stored."""
+    """Draw a color, (3,) float32, as it is stored."""
     return np.array(colorsys.hsv_to_rgb(rng.random(), rng.uniform(*saturation), rng.uniform(*value)), np.float32)
 
 
-def _wood_colour(rng: np.random.Generator) -> F32:
+def _wood_color(rng: np.random.Generator) -> F32:
     """Draw a brown, (3,) float32, as it is stored."""
     return np.array(
         colorsys.hsv_to_rgb(rng.uniform(0.04, 0.11), rng.uniform(0.2, 0.65), rng.uniform(0.3, 0.85)), np.float32
@@ -55,12 +55,12 @@ def _wood_colour(rng: np.random.Generator) -> F32:
 
 
 def _sweep(rng: np.random.Generator, height_px: int, width_px: int) -> F32:
-    """A studio's paper sweep: one colour that gets darker towards the edges."""
+    """A studio's paper sweep: one color that gets darker towards the edges."""
     rows, columns = grid(height_px, width_px)
     down, across = rows / height_px - rng.uniform(0.2, 0.8), columns / width_px - rng.uniform(0.2, 0.8)
     fall = 1 - rng.uniform(0.1, 0.8) * (down**2 + across**2)
     bend = 1 - rng.uniform(0, 0.25) / (1 + np.exp((rng.uniform(0.6, 0.85) - rows / height_px) * 30))
-    return np.asarray((fall * bend)[..., None] * _colour(rng, (0.0, 0.4), (0.45, 1.0)), np.float32)
+    return np.asarray((fall * bend)[..., None] * _color(rng, (0.0, 0.4), (0.45, 1.0)), np.float32)
 
 
 def _plaster(rng: np.random.Generator, height_px: int, width_px: int) -> F32:
@@ -68,7 +68,7 @@ def _plaster(rng: np.random.Generator, height_px: int, width_px: int) -> F32:
     noise = fractal_noise(rng, height_px, width_px, height_px * rng.uniform(0.1, 0.4), 6)
     if rng.random() < 0.35:
         noise = 1 - 2 * np.sqrt(np.abs(noise))
-    first, second = _colour(rng, (0.0, 0.35)), _colour(rng, (0.0, 0.35))
+    first, second = _color(rng, (0.0, 0.35)), _color(rng, (0.0, 0.35))
     share = np.clip(0.5 + noise * rng.uniform(0.2, 0.9), 0, 1)[..., None]
     return np.asarray(first * (1 - share) + (0.6 * first + 0.4 * second) * share, np.float32)
 
@@ -85,7 +85,7 @@ def _boards(rng: np.random.Generator, height_px: int, width_px: int) -> F32:
     waves = np.sin(rows / board * 40 + 6 * smooth_noise(rng, height, width, board, stretch=8) + number * 2.1)
     gap = np.minimum(rows % board, board - rows % board)
     light = tone * (1 + 0.12 * grain + 0.05 * waves) * np.where(gap < max(1.0, board * 0.02), 0.35, 1.0)
-    painted = light[..., None] * (_wood_colour(rng) if rng.random() < 0.75 else _colour(rng, (0, 0.2), (0.6, 0.95)))
+    painted = light[..., None] * (_wood_color(rng) if rng.random() < 0.75 else _color(rng, (0, 0.2), (0.6, 0.95)))
     return np.ascontiguousarray(painted.transpose(1, 0, 2) if upright else painted, np.float32)
 
 
@@ -98,8 +98,8 @@ def _bokeh(rng: np.random.Generator, height_px: int, width_px: int) -> F32:
     radius = min(height_px, width_px) * rng.uniform(0.03, 0.09)
     for _ in range(int(rng.integers(8, 40))):
         centre = (int(rng.uniform(0, width_px)), int(rng.uniform(0, height_px)))
-        colour = _colour(rng, (0.0, 0.7), (0.3, 0.9)) * float(rng.uniform(0.2, 0.8))
-        cv2.circle(glow, centre, max(2, int(radius * rng.uniform(0.6, 1.3))), colour.tolist(), -1, cv2.LINE_AA)
+        color = _color(rng, (0.0, 0.7), (0.3, 0.9)) * float(rng.uniform(0.2, 0.8))
+        cv2.circle(glow, centre, max(2, int(radius * rng.uniform(0.6, 1.3))), color.tolist(), -1, cv2.LINE_AA)
     return np.asarray(np.clip(canvas + blur(glow, radius * 0.12) * 0.8, 0, 1), np.float32)
 
 
@@ -138,9 +138,9 @@ def _grass(rng: np.random.Generator, height_px: int, width_px: int) -> F32:
         down = foot[:, 1:] - blade * rng.uniform(0.5, 1.2, (amount, 1)) * along
         points = np.rint(np.stack([across, down], -1) * 8).astype(np.int32)
         tone = colorsys.hsv_to_rgb(hue + rng.normal(0, 0.02), dry, 0.25 + 0.5 * depth * rng.uniform(0.7, 1.2))
-        colour = [round(255 * part) for part in tone]
+        color = [round(255 * part) for part in tone]
         thick = max(1, round(blade * 0.04))
-        cv2.polylines(canvas, list(points), False, colour, thick, cv2.LINE_AA, 3)
+        cv2.polylines(canvas, list(points), False, color, thick, cv2.LINE_AA, 3)
     return (canvas / np.float32(255)).astype(np.float32)
 
 
@@ -153,7 +153,7 @@ def _tiles(rng: np.random.Generator, height_px: int, width_px: int) -> F32:
     to_edge = np.minimum(np.minimum(u % 1, 1 - u % 1), np.minimum(v % 1, 1 - v % 1)) * side
     inside = np.clip((to_edge - side * 0.02) / 1.5 + 0.5, 0, 1)[..., None]
     checked = ((u.astype(np.int32) + v.astype(np.int32)) % 2)[..., None] * float(rng.random() < 0.4)
-    first, second = _colour(rng, (0, 0.5), (0.35, 0.95)), _colour(rng, (0, 0.5), (0.35, 0.95))
+    first, second = _color(rng, (0, 0.5), (0.35, 0.95)), _color(rng, (0, 0.5), (0.35, 0.95))
     glaze = 1 + 0.08 * smooth_noise(rng, height_px, width_px, side)[..., None]
     return np.asarray((first * (1 - checked) + second * checked) * glaze * inside + 0.55 * (1 - inside), np.float32)
 
@@ -168,8 +168,8 @@ def _foliage(rng: np.random.Generator, height_px: int, width_px: int) -> F32:
         centre = (int(rng.uniform(0, width_px)), int(rng.uniform(0, height_px)))
         axes = (max(2, int(size * rng.uniform(0.7, 1.4))), max(1, int(size * rng.uniform(0.25, 0.5))))
         tone = colorsys.hsv_to_rgb((hue + rng.normal(0, 0.025)) % 1, rng.uniform(0.35, 0.8), 0.15 + 0.6 * index / 420)
-        colour = [round(255 * part) for part in tone]
-        cv2.ellipse(canvas, centre, axes, rng.uniform(0, 360), 0, 360, colour, -1, cv2.LINE_AA)
+        color = [round(255 * part) for part in tone]
+        cv2.ellipse(canvas, centre, axes, rng.uniform(0, 360), 0, 360, color, -1, cv2.LINE_AA)
     return (canvas / np.float32(255)).astype(np.float32)
 
 
@@ -188,7 +188,7 @@ def _pebbles(rng: np.random.Generator, height_px: int, width_px: int) -> F32:
     rough = 1 + 0.15 * fractal_noise(rng, height_px, width_px, spacing * 0.4, 3)
     return np.asarray(
         (tones * np.sqrt(dome) * (1 + np.clip(relief, -0.4, 0.5)) * rough)[..., None]
-        * _colour(rng, (0.0, 0.2), (0.5, 0.9)),
+        * _color(rng, (0.0, 0.2), (0.5, 0.9)),
         np.float32,
     )
 
@@ -201,19 +201,19 @@ def _folds(rng: np.random.Generator, height_px: int, width_px: int) -> F32:
     bend = smooth_noise(rng, height_px, width_px, height_px * 0.5) * width_px * 0.12
     fold = np.sin((across + bend) / (width_px * rng.uniform(0.02, 0.08)))
     light = 0.75 + 0.25 * fold * (0.6 + 0.4 * smooth_noise(rng, height_px, width_px, height_px * 0.3))
-    return np.asarray(light[..., None] * _colour(rng, (0.0, 0.7), (0.3, 0.95)), np.float32)
+    return np.asarray(light[..., None] * _color(rng, (0.0, 0.7), (0.3, 0.95)), np.float32)
 
 
 def _room(rng: np.random.Generator, height_px: int, width_px: int) -> F32:
     """A room out of focus: wall, window, furniture."""
     canvas = np.empty((height_px, width_px, 3), np.float32)
-    canvas[:] = _colour(rng, (0.0, 0.35), (0.4, 0.85))
+    canvas[:] = _color(rng, (0.0, 0.35), (0.4, 0.85))
     for _ in range(int(rng.integers(4, 10))):
         left, top = rng.uniform(-0.1, 0.9) * width_px, rng.uniform(-0.1, 0.8) * height_px
         right, bottom = left + width_px * rng.uniform(0.08, 0.5), top + height_px * rng.uniform(0.1, 0.6)
         bright = rng.random() < 0.25
-        colour = _colour(rng, (0.0, 0.15), (0.9, 1.0)) if bright else _colour(rng, (0.1, 0.6), (0.1, 0.8))
-        cv2.rectangle(canvas, (int(left), int(top)), (int(right), int(bottom)), colour.tolist(), -1)
+        color = _color(rng, (0.0, 0.15), (0.9, 1.0)) if bright else _color(rng, (0.1, 0.6), (0.1, 0.8))
+        cv2.rectangle(canvas, (int(left), int(top)), (int(right), int(bottom)), color.tolist(), -1)
     return blur(canvas, min(height_px, width_px) * rng.uniform(0.008, 0.03))
 
 

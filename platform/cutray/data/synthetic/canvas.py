@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from cutray.data.scenes.fields import F32, U8, Real, to_light
+from cutray.data.synthetic.noise import F32, U8, Real, to_light
 
 _SHADES = 9
 # Where along a tapered line its width changes, and to what part of the width at its root.
@@ -21,27 +21,27 @@ class FineCanvas:
         self.scale = 4 if max(height_px, width_px) <= 640 else 3
         self._marks: U8 = np.zeros((height_px * self.scale, width_px * self.scale, 4), np.uint8)
 
-    def fill(self, outline_px: Real, colour: F32) -> None:
+    def fill(self, outline_px: Real, color: F32) -> None:
         """Fill an outline.
 
         Args:
             outline_px: (n, 2) float32, column and row of each corner, in pixels of the picture.
-            colour: (3,) float32, linear light.
+            color: (3,) float32, linear light.
         """
-        cv2.fillPoly(self._marks, [self._scaled(outline_px)], _stored(colour))
+        cv2.fillPoly(self._marks, [self._scaled(outline_px)], _stored(color))
 
-    def line(self, path_px: Real, colour: F32, width_px: float, *, closed: bool = False) -> None:
+    def line(self, path_px: Real, color: F32, width_px: float, *, closed: bool = False) -> None:
         """Draw lines of one width.
 
         Args:
             path_px: (n, k, 2) or (k, 2) float32, column and row of each point, in pixels of the picture.
-            colour: (3,) float32, linear light.
+            color: (3,) float32, linear light.
             width_px: Width, in pixels of the picture.
             closed: Whether the last point joins the first.
         """
         paths = path_px if path_px.ndim == 3 else path_px[None]
         thick = max(1, round(width_px * self.scale))
-        cv2.polylines(self._marks, list(self._scaled(paths)), closed, _stored(colour), thick, cv2.LINE_8)
+        cv2.polylines(self._marks, list(self._scaled(paths)), closed, _stored(color), thick, cv2.LINE_8)
 
     def strands(self, path_px: Real, tones: F32, dark: F32, bright: F32, width_px: float) -> None:
         """Draw tapered strands, each in its own tone, the later over the earlier.
@@ -62,18 +62,18 @@ class FineCanvas:
                 chosen = points[part[shade[part] == level]]
                 if not len(chosen):
                     continue
-                colour = dark + (bright - dark) * np.float32((level + 0.5) / _SHADES)
+                color = dark + (bright - dark) * np.float32((level + 0.5) / _SHADES)
                 for start, end, share in _TAPER:
                     first, last = int(start * (count - 1)), max(int(np.ceil(end * (count - 1))), 1)
                     thick = max(1, round(width_px * share * self.scale))
                     piece = list(chosen[:, first : last + 1])
-                    cv2.polylines(self._marks, piece, False, _stored(colour), thick, cv2.LINE_8)
+                    cv2.polylines(self._marks, piece, False, _stored(color), thick, cv2.LINE_8)
 
     def develop(self) -> tuple[F32, F32]:
         """Average down to the picture's size.
 
         Returns:
-            (H, W) float32 coverage in [0, 1], and (H, W, 3) float32 colours in linear light, not weighted.
+            (H, W) float32 coverage in [0, 1], and (H, W, 3) float32 colors in linear light, not weighted.
         """
         small = cv2.resize(self._marks, (self.width_px, self.height_px), interpolation=cv2.INTER_AREA)
         coverage = np.asarray(small[..., 3], np.float32) / np.float32(255)
@@ -85,7 +85,7 @@ class FineCanvas:
         return np.rint(path_px * self.scale).astype(np.int32)
 
 
-def _stored(colour: F32) -> tuple[float, float, float, float]:
-    """Return a colour as it is stored, with full coverage."""
-    red, green, blue = (float(255 * max(float(part), 0.0) ** (1 / 2.2)) for part in np.minimum(colour, 1.0))
+def _stored(color: F32) -> tuple[float, float, float, float]:
+    """Return a color as it is stored, with full coverage."""
+    red, green, blue = (float(255 * max(float(part), 0.0) ** (1 / 2.2)) for part in np.minimum(color, 1.0))
     return red, green, blue, 255.0

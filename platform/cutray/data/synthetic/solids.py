@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cutray.data.scenes.fields import F32, Real, grid, ramp
-from cutray.data.scenes.stage import Stage
+from cutray.data.synthetic.context import SceneContext
+from cutray.data.synthetic.noise import F32, Real, grid, ramp
 
 # Half widths of turned things from top to bottom, in parts of the half height.
 _PROFILES: dict[str, tuple[float, ...]] = {
@@ -47,21 +47,21 @@ class Solid:
     along: F32
 
 
-def draw_solid(stage: Stage, names: tuple[str, ...] = tuple(_PROFILES)) -> Solid:
-    """Draw a shape of the stage's family.
+def draw_solid(context: SceneContext, names: tuple[str, ...] = tuple(_PROFILES)) -> Solid:
+    """Draw a shape of the context's family.
 
     Args:
-        stage: Where it stands.
+        context: Where it stands.
         names: Profiles the ``train`` family may turn.
 
     Returns:
         The shape.
     """
-    if stage.family == "test":
-        return _cut_volume(stage)
-    if names != tuple(_PROFILES) or stage.rng.random() < 0.6:
-        return _turn(stage, str(stage.rng.choice(names)))
-    return _inflate(stage)
+    if context.family == "test":
+        return _cut_volume(context)
+    if names != tuple(_PROFILES) or context.rng.random() < 0.6:
+        return _turn(context, str(context.rng.choice(names)))
+    return _inflate(context)
 
 
 def unit_directions(across: NDArray[Any], down: NDArray[Any], towards: NDArray[Any]) -> F32:
@@ -73,15 +73,15 @@ def unit_directions(across: NDArray[Any], down: NDArray[Any], towards: NDArray[A
     return unit
 
 
-def _turn(stage: Stage, name: str) -> Solid:
+def _turn(context: SceneContext, name: str) -> Solid:
     """Turn a profile around an upright axis, seen slightly from above."""
-    rng = stage.rng
-    half = stage.size_px
-    centre_row, centre_column = stage.row_px, stage.column_px
+    rng = context.rng
+    half = context.size_px
+    centre_row, centre_column = context.row_px, context.column_px
     controls = np.array(_PROFILES[name]) * rng.uniform(0.85, 1.15) + rng.normal(0, 0.012, 10)
     profile = cv2.resize(controls.astype(np.float32)[None], (256, 1), interpolation=cv2.INTER_CUBIC)[0]
     profile = np.maximum(profile, 0.03) * np.float32(half)
-    rows, columns = grid(stage.height_px, stage.width_px)
+    rows, columns = grid(context.height_px, context.width_px)
     tilt = rng.normal(0, 0.04)
     down, across = rows - centre_row, columns - centre_column
     x, y = across * np.cos(tilt) + down * np.sin(tilt), down * np.cos(tilt) - across * np.sin(tilt)
@@ -111,12 +111,12 @@ def _turn(stage: Stage, name: str) -> Solid:
     return Solid(coverage, normals, thickness.astype(np.float32), np.clip(along, 0, 1))
 
 
-def _inflate(stage: Stage) -> Solid:
+def _inflate(context: SceneContext) -> Solid:
     """Blow a wavy outline up to a pillow: fruit, pebbles, toys."""
-    rng = stage.rng
-    size = stage.size_px
-    centre_row, centre_column = stage.row_px, stage.column_px
-    rows, columns = grid(stage.height_px, stage.width_px)
+    rng = context.rng
+    size = context.size_px
+    centre_row, centre_column = context.row_px, context.column_px
+    rows, columns = grid(context.height_px, context.width_px)
     y, x = rows - centre_row, (columns - centre_column) / rng.uniform(0.65, 1.2)
     angle = np.arctan2(y, x)
     radius = np.ones_like(angle)
@@ -134,11 +134,11 @@ def _inflate(stage: Stage) -> Solid:
     return Solid(coverage, normals, np.clip(height / size, 0, 1), along.astype(np.float32))
 
 
-def _cut_volume(stage: Stage) -> Solid:
+def _cut_volume(context: SceneContext) -> Solid:
     """Look at rings, balls, rounded boxes and rods, turned in space and melted together."""
-    rng = stage.rng
-    size = stage.size_px
-    centre_row, centre_column = stage.row_px, stage.column_px
+    rng = context.rng
+    size = context.size_px
+    centre_row, centre_column = context.row_px, context.column_px
     cells = 160
     flat = np.linspace(-1.15, 1.15, cells, dtype=np.float32)
     depth = np.linspace(1.0, -1.0, 40, dtype=np.float32)
@@ -154,7 +154,7 @@ def _cut_volume(stage: Stage) -> Solid:
     normals_small = unit_directions(picked_gradient[2], picked_gradient[1], -picked_gradient[0])
     through = inside.mean(axis=0).astype(np.float32)
     stack = np.dstack([lowest, normals_small]).astype(np.float32)
-    rows, columns = grid(stage.height_px, stage.width_px)
+    rows, columns = grid(context.height_px, context.width_px)
     scale = (cells - 1) / (2 * 1.15 * size)
     where_rows = (rows - centre_row) * scale + (cells - 1) / 2 + np.zeros_like(columns)
     where_columns = (columns - centre_column) * scale + (cells - 1) / 2 + np.zeros_like(rows)

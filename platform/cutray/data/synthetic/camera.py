@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from cutray.data.scenes.fields import F32, U8, blur, to_stored
-from cutray.data.scenes.stage import Layer
+from cutray.data.synthetic.context import Layer
+from cutray.data.synthetic.noise import F32, U8, blur, to_stored
 
 _SEEN = 1e-3
 
@@ -25,17 +25,17 @@ def focus(layer: Layer, sigma_px: float) -> Layer:
     """
     if sigma_px < 0.2:
         return layer
-    weighted = np.dstack([layer.colour * layer.alpha[..., None], layer.alpha])
+    weighted = np.dstack([layer.color * layer.alpha[..., None], layer.alpha])
     soft = blur(weighted, sigma_px)
     alpha = np.clip(soft[..., 3], 0, 1)
-    colour = np.where(alpha[..., None] > _SEEN, soft[..., :3] / np.maximum(alpha, _SEEN)[..., None], layer.colour)
-    return Layer(alpha, np.asarray(colour, np.float32), blur(layer.behind, sigma_px))
+    color = np.where(alpha[..., None] > _SEEN, soft[..., :3] / np.maximum(alpha, _SEEN)[..., None], layer.color)
+    return Layer(alpha, np.asarray(color, np.float32), blur(layer.behind, sigma_px))
 
 
 def compose_light(layer: Layer) -> F32:
     """Add the subject's light to what comes through from behind, (H, W, 3) float32, linear light."""
     alpha = layer.alpha[..., None]
-    return np.asarray(layer.colour * alpha + layer.behind * (1 - alpha), np.float32)
+    return np.asarray(layer.color * alpha + layer.behind * (1 - alpha), np.float32)
 
 
 def expose(light: F32, rng: np.random.Generator) -> U8:
@@ -50,7 +50,7 @@ def expose(light: F32, rng: np.random.Generator) -> U8:
     """
     strength = rng.choice([0.0, 0.004, 0.01, 0.02])
     if strength > 0:
-        # One field for the three channels and one of colour, at a third of the cost of three.
+        # One field for the three channels and one of color, at a third of the cost of three.
         noise = rng.standard_normal(light.shape[:2], dtype=np.float32) * np.float32(strength)
         light = light + (noise * np.sqrt(np.maximum(light[..., 1], 0.002)))[..., None]
     picture = to_stored(light)

@@ -1,4 +1,4 @@
-"""The stage a subject is drawn on: where it stands, its colours, its light and its shadow."""
+"""The scene around a subject: where it stands, its colors, its light and its shadow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from cutray.data.scenes.fields import F32, blur, grid
+from cutray.data.synthetic.noise import F32, blur, grid
 
 Family = Literal["train", "test"]
 
@@ -20,28 +20,28 @@ class Layer:
 
     Attributes:
         alpha: (H, W) float32 in [0, 1], the share of each pixel's light that the subject gives.
-        colour: (H, W, 3) float32, linear light: the subject's own colours, not weighted by alpha.
+        color: (H, W, 3) float32, linear light: the subject's own colors, not weighted by alpha.
         behind: (H, W, 3) float32, linear light: the background as seen there, with shadows and refraction.
     """
 
     alpha: F32
-    colour: F32
+    color: F32
     behind: F32
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class SceneContext:
     """What every generator is given.
 
     Attributes:
         rng: Source of chance.
         behind: (H, W, 3) float32, linear light: the empty background.
         family: Which generators draw; those of ``test`` share none with those of ``train``.
-        difficulty: 0 is a large subject that stands out, 1 a small one in the background's colours.
+        difficulty: 0 is a large subject that stands out, 1 a small one in the background's colors.
         size_px: Half the subject's size.
         row_px: Row of the subject's middle.
         column_px: Column of the subject's middle.
-        surroundings: (3,) float32, linear light: the background's mean colour near its middle.
+        surroundings: (3,) float32, linear light: the background's mean color near its middle.
     """
 
     rng: np.random.Generator
@@ -54,7 +54,7 @@ class Stage:
     surroundings: F32
 
     @classmethod
-    def set_up(cls, rng: np.random.Generator, behind: F32, family: Family, difficulty: float) -> Stage:
+    def place(cls, rng: np.random.Generator, behind: F32, family: Family, difficulty: float) -> SceneContext:
         """Draw the subject's size and place so that most of it is in the picture."""
         height, width = behind.shape[:2]
         size = float(min(height, width) * (0.42 - 0.24 * difficulty) * rng.uniform(0.85, 1.1))
@@ -74,8 +74,8 @@ class Stage:
         """Width of the picture."""
         return int(self.behind.shape[1])
 
-    def colour(self, saturation: tuple[float, float] = (0.0, 0.85), value: tuple[float, float] = (0.15, 0.95)) -> F32:
-        """Draw a colour, (3,) float32 in linear light; the harder the scene, the nearer to the background's."""
+    def color(self, saturation: tuple[float, float] = (0.0, 0.85), value: tuple[float, float] = (0.15, 0.95)) -> F32:
+        """Draw a color, (3,) float32 in linear light; the harder the scene, the nearer to the background's."""
         rng = self.rng
         drawn = np.square(np.array(colorsys.hsv_to_rgb(rng.random(), rng.uniform(*saturation), rng.uniform(*value))))
         pull = max(0.0, self.difficulty - 0.3) * 0.9
@@ -135,28 +135,28 @@ def shade(normals: F32, albedo: F32, light: Light) -> F32:
     return np.asarray(lit, np.float32)
 
 
-def cast_shadow(stage: Stage, coverage: F32) -> F32:
+def cast_shadow(context: SceneContext, coverage: F32) -> F32:
     """Darken the background below the subject, as a table or a wall behind it would be.
 
     Args:
-        stage: Where the subject stands.
+        context: Where the subject stands.
         coverage: (H, W) float32 in [0, 1].
 
     Returns:
         (H, W, 3) float32, linear light.
     """
-    rng = stage.rng
+    rng = context.rng
     occupied = np.flatnonzero(coverage.max(axis=1) > 0.3)
     if occupied.size == 0 or rng.random() < 0.15:
-        return stage.behind
+        return context.behind
     foot, size = int(occupied[-1]), len(occupied)
-    rows, _ = grid(stage.height_px, stage.width_px)
+    rows, _ = grid(context.height_px, context.width_px)
     # The shadow is the subject pressed flat on its foot and pushed to one side.
     flat = rng.uniform(0.08, 0.3)
     lean = rng.uniform(-0.9, 0.9)
     up = (np.float32(foot) - rows) / np.float32(flat)
     source_rows = np.broadcast_to(foot - up, coverage.shape).astype(np.float32)
-    columns = np.arange(stage.width_px, dtype=np.float32)[None, :] - lean * np.maximum(up, 0) * np.float32(flat)
+    columns = np.arange(context.width_px, dtype=np.float32)[None, :] - lean * np.maximum(up, 0) * np.float32(flat)
     pressed = cv2.remap(
         coverage,
         np.ascontiguousarray(columns.astype(np.float32)),
@@ -167,4 +167,4 @@ def cast_shadow(stage: Stage, coverage: F32) -> F32:
     soft = blur(np.asarray(pressed, np.float32), size * rng.uniform(0.01, 0.05))
     contact = blur(np.roll(coverage, max(1, size // 60), axis=0), size * 0.02)
     darkness = np.clip(rng.uniform(0.25, 0.65) * soft + rng.uniform(0.15, 0.4) * contact, 0, 0.85)
-    return np.asarray(stage.behind * (1.0 - darkness[..., None]), np.float32)
+    return np.asarray(context.behind * (1.0 - darkness[..., None]), np.float32)

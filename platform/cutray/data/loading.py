@@ -1,24 +1,43 @@
-"""The stream: rows of a catalog in, batches of varied samples out, in an order that can be taken up anywhere."""
+"""Load samples: specs of a catalog in, batches of augmented samples out, in an order that can be resumed anywhere."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, TypedDict
 
 import numpy as np
 
 from cutray.config import AugmentSettings, DataSettings, InputLimits
-from cutray.data.augment import fit, free_part, vary
+from cutray.data.augment import augment, background_crop, resize_pair
 from cutray.data.catalog import Catalog, Pair
-from cutray.data.scenes import draw_scene
+from cutray.data.synthetic import CaseName, Family, draw_scene
 from cutray.errors import CutrayError, DatasetError
 from cutray.evaluation.datasets import load_truth
 from cutray.imaging.decode import decode_image
 from cutray.imaging.files import read_bytes
 
-# A row names one sample: {"number", "image", "mask", "other": (image, mask)} or, for a drawn scene,
-# {"number", "case", "family"}.
-Row = dict[str, Any]
+
+class SampleSpec(TypedDict, total=False):
+    """Names one sample: a photo with its mask and the photo that may become its background, or a drawn scene.
+
+    Attributes:
+        number: Seeds the sample's random changes, together with the run's seed and the epoch.
+        image: Path of the photo.
+        mask: Path of its mask.
+        other: Photo and mask, by path, whose background may replace this one's.
+        case: What a drawn scene is about.
+        family: Whose generators draw it.
+    """
+
+    number: int
+    image: str
+    mask: str
+    other: tuple[str, str]
+    case: CaseName
+    family: Family
+
+
 _LIMITS = InputLimits()
 # Numbers of drawn scenes begin here, so that they never change when photos are added.
 _FIRST_SCENE, _FIRST_VALIDATION_SCENE = 1 << 40, 1 << 41
@@ -30,22 +49,26 @@ LOADER_CPUS = 0.5
 _BLOCKS_KEPT = 4
 
 
-def training_rows(catalog: Catalog, settings: DataSettings) -> list[Row]:
-    """Return one row per sample of an epoch; a photo that is repeated has a number, and so a variation, each time."""
-    photos = _photo_rows(catalog.train)
-    again = [{**row, "number": row["number"] + turn * len(photos)} for turn in range(settings.repeat) for row in photos]
-    return again + _scene_rows(settings.cases, settings.scenes, _FIRST_SCENE, "train")
+def training_samples(catalog: Catalog, settings: DataSettings) -> list[SampleSpec]:
+    """Name every sample of an epoch; a repeated photo has another number, and so another variation, each time."""
+    photos = _photo_samples(catalog.train)
+    repeated: list[SampleSpec] = [
+        {**sample, "number": sample["number"] + turn * len(photos)}
+        for turn in range(settings.repeat)
+        for sample in photos
+    ]
+    return repeated + _scene_samples(settings.cases, settings.scenes, _FIRST_SCENE, "train")
 
 
-def validation_rows(catalog: Catalog, settings: DataSettings) -> list[Row]:
-    """Return one row per sample of the validation."""
-    return _photo_rows(catalog.validation) + _scene_rows(
+def validation_samples(catalog: Catalog, settings: DataSettings) -> list[SampleSpec]:
+    """Name every sample of the validation."""
+    return _photo_samples(catalog.validation) + _scene_samples(
         settings.cases, settings.validation_scenes, _FIRST_VALIDATION_SCENE, settings.validation_family
     )
 
 
 def store_bytes(settings: DataSettings, batch_size: int) -> int:
-    """Return how much of Ray's object store the streams of a run fill at most, however many workers share its batches.
+    """Return how much of Ray's object store the batches of a run fill at most, however many workers share its batches.
 
     Args:
         settings: Size of the samples and number of loaders of each worker.
@@ -54,37 +77,37 @@ def store_bytes(settings: DataSettings, batch_size: int) -> int:
     return _BLOCKS_KEPT * settings.loaders * _BATCHES_PER_BLOCK * batch_size * 4 * settings.side_px**2
 
 
-def shuffled(rows: Sequence[Row], seed: int, epoch: int) -> list[Row]:
-    """Return the rows in the order of one epoch, which follows from seed and epoch alone."""
-    order = np.random.default_rng([seed, epoch]).permutation(len(rows))
-    return [rows[index] for index in order]
+def shuffle_samples(samples: Sequence[SampleSpec], seed: int, epoch: int) -> list[SampleSpec]:
+    """Return the samples in the order of one epoch, which follows from seed and epoch alone."""
+    order = np.random.default_rng([seed, epoch]).permutation(len(samples))
+    return [samples[index] for index in order]
 
 
-def share_of(rows: Sequence[Row], batch_size: int, rank: int, world_size: int) -> list[Row]:
+def shard_samples(samples: Sequence[SampleSpec], batch_size: int, rank: int, world_size: int) -> list[SampleSpec]:
     """Return what one worker sees of whole batches: the same batches for any number of workers, split evenly.
 
     Args:
-        rows: Samples in order.
+        samples: Samples in order.
         batch_size: Samples per step over all workers; a multiple of ``world_size``.
         rank: Number of the worker.
         world_size: How many workers there are.
     """
     part = batch_size // world_size
-    starts = range(0, len(rows) - batch_size + 1, batch_size)
-    return [row for start in starts for row in rows[start + rank * part : start + (rank + 1) * part]]
+    starts = range(0, len(samples) - batch_size + 1, batch_size)
+    return [sample for start in starts for sample in samples[start + rank * part : start + (rank + 1) * part]]
 
 
 def load_sample(
-    row: Row, side_px: int, seed: int = 0, epoch: int = 0, augment: AugmentSettings | None = None
+    sample: SampleSpec, side_px: int, seed: int = 0, epoch: int = 0, augmentation: AugmentSettings | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read or draw one sample at the network's size.
 
     Args:
-        row: Which one.
+        sample: Which one.
         side_px: Side of the network's input.
-        seed: Number that the variation follows from, together with ``epoch`` and the row's number.
+        seed: Number that the variation follows from, together with ``epoch`` and the sample's number.
         epoch: Pass over the data.
-        augment: How to vary it; None does not.
+        augmentation: How to vary it; None does not.
 
     Returns:
         (side_px, side_px, 3) uint8 sRGB and (side_px, side_px) float32 in [0, 1].
@@ -92,45 +115,47 @@ def load_sample(
     Raises:
         DatasetError: The photo or mask cannot be read.
     """
-    rng = np.random.default_rng([seed, epoch, row["number"]])
-    if "case" in row:
+    rng = np.random.default_rng([seed, epoch, sample["number"]])
+    if "case" in sample:
         side = max(side_px, _SMALLEST_SCENE_PX)
-        scene = draw_scene(row["case"], rng, side, side, family=row["family"])
+        scene = draw_scene(sample["case"], rng, side, side, family=sample["family"])
         image, alpha, other = scene.image, scene.alpha, None
     else:
-        image, alpha = _read(row["image"]), load_truth(row["mask"])
+        image, alpha = _read(sample["image"]), load_truth(Path(sample["mask"]))
         other = None
-        if augment is not None and rng.random() < augment.new_background:
-            other = free_part(_read(row["other"][0]), load_truth(row["other"][1]))
-    if augment is None:
-        return fit(image, alpha, side_px)
-    return vary(image, alpha, side_px, rng, augment, other)
+        if augmentation is not None and rng.random() < augmentation.new_background:
+            other = background_crop(_read(sample["other"][0]), load_truth(Path(sample["other"][1])))
+    if augmentation is None:
+        return resize_pair(image, alpha, side_px)
+    return augment(image, alpha, side_px, rng, augmentation, other)
 
 
 class Loader:
-    """Turns a block of rows into arrays; runs in Ray's tasks."""
+    """Turns a block of specs into arrays; runs in Ray's tasks."""
 
-    def __init__(self, side_px: int, seed: int, epoch: int, augment: AugmentSettings | None) -> None:
+    def __init__(self, side_px: int, seed: int, epoch: int, augmentation: AugmentSettings | None) -> None:
         """Remember how to load; see ``load_sample``."""
-        self._options = (side_px, seed, epoch, augment)
+        self._options = (side_px, seed, epoch, augmentation)
 
     def __call__(self, block: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Load the samples of a block: image (N, S, S, 3) uint8, alpha (N, S, S) uint8 in 0 … 255."""
         import cv2
 
         cv2.setNumThreads(1)
-        loaded = [load_sample(row, *self._options) for row in block["row"]]
+        loaded = [load_sample(sample, *self._options) for sample in block["sample"]]
         return {
             "image": np.stack([image for image, _ in loaded]),
             "alpha": np.stack([np.rint(alpha * 255).astype(np.uint8) for _, alpha in loaded]),
         }
 
 
-def stream(rows: Sequence[Row], loader: Loader, batch_size: int, tasks: int = 1) -> Iterator[dict[str, Any]]:
-    """Stream batches through Ray Data, in the order of the rows.
+def iter_batches(
+    samples: Sequence[SampleSpec], loader: Loader, batch_size: int, tasks: int = 1
+) -> Iterator[dict[str, Any]]:
+    """Load batches through Ray Data, in the order of the samples.
 
     Args:
-        rows: Samples in order.
+        samples: Samples in order.
         loader: How to load them.
         batch_size: Samples per batch; the last batch may be smaller.
         tasks: Loading tasks at a time; more of them than processors only get in each other's way.
@@ -141,7 +166,7 @@ def stream(rows: Sequence[Row], loader: Loader, batch_size: int, tasks: int = 1)
     Raises:
         DatasetError: A photo or mask cannot be read.
     """
-    if not rows:
+    if not samples:
         return
     import ray.data
 
@@ -149,8 +174,8 @@ def stream(rows: Sequence[Row], loader: Loader, batch_size: int, tasks: int = 1)
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_options.preserve_order = True
-    blocks = max(1, -(-len(rows) // (batch_size * _BATCHES_PER_BLOCK)))
-    dataset = ray.data.from_items([{"row": row} for row in rows], override_num_blocks=blocks)
+    blocks = max(1, -(-len(samples) // (batch_size * _BATCHES_PER_BLOCK)))
+    dataset = ray.data.from_items([{"sample": sample} for sample in samples], override_num_blocks=blocks)
     loaded = dataset.map_batches(
         loader.__call__,
         batch_size=None,
@@ -166,7 +191,7 @@ def stream(rows: Sequence[Row], loader: Loader, batch_size: int, tasks: int = 1)
         raise DatasetError(got=f"a sample cannot be read: {error.cause}") from error
 
 
-def _photo_rows(pairs: Sequence[Pair]) -> list[Row]:
+def _photo_samples(pairs: Sequence[Pair]) -> list[SampleSpec]:
     """Name photos; each also knows another one, which may become its background."""
     paths = [(pair.image, pair.mask) for pair in pairs]
     others = [*paths[len(paths) // 2 :], *paths[: len(paths) // 2]]
@@ -176,7 +201,7 @@ def _photo_rows(pairs: Sequence[Pair]) -> list[Row]:
     ]
 
 
-def _scene_rows(cases: Sequence[str], amount: int, first: int, family: str) -> list[Row]:
+def _scene_samples(cases: Sequence[CaseName], amount: int, first: int, family: Family) -> list[SampleSpec]:
     """Name drawn scenes; the cases take turns, and no two have the same number."""
     return [{"number": first + index, "case": cases[index % len(cases)], "family": family} for index in range(amount)]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from cutray.data.scenes.backgrounds import draw_background
-from cutray.data.scenes.camera import compose_light, expose
-from cutray.data.scenes.fields import F32, U8, to_light
-from cutray.data.scenes.stage import Family, Layer
+from cutray.data.synthetic.backgrounds import draw_background
+from cutray.data.synthetic.camera import compose_light, expose
+from cutray.data.synthetic.context import Family, Layer
+from cutray.data.synthetic.noise import F32, U8, to_light
 from cutray.matting.foreground import estimate_foreground
 
 

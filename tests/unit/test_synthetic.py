@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from cutray.data.scenes import CASES, FAMILIES, Scene, draw_scene
-from cutray.data.scenes.fields import smooth_noise, to_light, to_stored
+from cutray.data.synthetic import CASES, FAMILIES, Scene, draw_scene
+from cutray.data.synthetic.noise import smooth_noise, to_light, to_stored
 from cutray.errors import InputError
 
 WITH_SUBJECT = [case for case in CASES if case != "empty"]

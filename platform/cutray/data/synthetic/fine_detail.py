@@ -4,59 +4,59 @@ from __future__ import annotations
 
 import numpy as np
 
-from cutray.data.scenes.canvas import FineCanvas
-from cutray.data.scenes.fields import F32, grid
-from cutray.data.scenes.stage import Layer, Stage, cast_shadow
+from cutray.data.synthetic.canvas import FineCanvas
+from cutray.data.synthetic.context import Layer, SceneContext, cast_shadow
+from cutray.data.synthetic.noise import F32, grid
 
 _POINTS = 7
 
 
-def draw_fine_detail(stage: Stage) -> Layer:
+def draw_fine_detail(context: SceneContext) -> Layer:
     """Draw something whose outline dissolves into strands.
 
     Args:
-        stage: Where it stands.
+        context: Where it stands.
 
     Returns:
         The subject, and the background with its shadow.
     """
-    makers = (_fur, _fur, _hair, _hair, _brush) if stage.family == "train" else (_curls, _curls, _plant, _feather)
-    canvas = FineCanvas(stage.height_px, stage.width_px)
-    size, row, column = stage.size_px, stage.row_px, stage.column_px
-    makers[int(stage.rng.integers(len(makers)))](stage, canvas, (column, row), size)
-    coverage, colour = canvas.develop()
-    lamp = stage.rng.uniform(-0.5, 0.5, 2)
-    rows, columns = grid(stage.height_px, stage.width_px)
+    makers = (_fur, _fur, _hair, _hair, _brush) if context.family == "train" else (_curls, _curls, _plant, _feather)
+    canvas = FineCanvas(context.height_px, context.width_px)
+    size, row, column = context.size_px, context.row_px, context.column_px
+    makers[int(context.rng.integers(len(makers)))](context, canvas, (column, row), size)
+    coverage, color = canvas.develop()
+    lamp = context.rng.uniform(-0.5, 0.5, 2)
+    rows, columns = grid(context.height_px, context.width_px)
     light = 1 + lamp[0] * (columns - column) / (2 * size) - abs(lamp[1]) * (rows - row) / (1.5 * size)
-    colour = colour * np.clip(light, 0.3, 1.6)[..., None].astype(np.float32)
-    return Layer(coverage, colour, cast_shadow(stage, coverage))
+    color = color * np.clip(light, 0.3, 1.6)[..., None].astype(np.float32)
+    return Layer(coverage, color, cast_shadow(context, coverage))
 
 
-def _tones(stage: Stage) -> tuple[F32, F32, F32]:
-    """Draw the dark, the middle and the bright colour of hair or fur, linear light."""
-    base = stage.colour((0.05, 0.55), (0.12, 0.95))
-    if stage.rng.random() < 0.7:  # natural hair is a warm grey at any lightness
-        warm = np.array([1.0, 0.72, 0.48], np.float32) ** np.float32(stage.rng.uniform(0.1, 1.2))
-        base = np.float32(base.mean()) * warm + 0.25 * base * float(stage.difficulty > 0.5)
+def _tones(context: SceneContext) -> tuple[F32, F32, F32]:
+    """Draw the dark, the middle and the bright color of hair or fur, linear light."""
+    base = context.color((0.05, 0.55), (0.12, 0.95))
+    if context.rng.random() < 0.7:  # natural hair is a warm grey at any lightness
+        warm = np.array([1.0, 0.72, 0.48], np.float32) ** np.float32(context.rng.uniform(0.1, 1.2))
+        base = np.float32(base.mean()) * warm + 0.25 * base * float(context.difficulty > 0.5)
     return base * np.float32(0.35), base * np.float32(0.7), np.clip(base * np.float32(1.5) + 0.01, 0, 0.95)
 
 
-def _outline(stage: Stage, size: float, roughness: float = 0.12) -> tuple[F32, F32]:
+def _outline(context: SceneContext, size: float, roughness: float = 0.12) -> tuple[F32, F32]:
     """Draw a wavy closed outline around the origin: (n,) angles and (n,) radii, float32."""
     angle = np.linspace(0, 2 * np.pi, 160, endpoint=False, dtype=np.float32)
     radius = np.ones_like(angle)
     for wave in range(2, 6):
-        radius += np.float32(stage.rng.normal(0, roughness / wave * 2)) * np.cos(
-            wave * angle + np.float32(stage.rng.uniform(0, 6.28))
+        radius += np.float32(context.rng.normal(0, roughness / wave * 2)) * np.cos(
+            wave * angle + np.float32(context.rng.uniform(0, 6.28))
         )
     return angle, radius * np.float32(size)
 
 
 def _grow(
-    stage: Stage, roots: F32, heading: F32, length: F32, *, fall: float, bend: float, points: int = _POINTS
+    context: SceneContext, roots: F32, heading: F32, length: F32, *, fall: float, bend: float, points: int = _POINTS
 ) -> F32:
     """Grow strands as smooth curves: roots (n, 2), unit headings (n, 2), lengths (n,) → (n, k, 2) float32."""
-    rng = stage.rng
+    rng = context.rng
     along = np.linspace(0, 1, points, dtype=np.float32)[None, :, None]
     aside = np.stack([-heading[:, 1], heading[:, 0]], -1)[:, None]
     sway = rng.normal(0, bend, (len(roots), 1, 1)).astype(np.float32)
@@ -66,19 +66,19 @@ def _grow(
     return np.asarray(roots[:, None] + shape * length[:, None, None], np.float32)
 
 
-def _tufted(stage: Stage, amount: int, tufts: int, spread: float) -> F32:
+def _tufted(context: SceneContext, amount: int, tufts: int, spread: float) -> F32:
     """Draw directions' deviations that neighbours share, (n,) float32: fur grows in tufts."""
-    rng = stage.rng
+    rng = context.rng
     shared = rng.normal(0, spread, tufts)
     place = np.sort(rng.integers(0, tufts, amount))
     return np.asarray(shared[place] + rng.normal(0, spread * 0.35, amount), np.float32)
 
 
-def _fur(stage: Stage, canvas: FineCanvas, centre: tuple[float, float], size: float) -> None:
+def _fur(context: SceneContext, canvas: FineCanvas, centre: tuple[float, float], size: float) -> None:
     """Cover a rounded body with short fur that stands off its outline."""
-    rng = stage.rng
-    dark, middle, bright = _tones(stage)
-    angle, radius = _outline(stage, size * 0.8)
+    rng = context.rng
+    dark, middle, bright = _tones(context)
+    angle, radius = _outline(context, size * 0.8)
     outline = np.stack([np.cos(angle), np.sin(angle)], -1) * radius[:, None] + np.array(centre, np.float32)
     canvas.fill(outline.astype(np.float32), middle)
     hair = size * rng.uniform(0.1, 0.32)
@@ -90,10 +90,10 @@ def _fur(stage: Stage, canvas: FineCanvas, centre: tuple[float, float], size: fl
         share = np.sqrt(rng.uniform(near**2, far**2, amount))
         reach = np.interp(where, angle, radius, period=2 * np.pi) * share
         roots = np.stack([np.cos(where), np.sin(where)], -1) * reach[:, None] + centre
-        aim = where + flow * 0.8 + _tufted(stage, amount, 70, 0.35)
+        aim = where + flow * 0.8 + _tufted(context, amount, 70, 0.35)
         heading = np.stack([np.cos(aim), np.sin(aim)], -1).astype(np.float32)
         length = (hair * rng.uniform(0.35, 1.15, amount)).astype(np.float32)
-        paths = _grow(stage, roots.astype(np.float32), heading, length, fall=fall, bend=bend)
+        paths = _grow(context, roots.astype(np.float32), heading, length, fall=fall, bend=bend)
         order = np.argsort(-share + rng.normal(0, 0.08, amount)) if far < 1 else rng.permutation(amount)
         tone = np.clip(rng.normal(0.5, 0.25, amount), 0, 1).astype(np.float32)
         canvas.strands(paths[order], tone, dark, bright, width)
@@ -107,14 +107,14 @@ def _fur(stage: Stage, canvas: FineCanvas, centre: tuple[float, float], size: fl
             )
 
 
-def _hair(stage: Stage, canvas: FineCanvas, centre: tuple[float, float], size: float) -> None:
+def _hair(context: SceneContext, canvas: FineCanvas, centre: tuple[float, float], size: float) -> None:
     """Draw a person from behind: shoulders, a head, long hair, and single hairs that fly."""
-    rng = stage.rng
-    dark, middle, bright = _tones(stage)
+    rng = context.rng
+    dark, middle, bright = _tones(context)
     ring = np.linspace(0, 2 * np.pi, 90, dtype=np.float32)
     head = np.array([centre[0], centre[1] - 0.35 * size], np.float32)
-    shirt, skin = stage.colour(), np.float32(rng.uniform(0.15, 0.6)) * np.array([1.0, 0.7, 0.52], np.float32)
-    below = (stage.height_px - head[1]) / size + 0.1  # a portrait goes on below the picture
+    shirt, skin = context.color(), np.float32(rng.uniform(0.15, 0.6)) * np.array([1.0, 0.7, 0.52], np.float32)
+    below = (context.height_px - head[1]) / size + 0.1  # a portrait goes on below the picture
     for part, half in enumerate(np.linspace(1.0, 0.3, 7)):  # shoulders, lighter towards their middle
         slope = np.linspace(-1, 1, 40)
         top = np.stack(
@@ -135,12 +135,12 @@ def _hair(stage: Stage, canvas: FineCanvas, centre: tuple[float, float], size: f
     roots = head + np.stack([np.cos(around), np.sin(around)], -1) * scalp * shift[:, None]
     side = np.cos(around) * shift
     length = size * rng.uniform(0.6, 1.4) * rng.uniform(0.8, 1.1, amount)
-    lock = _tufted(stage, amount, 60, 0.08)[np.argsort(np.argsort(side))]
+    lock = _tufted(context, amount, 60, 0.08)[np.argsort(np.argsort(side))]
     heading = np.stack([side * rng.uniform(0.15, 0.6) + rng.normal(0, 0.1) + lock, np.full(amount, 0.15)], -1)
     heading[:, 1] -= 0.35 * (np.sin(around) < 0) * shift
     fall, bend = rng.uniform(0.7, 1.0), rng.uniform(0.04, 0.2)
     paths = _grow(
-        stage,
+        context,
         roots.astype(np.float32),
         heading.astype(np.float32),
         length.astype(np.float32),
@@ -156,41 +156,41 @@ def _hair(stage: Stage, canvas: FineCanvas, centre: tuple[float, float], size: f
     roots = head + np.stack([np.cos(start), np.sin(start)], -1) * scalp * 0.95
     heading = np.stack([np.cos(start), np.sin(start)], -1).astype(np.float32)
     long = (size * rng.uniform(0.15, 0.8, flying)).astype(np.float32)
-    paths = _grow(stage, roots.astype(np.float32), heading, long, fall=0.5, bend=0.5, points=12)
+    paths = _grow(context, roots.astype(np.float32), heading, long, fall=0.5, bend=0.5, points=12)
     canvas.strands(paths, rng.random(flying).astype(np.float32), dark, bright, width * 0.6)
 
 
-def _brush(stage: Stage, canvas: FineCanvas, centre: tuple[float, float], size: float) -> None:
+def _brush(context: SceneContext, canvas: FineCanvas, centre: tuple[float, float], size: float) -> None:
     """Draw a brush or a broom: a handle, a clamp, bristles."""
-    rng = stage.rng
-    dark, _, bright = _tones(stage)
+    rng = context.rng
+    dark, _, bright = _tones(context)
     turn = rng.uniform(0, 2 * np.pi)
     ahead = np.array([np.cos(turn), np.sin(turn)], np.float32)
     aside = np.array([-ahead[1], ahead[0]], np.float32)
     middle_px = np.array(centre, np.float32)
     wide, thick = size * rng.uniform(0.15, 0.45), size * rng.uniform(0.05, 0.11)
 
-    def slab(start: float, end: float, half: float, colour: F32) -> None:
+    def slab(start: float, end: float, half: float, color: F32) -> None:
         corners = [(start, -half), (start, half), (end, half), (end, -half)]
-        canvas.fill(np.array([middle_px + ahead * a * size + aside * b for a, b in corners], np.float32), colour)
+        canvas.fill(np.array([middle_px + ahead * a * size + aside * b for a, b in corners], np.float32), color)
 
-    slab(-1.15, -0.05, thick, stage.colour())
+    slab(-1.15, -0.05, thick, context.color())
     amount = int(700 + 900 * rng.random())
     offset = rng.uniform(-1, 1, amount)
     roots = middle_px + aside * (offset * wide)[:, None] + ahead * size * 0.1
     fan = offset * rng.uniform(0.05, 0.45) + rng.normal(0, 0.05, amount)
     heading = (ahead + aside * fan[:, None]).astype(np.float32)
     length = (size * rng.uniform(0.55, 0.95) * rng.uniform(0.8, 1.05, amount)).astype(np.float32)
-    paths = _grow(stage, roots.astype(np.float32), heading, length, fall=rng.uniform(0, 0.1), bend=0.1)
+    paths = _grow(context, roots.astype(np.float32), heading, length, fall=rng.uniform(0, 0.1), bend=0.1)
     width = float(np.clip(size / 260 * rng.uniform(0.6, 1.5), 0.5, 1.6))
     canvas.strands(paths, rng.random(amount).astype(np.float32), dark, bright, width)
-    slab(-0.1, 0.18, float(wide * 1.05), stage.colour((0, 0.4), (0.3, 0.9)))
+    slab(-0.1, 0.18, float(wide * 1.05), context.color((0, 0.4), (0.3, 0.9)))
 
 
-def _curls(stage: Stage, canvas: FineCanvas, centre: tuple[float, float], size: float) -> None:
+def _curls(context: SceneContext, canvas: FineCanvas, centre: tuple[float, float], size: float) -> None:
     """Simulate curled hair: each tip moves on while its heading turns, gravity pulls, and the air whirls."""
-    rng = stage.rng
-    dark, middle, bright = _tones(stage)
+    rng = context.rng
+    dark, middle, bright = _tones(context)
     head = np.array(centre, np.float32)
     ring = np.linspace(0, 2 * np.pi, 80, dtype=np.float32)
     canvas.fill((np.stack([np.cos(ring), np.sin(ring) * 1.1], -1) * size * 0.55 + head).astype(np.float32), middle)
@@ -218,10 +218,10 @@ def _curls(stage: Stage, canvas: FineCanvas, centre: tuple[float, float], size: 
     canvas.strands(paths, tone, dark, bright, width)
 
 
-def _plant(stage: Stage, canvas: FineCanvas, centre: tuple[float, float], size: float) -> None:
+def _plant(context: SceneContext, canvas: FineCanvas, centre: tuple[float, float], size: float) -> None:
     """Let a dry plant branch and branch again, out of a pot."""
-    rng = stage.rng
-    dark, _, bright = _tones(stage)
+    rng = context.rng
+    dark, _, bright = _tones(context)
     foot = np.array([centre[0], centre[1] + 0.45 * size], np.float32)
     tips = np.repeat(foot[None], int(rng.integers(7, 16)), axis=0)
     heading = -np.pi / 2 + rng.normal(0, 0.45, len(tips))
@@ -243,14 +243,14 @@ def _plant(stage: Stage, canvas: FineCanvas, centre: tuple[float, float], size: 
         canvas.fill((tip + leaf).astype(np.float32), dark + (bright - dark) * np.float32(rng.random()))
     top, bottom = size * rng.uniform(0.2, 0.35), size * rng.uniform(0.15, 0.25)
     pot = [(-top, -0.05 * size), (top, -0.05 * size), (bottom, 0.55 * size), (-bottom, 0.55 * size)]
-    canvas.fill((np.array(pot) + foot).astype(np.float32), stage.colour())
+    canvas.fill((np.array(pot) + foot).astype(np.float32), context.color())
 
 
-def _feather(stage: Stage, canvas: FineCanvas, centre: tuple[float, float], size: float) -> None:
+def _feather(context: SceneContext, canvas: FineCanvas, centre: tuple[float, float], size: float) -> None:
     """Draw feathers: a bent shaft with barbs that part here and there."""
-    rng = stage.rng
+    rng = context.rng
     for _ in range(int(rng.integers(1, 4))):
-        dark, _, bright = _tones(stage)
+        dark, _, bright = _tones(context)
         turn = rng.uniform(0, 2 * np.pi)
         ahead = np.array([np.cos(turn), np.sin(turn)])
         aside = np.array([-ahead[1], ahead[0]])
@@ -263,7 +263,7 @@ def _feather(stage: Stage, canvas: FineCanvas, centre: tuple[float, float], size
             heading = ahead * np.cos(lean)[:, None] + side * aside * np.sin(lean)[:, None]
             length = vane * rng.uniform(0.85, 1.05, 500)
             paths = _grow(
-                stage,
+                context,
                 shaft.astype(np.float32),
                 heading.astype(np.float32),
                 length.astype(np.float32),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 @torch.no_grad()
-def restore_norms(network: nn.Module, batches: Iterable[Tensor]) -> None:
+def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     """Set each batch normalisation to the statistics of its input, and its scale and shift to undo that.
 
     In evaluation the network computes what it did before. In training, where batches are normalised by their own

@@ -5,52 +5,52 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from cutray.data.scenes.canvas import FineCanvas
-from cutray.data.scenes.fields import F32, blur, grid, sample_at, smooth_noise
-from cutray.data.scenes.solids import Solid, draw_solid, unit_directions
-from cutray.data.scenes.stage import Layer, Stage, cast_shadow
+from cutray.data.synthetic.canvas import FineCanvas
+from cutray.data.synthetic.context import Layer, SceneContext, cast_shadow
+from cutray.data.synthetic.noise import F32, blur, grid, sample_at, smooth_noise
+from cutray.data.synthetic.solids import Solid, draw_solid, unit_directions
 
 _METALS = ((0.92, 0.93, 0.95), (0.95, 0.78, 0.45), (0.93, 0.66, 0.52), (0.75, 0.77, 0.8), (0.35, 0.36, 0.38))
 
 
-def draw_reflectivity(stage: Stage) -> Layer:
+def draw_reflectivity(context: SceneContext) -> Layer:
     """Draw polished metal.
 
     Args:
-        stage: Where it stands.
+        context: Where it stands.
 
     Returns:
         The metal, and the background with its shadow.
     """
-    kind = int(stage.rng.integers(5))
+    kind = int(context.rng.integers(5))
     if kind < 2:
-        solid = draw_solid(stage)
-        coverage, colour = solid.coverage, mirror(stage, solid)
+        solid = draw_solid(context)
+        coverage, color = solid.coverage, mirror(context, solid)
     elif kind == 2:
-        coverage, colour = _ring(stage)
+        coverage, color = _ring(context)
     else:
-        coverage, colour = _chain(stage)
-    return Layer(coverage, colour, cast_shadow(stage, coverage))
+        coverage, color = _chain(context)
+    return Layer(coverage, color, cast_shadow(context, coverage))
 
 
-def mirror(stage: Stage, solid: Solid) -> F32:
+def mirror(context: SceneContext, solid: Solid) -> F32:
     """Show the surroundings on a surface.
 
     The ``train`` family looks the flipped background up by the slope of the surface; the ``test`` family follows
     reflected rays into a room made of the background all around, with lamps.
 
     Args:
-        stage: What there is to reflect.
+        context: What there is to reflect.
         solid: The surface.
 
     Returns:
         (H, W, 3) float32, linear light.
     """
-    rng = stage.rng
-    height, width = stage.height_px, stage.width_px
-    room = blur(stage.behind, min(height, width) * rng.uniform(0.003, 0.03))
+    rng = context.rng
+    height, width = context.height_px, context.width_px
+    room = blur(context.behind, min(height, width) * rng.uniform(0.003, 0.03))
     across, down, towards = (solid.normals[..., part] for part in range(3))
-    if stage.family == "train":
+    if context.family == "train":
         reach = rng.uniform(0.3, 0.8)
         rows, columns = grid(height, width)
         seen = sample_at(room, height - rows + down * height * reach, width - columns + across * width * reach)
@@ -70,10 +70,10 @@ def mirror(stage: Stage, solid: Solid) -> F32:
     return np.asarray(bright * (tint + (1 - tint) * grazing), np.float32)
 
 
-def _wire_solid(stage: Stage, coverage: F32, wire_px: float) -> Solid:
+def _wire_solid(context: SceneContext, coverage: F32, wire_px: float) -> Solid:
     """Give drawn wire a round surface: it turns away across the wire, and a little along it."""
-    rng = stage.rng
-    size = (stage.height_px, stage.width_px)
+    rng = context.rng
+    size = (context.height_px, context.width_px)
     depth = blur(coverage, max(0.6, wire_px * 0.3))
     slopes = [cv2.Sobel(depth, cv2.CV_32F, *order, ksize=3, scale=0.125) for order in ((1, 0), (0, 1))]
     across, down = (
@@ -84,18 +84,18 @@ def _wire_solid(stage: Stage, coverage: F32, wire_px: float) -> Solid:
     return Solid(coverage, unit_directions(across, down, towards), coverage, coverage)
 
 
-def _ring(stage: Stage) -> tuple[F32, F32]:
+def _ring(context: SceneContext) -> tuple[F32, F32]:
     """Draw rings and bracelets: ellipses of wire with the background in their middle."""
-    rng = stage.rng
-    canvas = FineCanvas(stage.height_px, stage.width_px)
-    size = stage.size_px
-    row, column = stage.row_px, stage.column_px
+    rng = context.rng
+    canvas = FineCanvas(context.height_px, context.width_px)
+    size = context.size_px
+    row, column = context.row_px, context.column_px
     around = np.linspace(0, 2 * np.pi, 140)
     white = np.ones(3, np.float32)
     for _ in range(int(rng.integers(1, 4))):
         reach = size * rng.uniform((0.4, 0.25), (0.95, 0.9))
         turn, wave = rng.uniform(0, np.pi), np.ones_like(around)
-        if stage.family == "test":  # twisted wire instead of a smooth band
+        if context.family == "test":  # twisted wire instead of a smooth band
             wave += 0.05 * np.sin(around * rng.integers(9, 24))
         x, y = reach[0] * wave * np.cos(around), reach[1] * wave * np.sin(around)
         path = np.stack([x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)], -1)
@@ -103,17 +103,17 @@ def _ring(stage: Stage) -> tuple[F32, F32]:
         wire = max(1.5, size * rng.uniform(0.02, 0.15))
         canvas.line(path.astype(np.float32), white, wire, closed=True)
     coverage, _ = canvas.develop()
-    return coverage, mirror(stage, _wire_solid(stage, coverage, wire))
+    return coverage, mirror(context, _wire_solid(context, coverage, wire))
 
 
-def _chain(stage: Stage) -> tuple[F32, F32]:
+def _chain(context: SceneContext) -> tuple[F32, F32]:
     """Draw a chain with links of wire one to three pixels thin, most with a pendant."""
-    rng = stage.rng
-    canvas = FineCanvas(stage.height_px, stage.width_px)
-    size = stage.size_px
-    row, column = stage.row_px, stage.column_px
-    path = (_spline_path if stage.family == "train" else _hanging_path)(stage, size) + np.array([column, row])
-    wire = float(rng.uniform(1, 3)) * max(1.0, min(stage.height_px, stage.width_px) / 1024)
+    rng = context.rng
+    canvas = FineCanvas(context.height_px, context.width_px)
+    size = context.size_px
+    row, column = context.row_px, context.column_px
+    path = (_spline_path if context.family == "train" else _hanging_path)(context, size) + np.array([column, row])
+    wire = float(rng.uniform(1, 3)) * max(1.0, min(context.height_px, context.width_px) / 1024)
     link = wire * rng.uniform(3, 6)
     steps = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
     at = np.arange(0, steps[-1], link * 0.8)
@@ -123,8 +123,8 @@ def _chain(stage: Stage) -> tuple[F32, F32]:
     white = np.ones(3, np.float32)
     for index, (point, turn) in enumerate(zip(points, turns, strict=True)):
         # Every other link is seen from its edge; a curb chain lies flat and overlaps instead.
-        flat = 0.5 if stage.family == "test" else (0.55 if index % 2 else 0.08)
-        lean = turn + (0.5 if stage.family == "test" else 0.0)
+        flat = 0.5 if context.family == "test" else (0.55 if index % 2 else 0.08)
+        lean = turn + (0.5 if context.family == "test" else 0.0)
         x, y = link * 0.55 * np.cos(around), link * 0.55 * flat * np.sin(around)
         ring = np.stack([x * np.cos(lean) - y * np.sin(lean), x * np.sin(lean) + y * np.cos(lean)], -1) + point
         canvas.line(ring.astype(np.float32), white, wire * 0.8, closed=True)
@@ -139,24 +139,24 @@ def _chain(stage: Stage) -> tuple[F32, F32]:
         else:
             canvas.line(pendant.astype(np.float32), white, max(1.5, drop * 0.25), closed=True)
     coverage, _ = canvas.develop()
-    return coverage, mirror(stage, _wire_solid(stage, coverage, wire))
+    return coverage, mirror(context, _wire_solid(context, coverage, wire))
 
 
-def _spline_path(stage: Stage, size: float) -> F32:
+def _spline_path(context: SceneContext, size: float) -> F32:
     """Lay a chain down in smooth bends, (n, 2) float32 around the origin."""
-    angle = np.linspace(0, 2 * np.pi * stage.rng.uniform(0.75, 1.0), 400)
+    angle = np.linspace(0, 2 * np.pi * context.rng.uniform(0.75, 1.0), 400)
     radius = np.ones_like(angle)
     for wave in range(2, 5):
-        radius += stage.rng.normal(0, 0.25 / wave) * np.cos(wave * angle + stage.rng.uniform(0, 6.28))
+        radius += context.rng.normal(0, 0.25 / wave) * np.cos(wave * angle + context.rng.uniform(0, 6.28))
     return (np.stack([np.cos(angle), np.sin(angle)], -1) * (radius * size * 0.8)[:, None]).astype(np.float32)
 
 
-def _hanging_path(stage: Stage, size: float) -> F32:
+def _hanging_path(context: SceneContext, size: float) -> F32:
     """Hang a chain between two pins and let it swing to rest, (n, 2) float32 around the origin.
 
     Source: Jakobsen, Advanced character physics, 2001 (position-based steps with fixed lengths).
     """
-    rng = stage.rng
+    rng = context.rng
     pins = np.array([[-rng.uniform(0.5, 0.9), -0.85], [rng.uniform(0.5, 0.9), -rng.uniform(0.6, 0.9)]]) * size
     count = 60
     place = np.linspace(pins[0], pins[1], count)
