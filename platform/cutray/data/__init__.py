@@ -1,6 +1,1 @@
-(
-    """What networks learn from: a checked catalog of photos and masks, drawn scenes, augmentation and loading."""
-    """What networks learn from: a checked catalog of photos and masks, drawn scenes, augmentation and loading."""
-)
-
 """What networks learn from: a checked catalog of photos and masks, drawn scenes, augmentation and loading."""
