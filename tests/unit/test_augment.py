@@ -57,7 +57,7 @@ def test_new_background_leaves_the_subject(sample: tuple[np.ndarray, np.ndarray]
     assert np.abs(image[:3, :3].astype(int) - (200, 10, 90)).max() <= 1
 
 
-def test_free_part_shows_no_subject() -> None:
+def test_background_crop_shows_no_subject() -> None:
     """The stripe comes from the wide side of the subject; where all sides are narrow there is none."""
     image = np.arange(80 * 100 * 3, dtype=np.uint32).astype(np.uint8).reshape(80, 100, 3)
     alpha = np.zeros((80, 100), np.float32)

@@ -69,7 +69,7 @@ class FineCanvas:
                     piece = list(chosen[:, first : last + 1])
                     cv2.polylines(self._marks, piece, False, _stored(color), thick, cv2.LINE_8)
 
-    def develop(self) -> tuple[F32, F32]:
+    def render(self) -> tuple[F32, F32]:
         """Average down to the picture's size.
 
         Returns:

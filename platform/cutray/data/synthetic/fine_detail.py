@@ -24,7 +24,7 @@ def draw_fine_detail(context: SceneContext) -> Layer:
     canvas = FineCanvas(context.height_px, context.width_px)
     size, row, column = context.size_px, context.row_px, context.column_px
     makers[int(context.rng.integers(len(makers)))](context, canvas, (column, row), size)
-    coverage, color = canvas.develop()
+    coverage, color = canvas.render()
     lamp = context.rng.uniform(-0.5, 0.5, 2)
     rows, columns = grid(context.height_px, context.width_px)
     light = 1 + lamp[0] * (columns - column) / (2 * size) - abs(lamp[1]) * (rows - row) / (1.5 * size)

@@ -102,7 +102,7 @@ def _ring(context: SceneContext) -> tuple[F32, F32]:
         path += np.array([column, row]) + rng.normal(0, size * 0.12, 2)
         wire = max(1.5, size * rng.uniform(0.02, 0.15))
         canvas.line(path.astype(np.float32), white, wire, closed=True)
-    coverage, _ = canvas.develop()
+    coverage, _ = canvas.render()
     return coverage, mirror(context, _wire_solid(context, coverage, wire))
 
 
@@ -138,7 +138,7 @@ def _chain(context: SceneContext) -> tuple[F32, F32]:
             canvas.fill(pendant.astype(np.float32), white)
         else:
             canvas.line(pendant.astype(np.float32), white, max(1.5, drop * 0.25), closed=True)
-    coverage, _ = canvas.develop()
+    coverage, _ = canvas.render()
     return coverage, mirror(context, _wire_solid(context, coverage, wire))
 
 
