@@ -22,6 +22,7 @@ from cutray.imaging.decode import decode_image
 from cutray.imaging.files import write_atomically
 from cutray.models.int8_stats import SUFFIX
 from cutray.models.weights import Weights, resolve
+from cutray.privacy import import_openvino
 from cutray.segmenter import prepare
 
 
@@ -62,7 +63,7 @@ def measure(weights: Weights, inputs: Iterable[np.ndarray]) -> CalibrationStats:
         EngineUnavailableError: No convolution of the model qualifies.
     """
     try:
-        import openvino
+        openvino = import_openvino()
     except ImportError as error:
         raise MissingExtraError(got="openvino is not installed", fix="run `pip install openvino`") from error
     core = openvino.Core()

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from cutray.errors import ConfigError, MissingExtraError
+from cutray.privacy import disable_ray_reporter
 
 
 @contextmanager
@@ -28,7 +29,7 @@ def ray_session(
         ConfigError: The cluster cannot be reached.
     """
     # All have to be set before Ray is imported. The last one keeps Ray's own lines out of ours.
-    common = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+    common = {"RAY_AUTH_MODE": "token", "RAY_BACKEND_LOG_LEVEL": "fatal"}
     for name, value in {**common, **(variables or {})}.items():
         os.environ.setdefault(name, value)
     try:
@@ -39,6 +40,7 @@ def ray_session(
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "address": address or "local"}
     if address is None:
         options |= {"num_cpus": num_cpus, "include_dashboard": False, "object_store_memory": store_bytes}
+    disable_ray_reporter()
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError) as error:

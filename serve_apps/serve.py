@@ -22,6 +22,7 @@ from cutray.console.extras import requires_extra
 from cutray.console.options import GroupedCommand, given, settings_options
 from cutray.console.run import run
 from cutray.errors import CutrayError, MissingExtraError
+from cutray.privacy import disable_ray_reporter
 from serve_apps.config_file import CONFIG, application_args, check_ports, load_config, with_single_replicas
 
 PROXY_MIDDLEWARE = "serve_apps.remover.request_limits:middlewares"
@@ -94,7 +95,6 @@ def prepare_environment(*, verbose: bool = False) -> None:
     """
     for name, value in (
         ("RAY_AUTH_MODE", "token"),
-        ("RAY_USAGE_STATS_ENABLED", "0"),
         ("RAY_worker_niceness", "0"),  # Ray makes its workers give way to everything else; here they are the point
         ("RAY_SERVE_LOG_TO_STDERR", "1" if verbose else "0"),
     ):
@@ -190,6 +190,7 @@ def start(config: dict[str, Any], *, verbose: bool = False) -> Endpoint:
     import ray
     from ray.serve._private.api import serve_start
 
+    disable_ray_reporter()
     ray.init(
         address="local",
         num_cpus=max(_LOGICAL_CPUS, 2 * (os.cpu_count() or 1)),

@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 import yaml
 
-from pipelines import servers
 from pipelines.bench.processes import free_port
+from pipelines.bench.processes import running as running_server
 
 ROOT = Path(__file__).resolve().parents[1]
 Process = subprocess.Popen[str]
@@ -48,7 +48,7 @@ def running(config: Path, *arguments: str) -> Iterator[tuple[str, Process]]:
     port = free_port()
     command = [sys.executable, "-m", "cutray.cli", "serve", "--port", str(port), "--config", str(config), *arguments]
     address = f"http://127.0.0.1:{port}"
-    with servers.running(command, f"{address}/ready", config.with_suffix(".log"), folder=ROOT) as process:
+    with running_server(command, f"{address}/ready", config.with_suffix(".log"), folder=ROOT) as process:
         yield address, process
 
 

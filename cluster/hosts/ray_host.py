@@ -231,6 +231,7 @@ def _environment(options: argparse.Namespace) -> dict[str, str]:
     sys.path[:0] = path
     import yaml
 
+    from cutray.privacy import OPT_OUT
     from serve_apps.config_file import application_args
     from serve_apps.serve import proxy_variables
 
@@ -239,7 +240,7 @@ def _environment(options: argparse.Namespace) -> dict[str, str]:
         **proxy_variables(application_args(yaml.safe_load(options.config.read_text()))),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token.resolve()),
-        "RAY_USAGE_STATS_ENABLED": "0",
+        **OPT_OUT,
         "RAY_SERVE_LOG_TO_STDERR": "0",
         # Ray asks each host every two seconds and waits for as long; by default a host that is cut off counts as alive
         # for 65 s, and all that time photos wait for it.

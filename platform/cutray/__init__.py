@@ -3,12 +3,15 @@
 >>> from cutray import BackgroundRemover  # doctest: +SKIP
 >>> cutout, mask = BackgroundRemover("u2net").remove_background("photo.jpg", "cutout.png")  # doctest: +SKIP
 
-Importing this package loads nothing heavy; the names below are fetched when they are first used.
+Importing this package loads nothing heavy; the names below are fetched when they are first used. It switches off the
+usage statistics of the libraries behind it, see ``cutray.privacy``.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from cutray.privacy import disable_telemetry
 
 if TYPE_CHECKING:
     from cutray.remover import BackgroundRemover as BackgroundRemover
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["BackgroundRemover", "Removal", "__version__", "remove"]
+
+# Here, because libraries decide about their usage statistics when they are imported.
+disable_telemetry()
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cutray.errors import EngineUnavailableError
+from cutray.privacy import import_openvino
 
 # Convolutions of the photo itself, and those that end in a single map, cost little and lose the most.
 _MIN_CHANNELS = 8
@@ -94,7 +95,7 @@ def quantise(network: Any, stats: CalibrationStats) -> None:
     Raises:
         EngineUnavailableError: The statistics were made for another network.
     """
-    from openvino import opset13 as ops
+    ops = import_openvino().opset13
 
     known = convolutions(network)
     for name, peaks in stats.peaks.items():

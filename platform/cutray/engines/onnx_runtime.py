@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cutray.engines.base import as_probs, check_batch
 from cutray.engines.onnx_graph import make_batch_dynamic
 from cutray.errors import EngineError, EngineUnavailableError
+from cutray.privacy import import_onnxruntime
 
 # The most pictures in one pass on a GPU; TensorRT builds its network for a range of batch sizes.
 _MAX_BATCH = 32
@@ -47,7 +48,7 @@ class OnnxRuntimeEngine:
             EngineError: ONNX Runtime cannot read or run the file.
         """
         try:
-            import onnxruntime
+            onnxruntime = import_onnxruntime()
         except ImportError as error:
             raise EngineUnavailableError(
                 got=f"onnxruntime cannot be loaded: {error}",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cutray.engines.base import as_probs, check_batch
 from cutray.engines.int8 import CalibrationStats, quantise, read_stats
 from cutray.errors import EngineError, EngineUnavailableError
+from cutray.privacy import import_openvino
 
 # OpenVINO's binding prepares itself when it is first used. If two threads come at that moment, one waits for the
 # other's preparation while it holds Python's own lock, which the other needs: both wait for ever. So the first pass of
@@ -28,11 +29,9 @@ def read_network(core: Any, path: Path, input_size_px: int) -> Any:
     Raises:
         RuntimeError: OpenVINO cannot read the file, or its input is not pictures.
     """
-    from openvino import Model
-
     whole = core.read_model(path)
     # The side outputs exist for training; without them their last layers are not computed.
-    network = Model([whole.output(0)], whole.get_parameters(), path.stem)
+    network = import_openvino().Model([whole.output(0)], whole.get_parameters(), path.stem)
     network.reshape([1, 3, input_size_px, input_size_px])
     return network
 
@@ -74,7 +73,7 @@ class OpenVinoEngine:
             EngineError: OpenVINO cannot read or compile the file.
         """
         try:
-            import openvino
+            openvino = import_openvino()
         except ImportError as error:
             raise EngineUnavailableError(
                 got=f"openvino cannot be loaded: {error}", fix="`pip install openvino`, or choose engine onnxruntime"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cutray.errors import ConfigError
+from cutray.privacy import import_openvino
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -119,9 +120,7 @@ def _read_fixed_side(path: Path) -> int | None:
     if path.suffix.lower() != ".onnx":
         return None
     try:
-        from openvino import Core
-
-        sides = list(Core().read_model(path).input(0).partial_shape)[2:]
+        sides = list(import_openvino().Core().read_model(path).input(0).partial_shape)[2:]
         lengths = {side.get_length() for side in sides if side.is_static}
     except (ImportError, IndexError, RuntimeError):  # whoever runs the file says what is wrong with it
         return None

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cutray.errors import EngineError, MissingExtraError
 from cutray.models.catalog import ModelSpec
+from cutray.privacy import import_onnxruntime, import_openvino
 
 OPSET = 17
 _MOST_DIFFERENCE = 1e-4
@@ -63,7 +64,8 @@ def export_onnx(network: nn.Module, side_px: int) -> Exported:
     """
     try:
         import onnx  # noqa: F401 (torch needs it)
-        import onnxruntime
+
+        onnxruntime = import_onnxruntime()
     except ImportError as error:
         raise MissingExtraError(
             got=f"{error.name} is not installed", fix="run `pip install 'cutray[onnx,torch]'`"
@@ -132,7 +134,7 @@ def save_openvino(path: Path, destination: Path) -> None:
         MissingExtraError: OpenVINO is not installed.
     """
     try:
-        import openvino
+        openvino = import_openvino()
     except ImportError as error:
         raise MissingExtraError(got="openvino is not installed", fix="run `pip install openvino`") from error
     openvino.save_model(openvino.Core().read_model(path), destination, compress_to_fp16=True)

@@ -196,7 +196,9 @@ def open_experiment(store: Any, uri: str, name: str) -> str:
         return str(found.experiment_id)
     beside = {}
     if uri.startswith("sqlite:///"):
-        beside = {"artifact_location": (Path(uri.removeprefix("sqlite:///")).parent / "artifacts" / name).as_uri()}
+        beside = {
+            "artifact_location": (Path(uri.removeprefix("sqlite:///")).absolute().parent / "artifacts" / name).as_uri()
+        }
     return str(store.create_experiment(name, **beside))
 
 
