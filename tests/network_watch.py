@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cutray.privacy import OPT_OUT
+
 # Python imports this module at the start of each process. The interpreter itself reports to the hook, so no library
 # can go past it with functions of its own.
 _HOOK = """
@@ -61,10 +63,8 @@ def watched_environment(folder: Path) -> dict[str, str]:
         (folder / name).mkdir(exist_ok=True)
     (folder / "hook" / "sitecustomize.py").write_text(_HOOK)
     # Continuous integration counts as a wish not to be counted; here it must not hide what users would send.
-    hide = {"CI", "GITHUB_ACTIONS", "PYTEST_CURRENT_TEST", "CUTRAY_HOME", "CUTRAY_OFFLINE", "DO_NOT_TRACK"}
+    hide = {"CI", "GITHUB_ACTIONS", "PYTEST_CURRENT_TEST", "CUTRAY_HOME", "CUTRAY_OFFLINE", "DO_NOT_TRACK", *OPT_OUT}
     kept = {name: value for name, value in os.environ.items() if name not in hide and not name.startswith("XDG_")}
-    for switch in ("RAY_USAGE_STATS_ENABLED", "MLFLOW_DISABLE_TELEMETRY", "ORT_DISABLE_TELEMETRY"):
-        kept.pop(switch, None)
     return kept | {
         "HOME": str(folder / "home"),
         "PYTHONPATH": os.pathsep.join([str(folder / "hook"), *sys.path]),
