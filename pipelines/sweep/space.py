@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cutray.config import RemoverSettings, Settings, SweepSettings, TrainSettings, parse_settings
+from cutray.config.paths import absolute_model
 from cutray.errors import ConfigError
 from pipelines.run_settings import assign, load_settings, merged
 
@@ -123,7 +124,9 @@ class Space:
         """Try each end of a range, or each choice, on the settings."""
         for value in dimension.values:
             parse_settings(self.kind, self.settings({dimension.path: value}))
-        return dimension
+        if dimension.path not in ("init", "teacher", "model"):
+            return dimension
+        return replace(dimension, values=tuple(absolute_model(str(value)) for value in dimension.values))
 
 
 def _base(sweep: SweepSettings) -> dict[str, Any]:
@@ -133,10 +136,12 @@ def _base(sweep: SweepSettings) -> dict[str, Any]:
             raise ConfigError(
                 got=f"preset {sweep.preset!r} for a job that does not train", allowed="a preset with job: train"
             )
-        return merged({"only_mask": True}, sweep.settings)
+        values = merged({"only_mask": True}, sweep.settings)
+        return {name: absolute_model(value) if name == "model" else value for name, value in values.items()}
     values = merged(load_settings(sweep.preset, None), sweep.settings)
     assign(values, "data.folders", list(sweep.data) or None)
-    return values
+    # Trials run in folders of their own: paths are made absolute here.
+    return parse_settings(TrainSettings, values).model_dump(exclude_unset=True)
 
 
 def _dimension(path: str, entry: Mapping[str, Any], before: list[Dimension]) -> Dimension:

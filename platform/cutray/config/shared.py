@@ -8,6 +8,7 @@ from pydantic import Field
 
 from cutray.config.base import Settings
 from cutray.config.metadata import Setting
+from cutray.config.paths import FilePath, StoreAddress
 
 _PLACE = Setting(affects_result=False, option=True)
 _TRACKING = Setting(affects_result=False)
@@ -40,11 +41,11 @@ class RunSettings(ClusterSettings):
     ] = Field(
         "", pattern=r"^[\w.-]*$", description="Name of the run; empty makes one from the preset or file and the time."
     )
-    save_dir: Annotated[str, _PLACE] = Field(
+    save_dir: Annotated[str, _PLACE, FilePath] = Field(
         "runs", description="Folder in which each run has its own; on a cluster, a shared one."
     )
     seed: Annotated[int, Setting(option=True)] = Field(0, ge=0, description="Seed of every random choice.")
-    tracking_uri: Annotated[str, _TRACKING] = Field(
+    tracking_uri: Annotated[str, _TRACKING, StoreAddress] = Field(
         "", description="MLflow server or store; empty: MLFLOW_TRACKING_URI; 'none': no tracking."
     )
     experiment: Annotated[str, _TRACKING] = Field("cutray", description="MLflow experiment.")

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from cutray.config.base import Settings
 from cutray.config.metadata import Setting
+from cutray.config.paths import FilePath
 from cutray.config.shared import RunSettings
 
 _OPTION = Setting(option=True)
@@ -40,7 +41,7 @@ class SweepSettings(RunSettings):
         min_length=1,
         description="Search space: path of a setting, and its choice, uniform, loguniform or int, perhaps with `when`.",
     )
-    data: Annotated[tuple[str, ...], _OPTION] = Field(
+    data: Annotated[tuple[str, ...], _OPTION, FilePath] = Field(
         (), description="Folder with images/ and masks/; sets the trials' `data.folders` in training."
     )
     photos: int = Field(

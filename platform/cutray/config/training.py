@@ -8,6 +8,7 @@ from pydantic import Field
 
 from cutray.config.base import Settings
 from cutray.config.metadata import Setting
+from cutray.config.paths import ModelFile
 from cutray.config.shared import AdamWSettings, RunSettings
 from cutray.config.training_data import AugmentSettings, DataSettings
 
@@ -53,8 +54,12 @@ class TrainSettings(RunSettings):
     title: ClassVar[str] = "Training"
 
     architecture: Literal["u2net", "u2netp"] = Field("u2netp", description="Network to train.")
-    init: str = Field("", description="Initial weights: a model's name or a file; empty starts from random weights.")
-    teacher: str = Field("", description="Teacher model for distillation: a name or a file; empty for none.")
+    init: Annotated[str, ModelFile] = Field(
+        "", description="Initial weights: a model's name or a file; empty starts from random weights."
+    )
+    teacher: Annotated[str, ModelFile] = Field(
+        "", description="Teacher model for distillation: a name or a file; empty for none."
+    )
     teacher_share: float = Field(
         0.5, ge=0, le=1, description="Share of the teacher's map in the target; the rest is the mask."
     )

@@ -8,6 +8,10 @@ from pydantic import Field
 
 from cutray.config.base import Settings
 from cutray.config.metadata import Setting
+from cutray.config.paths import FilePath
+
+# What the folders hold decides the result, and the catalog's fingerprint tells that; where they lie does not.
+_FOLDER = Setting(affects_result=False, option=True)
 
 
 class DataSettings(Settings):
@@ -15,16 +19,16 @@ class DataSettings(Settings):
 
     title: ClassVar[str] = "Data"
 
-    folders: Annotated[tuple[str, ...], Setting(option=True, flag="--data")] = Field(
+    folders: Annotated[tuple[str, ...], Setting(affects_result=False, option=True, flag="--data"), FilePath] = Field(
         (), description="Folder with images/ and masks/ (or another known layout)."
     )
-    image_dir: Annotated[str | None, Setting(option=True)] = Field(
+    image_dir: Annotated[str | None, _FOLDER, FilePath] = Field(
         None, description="Folder of photos, whose masks are in data.mask_dir."
     )
-    mask_dir: Annotated[str | None, Setting(option=True)] = Field(
+    mask_dir: Annotated[str | None, _FOLDER, FilePath] = Field(
         None, description="Folder of masks with the names of the photos."
     )
-    validation: str | None = Field(
+    validation: Annotated[str | None, Setting(affects_result=False), FilePath] = Field(
         None, description="Folder to validate on; without it, a share of the pairs is held out."
     )
     validation_share: float = Field(0.1, gt=0, lt=1, description="Share of the pairs that is held out for validation.")
