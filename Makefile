@@ -6,8 +6,13 @@ PHOTOS ?= photos
 TESTS ?= tests/unit tests/repo tests/model tests/integration tests/e2e
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
 
+# Two processes; tests that start Ray stay in one of them (tests/conftest.py). Faults have the machine to themselves.
+PARALLEL := $(if $(findstring tests/fault,$(TESTS)),,-n 2 --dist loadgroup)
+# Unit tests and checks of the tree need no weights.
+WEIGHTS := $(if $(filter-out tests/unit% tests/repo%,$(TESTS)),u2net u2netp)
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench evaluate clean
+.PHONY: help demo check test lint format docs bench clean
 
 help:  ## List the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -15,9 +20,12 @@ help:  ## List the tasks
 demo: $(VENV)/.demo  ## Set up, fetch the weights, cut out real photos (PHOTOS=folder adds yours)
 	@$(BIN)/python -m pipelines.demo $(PHOTOS)
 
+check: lint  ## Check what can be checked in a minute: style, types, import rules and unit tests; no weights needed
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup tests/unit
+
 test: $(VENV)/.dev  ## Run the tests (TESTS=tests/unit runs some; TESTS=tests/fault kills processes, takes long)
-	$(BIN)/cutray models pull u2net u2netp
-	$(BIN)/python -m pytest $(TESTS)
+	$(if $(WEIGHTS),$(BIN)/cutray models pull $(WEIGHTS))
+	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
 
 lint: $(VENV)/.dev  ## Check format, style, types and import rules
 	$(BIN)/ruff format --check .
@@ -28,6 +36,10 @@ lint: $(VENV)/.dev  ## Check format, style, types and import rules
 format: $(VENV)/.dev  ## Format the code and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.dev  ## Build the site of the documentation into out/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "out/site/index.html"
 
 bench: $(VENV)/.dev $(VENV)-rembg/.ready  ## Measure speed side by side with rembg; writes docs/benchmarks*.md
 	$(BIN)/cutray bench --rembg-python $(VENV)-rembg/bin/python --output docs/benchmarks/photo.md

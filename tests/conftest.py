@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+# Before numpy and torch are loaded: of several test processes each has one core, and threads that wait for it burn it.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,16 +18,26 @@ from cutray.errors import WeightsUnavailableError
 from cutray.models.weights import resolve
 from cutray.remover import BackgroundRemover
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    cv2.setNumThreads(1)
+
 TESTS = Path(__file__).parent
+# Tiers whose tests start Ray or whole programs.
+ONE_AT_A_TIME = ("integration", "e2e", "fault")
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "camera")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its tier, which is the name of its folder."""
+    """Mark each test with its tier, which is the name of its folder, and say which tests may run side by side.
+
+    With `-n` all tests that start processes of their own run in one worker, one after the other; of the rest each
+    file does, so that what it prepares is prepared once.
+    """
     for item in items:
         parts = item.path.relative_to(TESTS).parts if item.path.is_relative_to(TESTS) else ()
         if len(parts) > 1:
             item.add_marker(parts[0])
+            item.add_marker(pytest.mark.xdist_group("processes" if parts[0] in ONE_AT_A_TIME else parts[-1]))
 
 
 def require_weights(name: str) -> Path:

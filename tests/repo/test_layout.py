@@ -18,7 +18,10 @@ SOURCES = [
     path for top in ("platform", "pipelines", "serve_apps", "cluster") for path in sorted((ROOT / top).rglob("*.py"))
 ]
 FOLDERS = {"platform", "pipelines", "serve_apps", "tune_configs", "cluster", "tests", "docs", ".ci"}
-FILES = {"README.md", "pyproject.toml", "Makefile", "LICENSE", "CHANGELOG.md", ".gitignore", ".pre-commit-config.yaml"}
+FILES = {
+    *("README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "Makefile", "mkdocs.yml"),
+    *(".gitignore", ".pre-commit-config.yaml"),
+}
 
 
 def test_top_level_holds_only_what_belongs_there() -> None:
