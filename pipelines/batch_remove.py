@@ -59,13 +59,14 @@ def batch(source: str, target: str, **options: Any) -> int:
     """
     flags = {name: options.pop(name) for name in _FLAGS}
     chosen = given(options)
-    spread = parse_settings(
+    batch_settings = parse_settings(
         BatchSettings, {name: chosen.pop(name) for name in BatchSettings.model_fields & chosen.keys()}
     )
     settings = parse_settings(RemoverSettings, chosen)
-    from pipelines.batch.job import Wishes, run_batch
+    from pipelines.batch.job import BatchJob
+    from pipelines.batch.run import run_batch
 
-    summary = run_batch(Wishes(source, target, **flags), settings, spread)
+    summary = run_batch(BatchJob(source, target, settings, batch_settings, **flags))
     click.echo(json.dumps(summary))
     return 0 if summary["ok"] else 1
 

@@ -66,16 +66,17 @@ def sample_photos() -> dict[str, np.ndarray]:
 def demo(photos: Path | None, output: Path, model: str) -> None:
     """Cut out sample photos, and those in the folder PHOTOS if there is one."""
     try:
-        from pipelines.batch.job import Wishes, run_batch
+        from pipelines.batch.job import BatchJob
         from pipelines.batch.manifest import Manifest
+        from pipelines.batch.run import run_batch
         from pipelines.batch.storage import LocalStorage
     except ModuleNotFoundError as error:
         raise MissingExtraError(got=f"{error.name} is not installed", fix="run `pip install 'cutray[demo]'`") from error
     sources, cutouts = output / "photos", output / "cutouts"
     _gather(photos, sources)
     # The same photos and settings again are found done and skipped; another model does them again.
-    wishes = Wishes(str(sources), str(cutouts), reprocess=True, retry_failed=True)
-    run_batch(wishes, RemoverSettings(model=model), BatchSettings())
+    settings = RemoverSettings(model=model)
+    run_batch(BatchJob(str(sources), str(cutouts), settings, BatchSettings(), reprocess=True, retry_failed=True))
     here = [
         row for row in Manifest(LocalStorage(str(cutouts))).table().to_pylist() if (sources / row["source"]).exists()
     ]
@@ -103,9 +104,11 @@ def _gather(photos: Path | None, folder: Path) -> None:
 
 def _rows(manifest: list[Mapping[str, Any]], sources: Path, cutouts: Path) -> Iterator[tuple[str, np.ndarray, Any]]:
     """Yield caption, photo and cutout of each result, and tell what became of each photo."""
+    from pipelines.batch.manifest import PhotoStatus
+
     for row in manifest:
-        name, found = Path(row["source"]).stem, row["status"] == "ok"
-        if row["status"] == "failed":
+        name, found = Path(row["source"]).stem, row["status"] == PhotoStatus.OK
+        if row["status"] == PhotoStatus.FAILED:
             click.echo(f"  {name}: {row['reason']}", err=True)
             continue
         verdict = f"confidence {row['confidence']:.2f}" if found else "no subject found"

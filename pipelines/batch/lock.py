@@ -8,11 +8,12 @@ from contextlib import contextmanager
 
 from cutray.errors import OutputError
 from pipelines.batch.manifest import FOLDER
-from pipelines.batch.storage import LocalStorage, Storage
+from pipelines.batch.storage import LocalStorage
+from pipelines.batch.storage_base import Storage
 
 
 @contextmanager
-def sole_writer(storage: Storage) -> Iterator[None]:
+def exclusive_lock(storage: Storage) -> Iterator[None]:
     """Hold a lock on a local folder; it ends with the process, however that ends. Remote storage has no locks.
 
     Raises:

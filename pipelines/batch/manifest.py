@@ -6,6 +6,7 @@ import io
 import json
 import time
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 
 from cutray.config import InputLimits
 from cutray.errors import InputError
-from pipelines.batch.storage import Storage
+from pipelines.batch.storage_base import Storage
 
 FOLDER = "_cutray"
 MANIFEST = f"{FOLDER}/manifest.parquet"
@@ -23,7 +24,7 @@ SCHEMA = pa.schema(
     [
         ("source", pa.string()),  # the photo's path below SRC
         ("output", pa.string()),  # path below DST of the result, or of the file that holds it with others
-        ("status", pa.string()),  # pending, ok, no_subject or failed
+        ("status", pa.string()),  # of PhotoStatus
         ("code", pa.string()),  # a stable word for the reason
         ("reason", pa.string()),
         ("source_bytes", pa.int64()),
@@ -54,7 +55,18 @@ _MOST_PARTS = 256
 _LIMITS = InputLimits(max_bytes=1 << 36)
 
 
-class Entry(NamedTuple):
+class PhotoStatus(StrEnum):
+    """What became of a photo. The last two are told to the driver and never written down."""
+
+    PENDING = "pending"  # its result's name is claimed, the result not finished
+    OK = "ok"
+    NO_SUBJECT = "no_subject"
+    FAILED = "failed"
+    HALTED = "halted"  # the whole job cannot go on
+    KEPT = "kept"  # its content has not changed and its result is in place
+
+
+class ManifestEntry(NamedTuple):
     """What is needed of a row to decide whether its photo is done."""
 
     output: str
@@ -69,6 +81,11 @@ class Entry(NamedTuple):
     shard_sha256: str | None
     settings_hash: str | None
     engine: str | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the photo has a result, or rightly has none."""
+        return self.status in (PhotoStatus.OK, PhotoStatus.NO_SUBJECT)
 
     @property
     def precision(self) -> str | None:
@@ -100,11 +117,13 @@ class Manifest:
         last = numbered.group_by("source").aggregate([("row", "max")]).sort_by("source")
         return rows.take(last.column("row_max"))
 
-    def entries(self) -> dict[str, Entry]:
+    def entries(self) -> dict[str, ManifestEntry]:
         """Return what is known of each source."""
         table = self.table()
-        columns = (table.column(name).to_pylist() for name in Entry._fields)
-        return dict(zip(table.column("source").to_pylist(), map(Entry._make, zip(*columns, strict=True)), strict=True))
+        columns = (table.column(name).to_pylist() for name in ManifestEntry._fields)
+        return dict(
+            zip(table.column("source").to_pylist(), map(ManifestEntry._make, zip(*columns, strict=True)), strict=True)
+        )
 
     def rows_of(self, sources: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return the whole rows of some sources."""

@@ -12,7 +12,8 @@ from typing import Any
 from cutray.config import RemoverSettings, fingerprint, result_values
 from cutray.errors import ConfigError
 from cutray.imaging.files import read_bytes
-from pipelines.batch.manifest import Entry
+from pipelines.batch.job import BatchJob
+from pipelines.batch.manifest import ManifestEntry, PhotoStatus
 from pipelines.batch.photo import Photo
 
 # The weights' hash stands for the model. The precision changes a result, but "auto" says nothing of it: each row has
@@ -21,7 +22,7 @@ _IDENTIFIED_OTHERWISE = ("model", "precision")
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class PhotoTask:
     """One photo to do.
 
     Attributes:
@@ -38,7 +39,7 @@ class Task:
 
 
 @dataclass(slots=True)
-class Plan:
+class BatchPlan:
     """What a run has to do and what it may leave.
 
     Attributes:
@@ -50,35 +51,12 @@ class Plan:
         reasons: How many photos are done for which reason.
     """
 
-    tasks: list[Task] = field(default_factory=list)
-    claims: list[Task] = field(default_factory=list)
-    blocked: list[Task] = field(default_factory=list)
+    tasks: list[PhotoTask] = field(default_factory=list)
+    claims: list[PhotoTask] = field(default_factory=list)
+    blocked: list[PhotoTask] = field(default_factory=list)
     kept: int = 0
     still_failed: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What the caller allows.
-
-    Attributes:
-        settings_hash: Hash of the settings of this run.
-        retry_failed: Try failed photos again.
-        reprocess: Do photos again whose results were made with other settings.
-        verify: Compare contents by hash instead of by size and time.
-        overwrite: Replace files in the target that no run of ours has claimed.
-        with_masks: Masks are wanted as well.
-        precision: Number format that was asked for, or auto.
-    """
-
-    settings_hash: str
-    retry_failed: bool = False
-    reprocess: bool = False
-    verify: bool = False
-    overwrite: bool = False
-    with_masks: bool = False
-    precision: str = "auto"
 
 
 def hash_settings(settings: RemoverSettings, model_sha256: str, extras: Mapping[str, Any]) -> str:
@@ -101,7 +79,9 @@ def hash_settings(settings: RemoverSettings, model_sha256: str, extras: Mapping[
     return fingerprint({**facts, "model_sha256": model_sha256, **extras})
 
 
-def carry_on(settings: RemoverSettings, entries: Mapping[str, Entry], settings_hash: str) -> RemoverSettings:
+def pin_precision(
+    settings: RemoverSettings, entries: Mapping[str, ManifestEntry], settings_hash: str
+) -> RemoverSettings:
     """Let an automatic precision stay the one that the results so far were made in, whatever is fastest here.
 
     Args:
@@ -121,11 +101,11 @@ def carry_on(settings: RemoverSettings, entries: Mapping[str, Entry], settings_h
 def make_plan(
     photos: list[Photo],
     names: Mapping[str, str],
-    entries: Mapping[str, Entry],
+    entries: Mapping[str, ManifestEntry],
     present: Mapping[str, int],
     masks: Mapping[str, int],
-    rules: Rules,
-) -> Plan:
+    job: BatchJob,
+) -> BatchPlan:
     """Compare the photos with what earlier runs noted and with the files that are there.
 
     Photos that share a file for their results are done together or not at all.
@@ -136,33 +116,33 @@ def make_plan(
         entries: What the manifest knows.
         present: Name and size in bytes of each file in the target.
         masks: The same of the folder for masks.
-        rules: What the caller allows.
+        job: What the caller allows, with the fingerprint of its settings.
 
     Raises:
         ConfigError: Results were made with other settings and doing them again was not asked for.
     """
-    plan = Plan()
+    plan = BatchPlan()
     stale = 0
     groups: defaultdict[str, list[Photo]] = defaultdict(list)
     for photo in photos:
         groups[names[photo.key]].append(photo)
     for output, group in groups.items():
-        reasons = [_reason(photo, entries.get(photo.key), present, masks, rules) for photo in group]
+        reasons = [_reason(photo, entries.get(photo.key), present, masks, job) for photo in group]
         known = [entries.get(photo.key) for photo in group]
         if not any(reasons):
-            failed = sum(entry is not None and entry.status == "failed" for entry in known)
+            failed = sum(entry is not None and entry.status == PhotoStatus.FAILED for entry in known)
             plan.still_failed += failed
             plan.kept += len(group) - failed
             continue
         stale += reasons.count("other settings")
         plan.reasons.update(reason or "in one file with these" for reason in reasons)
         tasks = [_task(*facts, output) for facts in zip(group, known, reasons, strict=True)]
-        if output in present and not rules.overwrite and not any(map(_is_ours, known)):
+        if output in present and not job.overwrite and not any(map(_is_ours, known)):
             plan.blocked += tasks
             continue
         plan.tasks += tasks
         plan.claims += [task for task, entry in zip(tasks, known, strict=True) if not _is_ours(entry)]
-    if stale and not rules.reprocess:
+    if stale and not job.reprocess:
         raise ConfigError(
             got=f"{stale} results in the target were made with other settings or another model",
             allowed="the settings of the earlier run",
@@ -171,46 +151,52 @@ def make_plan(
     return plan
 
 
-def _is_ours(entry: Entry | None) -> bool:
+def _is_ours(entry: ManifestEntry | None) -> bool:
     """Whether an earlier run has claimed the name of a photo's result."""
-    return entry is not None and (entry.status in ("ok", "no_subject", "pending") or entry.shard_bytes is not None)
+    return entry is not None and (
+        entry.finished or entry.status == PhotoStatus.PENDING or entry.shard_bytes is not None
+    )
 
 
-def _task(photo: Photo, entry: Entry | None, reason: str | None, output: str) -> Task:
+def _task(photo: Photo, entry: ManifestEntry | None, reason: str | None, output: str) -> PhotoTask:
     """Note what the present result was made from, unless it has to be made again whatever the photo holds."""
-    done = entry is not None and entry.status in ("ok", "no_subject") and reason != "other settings"
+    done = entry is not None and entry.finished and reason != "other settings"
     if entry is None or not done or (reason or "").startswith("mask"):
-        return Task(photo, output)
-    return Task(photo, output, entry.source_sha256, entry.shard_sha256 or entry.output_sha256)
+        return PhotoTask(photo, output)
+    return PhotoTask(photo, output, entry.source_sha256, entry.shard_sha256 or entry.output_sha256)
 
 
 def _reason(
-    photo: Photo, entry: Entry | None, present: Mapping[str, int], masks: Mapping[str, int], rules: Rules
+    photo: Photo, entry: ManifestEntry | None, present: Mapping[str, int], masks: Mapping[str, int], job: BatchJob
 ) -> str | None:
     """Say why a photo has to be done, or None when it has not."""
     if entry is None:
         return "new"
-    if entry.status == "pending":
+    if entry.status == PhotoStatus.PENDING:
         return "unfinished"
     changed = (photo.size_bytes >= 0 and photo.size_bytes != entry.source_bytes) or (
         photo.modified_ns >= 0 and photo.modified_ns != entry.source_modified_ns
     )
-    if entry.status == "failed" and (changed or entry.shard_bytes is None or rules.retry_failed):
-        return "source changed" if changed else "failed before" if rules.retry_failed else None
+    if entry.status == PhotoStatus.FAILED and (changed or entry.shard_bytes is None or job.retry_failed):
+        return "source changed" if changed else "failed before" if job.retry_failed else None
     # A photo that failed has not been through the network, so that its row names no number format.
-    other_format = entry.precision is not None and rules.precision not in ("auto", entry.precision)
-    if entry.settings_hash != rules.settings_hash or other_format:
+    other_format = entry.precision is not None and job.settings.precision not in ("auto", entry.precision)
+    if entry.settings_hash != job.settings_hash or other_format:
         return "other settings"
     size_bytes = entry.output_bytes if entry.shard_bytes is None else entry.shard_bytes
     if size_bytes is not None and present.get(entry.output) != size_bytes:
         return "result missing or altered"
-    if entry.status == "failed":
+    if entry.status == PhotoStatus.FAILED:
         return None
-    if entry.status == "ok" and rules.with_masks and masks.get(mask_name(entry.output)) != entry.mask_bytes:
+    if (
+        entry.status == PhotoStatus.OK
+        and job.masks is not None
+        and masks.get(mask_name(entry.output)) != entry.mask_bytes
+    ):
         return "mask missing or altered"
     if changed:
         return "source changed"
-    return "to verify" if rules.verify or photo.modified_ns < 0 else None
+    return "to verify" if job.verify or photo.modified_ns < 0 else None
 
 
 def mask_name(output: str) -> str:

@@ -18,9 +18,10 @@ from cutray.config import RemoverSettings
 from cutray.errors import CutrayError
 from cutray.evaluation.figures import histogram_svg
 from cutray.imaging.decode import decode_image
+from pipelines.batch.manifest import PhotoStatus
 from pipelines.batch.shards import sample_name
 from pipelines.batch.sources import Listing, open_shard, read_photo
-from pipelines.batch.storage import Reader, Storage
+from pipelines.batch.storage_base import Reader, Storage
 
 _SIDE_PX = 200
 _SAMPLES, _DOUBTFUL, _FAILURES = 24, 24, 200
@@ -94,9 +95,9 @@ def report_page(rows: pa.Table, facts: dict[str, Any], pictures: Pictures) -> st
     Returns:
         HTML that needs no other file.
     """
-    done = rows.filter(pc.equal(rows.column("status"), "ok"))
-    failed = rows.filter(pc.equal(rows.column("status"), "failed"))
-    empty = rows.filter(pc.equal(rows.column("status"), "no_subject"))
+    done = rows.filter(pc.equal(rows.column("status"), PhotoStatus.OK))
+    failed = rows.filter(pc.equal(rows.column("status"), PhotoStatus.FAILED))
+    empty = rows.filter(pc.equal(rows.column("status"), PhotoStatus.NO_SUBJECT))
     doubtful = pa.concat_tables([empty, done]).sort_by("confidence")[:_DOUBTFUL]
     confidence = {"photos": done.column("confidence").to_numpy().astype(np.float64)}
 

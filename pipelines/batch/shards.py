@@ -66,7 +66,7 @@ def name_shards(photos: Sequence[Photo], claimed: Mapping[str, str], suffix: str
     return names
 
 
-class CountedFile(io.RawIOBase):
+class HashingWriter(io.RawIOBase):
     """A file that is written from front to back, and knows its size and SHA-256."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -97,7 +97,7 @@ class CountedFile(io.RawIOBase):
         return length
 
 
-def fill_shard(kind: str, file: CountedFile, *, ending: str, masks: bool) -> AbstractContextManager[Add]:
+def fill_shard(kind: str, file: HashingWriter, *, ending: str, masks: bool) -> AbstractContextManager[Add]:
     """Begin a shard; yields the function that adds one photo's name in the shard, its row, cutout and mask.
 
     Equal photos give equal bytes: nothing in a shard depends on when or where it was written.
@@ -140,7 +140,7 @@ def _dotless(key: str) -> str:
 
 
 @contextmanager
-def _table(file: CountedFile, masks: bool) -> Iterator[Add]:
+def _table(file: HashingWriter, masks: bool) -> Iterator[Add]:
     """Write rows of a Parquet file; photos without a result have a row as well."""
     schema = pa.schema({**_FACTS, **{name: kind for name, kind in _PICTURES.items() if masks or name == "image"}})
     small = list(_FACTS)
@@ -166,7 +166,7 @@ def _table(file: CountedFile, masks: bool) -> Iterator[Add]:
 
 
 @contextmanager
-def _tar(file: CountedFile, ending: str) -> Iterator[Add]:
+def _tar(file: HashingWriter, ending: str) -> Iterator[Add]:
     """Write the samples of a WebDataset; photos without a result have none."""
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
 

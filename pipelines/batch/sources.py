@@ -18,8 +18,9 @@ from cutray.config import InputLimits
 from cutray.errors import InputError, OptionError
 from cutray.imaging.photo_files import PHOTO_SUFFIXES
 from pipelines.batch.photo import Photo, safe_key
-from pipelines.batch.storage import Found, LocalStorage, Reader, Storage, open_storage
-from pipelines.batch.tars import TarPhotos
+from pipelines.batch.storage import LocalStorage, open_storage
+from pipelines.batch.storage_base import FileInfo, Reader, Storage
+from pipelines.batch.tar_source import TarSource
 
 LIST_ENDINGS = (".csv", ".jsonl", ".ndjson", ".parquet")
 _PACKED = (".parquet", ".tar")  # files that hold photos
@@ -27,10 +28,10 @@ _COLUMNS = ("path", "source", "image", "file")
 _LIST_LIMITS = InputLimits(max_bytes=1 << 32)
 
 
-class Packed(Reader, Protocol):
+class ContainerReader(Reader, Protocol):
     """Reads photos out of files that hold many."""
 
-    def photos(self, file: Found) -> Iterator[Photo]:
+    def photos(self, file: FileInfo) -> Iterator[Photo]:
         """Yield the photos of one file, or raise InputError where it is damaged."""
 
 
@@ -65,10 +66,12 @@ def list_photos(
         folder, _, name = address.rpartition("/")
         storage = open_storage((folder or ("/" if address.startswith("/") else ".")) + mark + query)
         if found := storage.find(name):
-            if ending not in _PACKED or not (packed := _packed(ending, storage, image_column, key_column, name)):
+            if ending not in _PACKED or not (
+                reader := _container_reader(ending, storage, image_column, key_column, name)
+            ):
                 return _from_list(storage, name)
-            photos = [replace(photo, key=photo.name) for photo in _unpack(packed, [found])]
-            return _listing(packed, photos, source)
+            photos = [replace(photo, key=photo.name) for photo in _unpack(reader, [found])]
+            return _listing(reader, photos, source)
     root, pattern = _split_pattern(source)
     storage = open_storage(root)
     if isinstance(storage, LocalStorage) and not os.path.isdir(storage.address):
@@ -81,9 +84,9 @@ def list_photos(
     files = [found for found in _chosen(storage.walk(), pattern) if not found.name.startswith(inside)]
     kinds = {posixpath.splitext(found.name)[1].lower() for found in files}
     if len(kinds) == 1 and (kind := kinds.pop()) in _PACKED:
-        packed = _packed(kind, storage, image_column, key_column)
-        assert packed is not None  # without a name it is not asked what the file holds
-        return _listing(packed, list(_unpack(packed, files)), source)
+        reader = _container_reader(kind, storage, image_column, key_column)
+        assert reader is not None  # without a name it is not asked what the file holds
+        return _listing(reader, list(_unpack(reader, files)), source)
     photos = [
         Photo(found.name, found.name, found.size_bytes, found.modified_ns)
         for found in files
@@ -123,13 +126,15 @@ def open_shard(storage: Storage, name: str) -> tuple[Reader, dict[str, str]]:
         What reads them, and name and location of each, names without their ending in a tar; nothing where the shard
         has gone or is damaged.
     """
-    packed = _packed(posixpath.splitext(name)[1], storage, "image" if name.endswith(".parquet") else None, "key")
-    assert packed is not None  # without a name it is not asked what the file holds
+    reader = _container_reader(
+        posixpath.splitext(name)[1], storage, "image" if name.endswith(".parquet") else None, "key"
+    )
+    assert reader is not None  # without a name it is not asked what the file holds
     file = storage.find(name)
-    photos = _unpack(packed, [file] if file else [])
+    photos = _unpack(reader, [file] if file else [])
     if name.endswith(".tar"):
-        return packed, {posixpath.splitext(photo.name)[0]: photo.location for photo in photos}
-    return packed, {photo.name: photo.location for photo in photos}
+        return reader, {posixpath.splitext(photo.name)[0]: photo.location for photo in photos}
+    return reader, {photo.name: photo.location for photo in photos}
 
 
 def name_outputs(keys: Iterable[str], claimed: Mapping[str, str], suffix: str) -> dict[str, str]:
@@ -173,7 +178,7 @@ def _split_pattern(source: str) -> tuple[str, str | None]:
     )
 
 
-def _chosen(found: Iterator[Found], pattern: str | None) -> Iterator[Found]:
+def _chosen(found: Iterator[FileInfo], pattern: str | None) -> Iterator[FileInfo]:
     """Keep what looks like a photo, or like a file of photos, by its ending; with a pattern, whatever matches it."""
     for file in found:
         if file.name.startswith("_cutray/"):
@@ -187,23 +192,23 @@ def _chosen(found: Iterator[Found], pattern: str | None) -> Iterator[Found]:
             yield file
 
 
-def _packed(
+def _container_reader(
     ending: str, storage: Storage, image_column: str | None, key_column: str | None, name: str | None = None
-) -> Packed | None:
+) -> ContainerReader | None:
     """Return what reads photos out of files of this kind, or None where the file ``name`` holds paths instead."""
     if ending == ".tar":
-        return TarPhotos(storage, image_column)
-    from pipelines.batch.tables import ParquetPhotos
+        return TarSource(storage, image_column)
+    from pipelines.batch.parquet_source import ParquetSource
 
-    packed = ParquetPhotos(storage, image_column, key_column)
-    return packed if name is None or packed.holds_photos(name) else None
+    reader = ParquetSource(storage, image_column, key_column)
+    return reader if name is None or reader.holds_photos(name) else None
 
 
-def _unpack(packed: Packed, files: Sequence[Found]) -> Iterator[Photo]:
+def _unpack(reader: ContainerReader, files: Sequence[FileInfo]) -> Iterator[Photo]:
     """List what files hold; one that cannot be read becomes a photo that fails, so that no one misses it."""
     for file in files:
         try:
-            yield from packed.photos(file)
+            yield from reader.photos(file)
         except OptionError:
             raise
         except InputError:

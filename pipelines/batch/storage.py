@@ -9,58 +9,15 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from cutray.config import InputLimits
 from cutray.errors import InputError
 from cutray.imaging.files import create_atomically, read_bytes, write_atomically
+from pipelines.batch.remote_storage import RemoteStorage
+from pipelines.batch.storage_base import FileInfo, Storage
 
 _UNFINISHED = (".cutray-", ".part")
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A file in a folder: its path below the folder with forward slashes, size, and time of its last change."""
-
-    name: str
-    size_bytes: int
-    modified_ns: int
-
-
-class Reader(Protocol):
-    """Where photos are read from: a folder, or files that hold many photos. Objects pickle, so that they can travel."""
-
-    @property
-    def address(self) -> str:
-        """Where it is, without credentials."""
-
-    def read(self, name: str, limits: InputLimits) -> bytes:
-        """Read a photo by its location, or raise InputError."""
-
-
-class Storage(Reader, Protocol):
-    """A folder."""
-
-    def walk(self) -> Iterator[Found]:
-        """Yield every file to the bottom, in order of their names; hidden ones are left out."""
-
-    def find(self, name: str) -> Found | None:
-        """Look one file up; None where there is no such file."""
-
-    def open(self, name: str) -> AbstractContextManager[BinaryIO]:
-        """Open a file to read parts of it, or raise InputError."""
-
-    def write(self, name: str, data: bytes, *, overwrite: bool) -> None:
-        """Write a file whole or not at all, or raise OutputError."""
-
-    def create(self, name: str) -> AbstractContextManager[BinaryIO]:
-        """Open a file that replaces the one of that name when the block ends well, or raise OutputError."""
-
-    def delete(self, name: str) -> None:
-        """Remove a file; one that is gone already is fine."""
-
-    def sweep(self) -> int:
-        """Remove what a killed process left unfinished, and return how many files that were."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +31,7 @@ class LocalStorage:
         """The absolute path."""
         return os.path.abspath(self.root)
 
-    def walk(self) -> Iterator[Found]:
+    def walk(self) -> Iterator[FileInfo]:
         """Yield every visible file; links to folders are not followed."""
         for folder, folders, names in os.walk(self.address):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -83,13 +40,13 @@ class LocalStorage:
                 if not name.startswith(".") and (found := self.find(path)):
                     yield found
 
-    def find(self, name: str) -> Found | None:
+    def find(self, name: str) -> FileInfo | None:
         """Look one regular file up."""
         try:
             status = os.stat(os.path.join(self.address, name))
         except OSError:
             return None
-        return Found(name, status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
+        return FileInfo(name, status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
 
     def read(self, name: str, limits: InputLimits) -> bytes:
         """Read a regular file; an absolute name stands for itself."""
@@ -133,8 +90,4 @@ class LocalStorage:
 @lru_cache(maxsize=64)
 def open_storage(address: str) -> Storage:
     """Return the folder at a path or URI; nothing is opened before it is used."""
-    if "://" not in address:
-        return LocalStorage(address)
-    from pipelines.batch.remote import RemoteStorage
-
-    return RemoteStorage(address)
+    return RemoteStorage(address) if "://" in address else LocalStorage(os.path.abspath(address))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ import click
 
 from cutray.config import RefinerSettings, parse_settings
 from cutray.console.progress import download_progress, photo_progress
+from cutray.engines.hardware import usable_cores
 from cutray.errors import OptionError
 from cutray.evaluation.datasets import Sample, find_samples
 from cutray.imaging.files import write_atomically
@@ -88,7 +88,7 @@ def _make_examples(folder: Path, amount: int, photos: Sequence[Sample], cutouts:
     files = [folder / sources.name(number) for number in range(amount)]
     missing = [number for number, file in enumerate(files) if not file.exists()]
     with (
-        ThreadPoolExecutor(os.cpu_count()) as pool,
+        ThreadPoolExecutor(usable_cores()) as pool,
         photo_progress(len(missing), shown=sys.stderr.isatty()) as advance,
     ):
         for _ in pool.map(lambda number: sources.make(number).save(files[number]), missing):

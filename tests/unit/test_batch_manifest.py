@@ -9,25 +9,34 @@ import pytest
 
 pytest.importorskip("pyarrow")
 
-from cutray.config import RemoverSettings
+from cutray.config import BatchSettings, RemoverSettings
 from cutray.errors import ConfigError, InputError
-from pipelines.batch.manifest import FOLDER, MANIFEST, Entry, Manifest
+from pipelines.batch.job import BatchJob
+from pipelines.batch.manifest import FOLDER, MANIFEST, Manifest, ManifestEntry
 from pipelines.batch.photo import Photo
-from pipelines.batch.plan import Plan, Rules, carry_on, hash_settings, make_plan
+from pipelines.batch.plan import BatchPlan, hash_settings, make_plan, pin_precision
 from pipelines.batch.storage import LocalStorage
 
 PHOTO = Photo("a.jpg", "a.jpg", 10, 1000)
-DONE = Entry("a.png", "ok", 10, 1000, "in", 20, "out", None, None, None, "s1")
+DONE = ManifestEntry("a.png", "ok", 10, 1000, "in", 20, "out", None, None, None, "s1")
 
 
 def _row(source: str, status: str, **more: object) -> dict[str, object]:
     return {"source": source, "output": f"{source}.png", "status": status, **more}
 
 
-def _plan(entry: Entry | None, photo: Photo = PHOTO, present: dict[str, int] | None = None, **rules: Any) -> Plan:
+def _plan(
+    entry: ManifestEntry | None,
+    photo: Photo = PHOTO,
+    present: dict[str, int] | None = None,
+    precision: str = "auto",
+    **more: Any,
+) -> BatchPlan:
+    settings = RemoverSettings(precision=precision)
+    job = BatchJob("photos", "cutouts", settings, BatchSettings(), settings_hash="s1", **more)
     entries = {} if entry is None else {"a.jpg": entry}
     present = {"a.png": 20} if present is None else present
-    return make_plan([photo], {"a.jpg": "a.png"}, entries, present, {}, Rules("s1", **rules))
+    return make_plan([photo], {"a.jpg": "a.png"}, entries, present, {}, job)
 
 
 def test_last_row_of_a_photo_counts(tmp_path: Path) -> None:
@@ -86,7 +95,7 @@ def test_done_photo_is_left_alone() -> None:
     ],
 )
 def test_what_is_not_done_is_found(
-    entry: Entry | None, photo: Photo, present: dict[str, int] | None, reason: str
+    entry: ManifestEntry | None, photo: Photo, present: dict[str, int] | None, reason: str
 ) -> None:
     """Every way of not being done leads to work, with its reason."""
     plan = _plan(entry, photo, present)
@@ -134,9 +143,9 @@ def test_number_format_stays() -> None:
     """Left to itself, the precision stays that of the results so far; asking for another one takes --reprocess."""
     done = DONE._replace(engine="openvino cpu int8")
     assert done.precision == "int8"
-    assert carry_on(RemoverSettings(), {"a.jpg": done}, "s1").precision == "int8"
-    assert carry_on(RemoverSettings(), {"a.jpg": done}, "s2").precision == "auto"
-    assert carry_on(RemoverSettings(precision="fp32"), {"a.jpg": done}, "s1").precision == "fp32"
+    assert pin_precision(RemoverSettings(), {"a.jpg": done}, "s1").precision == "int8"
+    assert pin_precision(RemoverSettings(), {"a.jpg": done}, "s2").precision == "auto"
+    assert pin_precision(RemoverSettings(precision="fp32"), {"a.jpg": done}, "s1").precision == "fp32"
     assert not _plan(done, precision="int8").tasks
     with pytest.raises(ConfigError, match="--reprocess"):
         _plan(done, precision="fp32")

@@ -9,8 +9,8 @@ from cutray.errors import ConfigError
 
 pytest.importorskip("pyarrow")
 
-from pipelines.batch.cluster import Pool, fit_pool
-from pipelines.batch.ledger import Ledger
+from pipelines.batch.crash_tracker import CrashTracker
+from pipelines.batch.ray_pool import Pool, fit_pool
 
 
 def test_pool_fills_the_nodes() -> None:
@@ -36,14 +36,14 @@ def test_never_more_actors_than_fit() -> None:
 
 def test_first_number_format_counts() -> None:
     """Whoever says its own first decides, and all others learn it."""
-    ledger = Ledger()
-    assert [ledger.agree("int8"), ledger.agree("bf16")] == ["int8", "int8"]
+    tracker = CrashTracker()
+    assert [tracker.agree("int8"), tracker.agree("bf16")] == ["int8", "int8"]
 
 
 def test_only_unfinished_photos_are_suspects() -> None:
     """What was begun and ended is innocent; what was begun twice and never ended counts twice."""
-    ledger = Ledger()
+    tracker = CrashTracker()
     for key in ("good", "bad", "bad"):
-        ledger.begin(key)
-    ledger.end("good")
-    assert ledger.crashes(["good", "bad", "new"]) == {"bad": 2}
+        tracker.begin(key)
+    tracker.end("good")
+    assert tracker.crashes(["good", "bad", "new"]) == {"bad": 2}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from dataclasses import replace
 
 import pytest
 
@@ -12,13 +13,16 @@ pytest.importorskip("pyarrow")
 
 import pyarrow.parquet as pq
 
-from pipelines.batch.manifest import Entry
+from cutray.config import BatchSettings, RemoverSettings
+from pipelines.batch.job import BatchJob
+from pipelines.batch.manifest import ManifestEntry
 from pipelines.batch.photo import Photo
-from pipelines.batch.plan import Rules, make_plan
-from pipelines.batch.shards import CountedFile, fill_shard, name_shards, sample_names
+from pipelines.batch.plan import make_plan
+from pipelines.batch.shards import HashingWriter, fill_shard, name_shards, sample_names
 
+JOB = BatchJob("photos", "shards", RemoverSettings(), BatchSettings(sink="webdataset"), settings_hash="s1")
 PHOTOS = [Photo(f"p{n}", f"p{n}", 10, 1000) for n in range(5)]
-DONE = Entry("s-0.tar", "ok", 10, 1000, "in", 20, "out", None, 500, "whole", "s1")
+DONE = ManifestEntry("s-0.tar", "ok", 10, 1000, "in", 20, "out", None, 500, "whole", "s1")
 
 
 def test_shards_are_named_after_their_file() -> None:
@@ -46,9 +50,9 @@ def test_samples_have_names_without_dots() -> None:
     assert not any("." in name.rpartition("/")[2] for name in names.values())
 
 
-def _fill(kind: str, number: int = 40) -> tuple[bytes, CountedFile]:
+def _fill(kind: str, number: int = 40) -> tuple[bytes, HashingWriter]:
     file = io.BytesIO()
-    counted = CountedFile(file)
+    counted = HashingWriter(file)
     with fill_shard(kind, counted, ending="png", masks=True) as add:
         for n in range(number):
             add(f"n{n}", {"source": f"s{n}", "status": "ok", "confidence": 0.5, "seconds": n}, b"c%d" % n, b"m%d" % n)
@@ -97,7 +101,7 @@ def test_equal_photos_give_equal_bytes(kind: str) -> None:
 def test_a_shard_is_done_whole_or_left_alone(changed: dict, size_bytes: int, reasons: dict[str, int]) -> None:
     """One photo that has to be done takes those beside it along; a failed one in a finished shard does not."""
     entries = {"p0": DONE._replace(**changed), "p1": DONE}
-    plan = make_plan(PHOTOS[:2], dict.fromkeys(entries, "s-0.tar"), entries, {"s-0.tar": size_bytes}, {}, Rules("s1"))
+    plan = make_plan(PHOTOS[:2], dict.fromkeys(entries, "s-0.tar"), entries, {"s-0.tar": size_bytes}, {}, JOB)
     assert dict(plan.reasons) == reasons
     assert len(plan.tasks) == (2 if reasons else 0)
     assert plan.blocked == plan.claims == []
@@ -106,6 +110,6 @@ def test_a_shard_is_done_whole_or_left_alone(changed: dict, size_bytes: int, rea
 def test_foreign_shard_blocks() -> None:
     """A file of that name that no batch has made is not replaced unasked."""
     names = dict.fromkeys(("p0", "p1"), "s-0.tar")
-    assert len(make_plan(PHOTOS[:2], names, {}, {"s-0.tar": 1}, {}, Rules("s1")).blocked) == 2
-    plan = make_plan(PHOTOS[:2], names, {}, {"s-0.tar": 1}, {}, Rules("s1", overwrite=True))
+    assert len(make_plan(PHOTOS[:2], names, {}, {"s-0.tar": 1}, {}, JOB).blocked) == 2
+    plan = make_plan(PHOTOS[:2], names, {}, {"s-0.tar": 1}, {}, replace(JOB, overwrite=True))
     assert len(plan.tasks) == len(plan.claims) == 2

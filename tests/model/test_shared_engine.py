@@ -11,7 +11,7 @@ import pytest
 
 from cutray import BackgroundRemover
 from cutray.errors import EngineError
-from pipelines.batch.forward import SharedEngine
+from pipelines.batch.shared_engine import SharedEngine
 
 
 def _picture(index: int) -> np.ndarray:

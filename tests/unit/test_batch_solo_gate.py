@@ -9,17 +9,17 @@ import pytest
 
 pytest.importorskip("pyarrow")
 
-from pipelines.batch.quarantine import Quarantine
+from pipelines.batch.solo_gate import SoloGate
 
 PATIENCE_S = 10.0
 
 
 def test_others_work_at_the_same_time() -> None:
     """Two that are not under suspicion meet inside."""
-    quarantine, meeting = Quarantine(), Barrier(2)
+    gate, meeting = SoloGate(), Barrier(2)
 
     def work() -> None:
-        with quarantine.among_others():
+        with gate.shared():
             meeting.wait(PATIENCE_S)
 
     with ThreadPoolExecutor(2) as pool:
@@ -29,11 +29,11 @@ def test_others_work_at_the_same_time() -> None:
 
 def test_suspect_waits_and_is_waited_for() -> None:
     """It begins when those at work have ended; who comes meanwhile waits until it has, also a second suspect."""
-    quarantine, order = Quarantine(), []
+    gate, order = SoloGate(), []
     inside, may_end, asked = Event(), Event(), Event()
 
     def first() -> None:
-        with quarantine.among_others():
+        with gate.shared():
             inside.set()
             may_end.wait(PATIENCE_S)
             order.append("first")
@@ -41,13 +41,13 @@ def test_suspect_waits_and_is_waited_for() -> None:
     def suspect() -> None:
         inside.wait(PATIENCE_S)
         asked.set()
-        with quarantine.alone():
+        with gate.solo():
             order.append("begins")
             Event().wait(0.05)  # long enough for the others to push in, if they could
             order.append("ends")
 
     def late() -> None:
-        with quarantine.among_others():
+        with gate.shared():
             order.append("late")
 
     with ThreadPoolExecutor(4) as pool:
@@ -70,9 +70,9 @@ def test_suspect_waits_and_is_waited_for() -> None:
 
 def test_error_ends_the_turn() -> None:
     """Whoever fails makes room like anybody else."""
-    quarantine = Quarantine()
-    for turn in (quarantine.among_others, quarantine.alone):
+    gate = SoloGate()
+    for turn in (gate.shared, gate.solo):
         with pytest.raises(ValueError, match="photo"), turn():
             raise ValueError("photo")
-    with quarantine.alone():
+    with gate.solo():
         pass

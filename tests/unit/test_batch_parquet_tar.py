@@ -12,7 +12,7 @@ import pytest
 from cutray.config import InputLimits
 from cutray.errors import ImageTooLargeError, InputError, OptionError
 from pipelines.batch.sources import list_photos
-from pipelines.batch.tars import TarPhotos
+from pipelines.batch.tar_source import TarSource
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -115,10 +115,10 @@ def test_damaged_files_are_photos_that_fail(tmp_path: Path) -> None:
     (tmp_path / "tars").mkdir()
     whole = _tar(tmp_path / "tars" / "cut.tar", {"0.jpg": b"0", "1.jpg": b"x" * 2000}).read_bytes()
     (tmp_path / "tars" / "cut.tar").write_bytes(whole[:2048])
-    _tar(tmp_path / "tars" / "packed.tar", {"0.jpg": b"0"}, "w:gz")
+    _tar(tmp_path / "tars" / "container.tar", {"0.jpg": b"0"}, "w:gz")
     for folder, good, bad in (
         ("tables", {"good.parquet/00000000"}, {"bad.parquet/(damaged)"}),
-        ("tars", {"cut.tar/0.jpg"}, {"cut.tar/(damaged)", "packed.tar/(damaged)"}),
+        ("tars", {"cut.tar/0.jpg"}, {"cut.tar/(damaged)", "container.tar/(damaged)"}),
     ):
         listing = list_photos(str(tmp_path / folder))
         locations = {photo.key: photo.location for photo in listing.photos}
@@ -145,7 +145,7 @@ def test_photos_come_before_files_of_photos(tmp_path: Path) -> None:
 def test_tar_readers_travel(tmp_path: Path) -> None:
     """A reader is equal to itself after a journey to another process."""
     reader = list_photos(str(_tar(tmp_path / "b.tar", {"0.jpg": b"0"}))).reader
-    assert isinstance(reader, TarPhotos)
+    assert isinstance(reader, TarSource)
     assert pickle.loads(pickle.dumps(reader)) == reader
 
 

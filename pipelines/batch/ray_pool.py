@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +12,11 @@ from typing import Any
 import pyarrow as pa
 
 from cutray.config import BatchSettings
+from cutray.engines.hardware import usable_cores
 from cutray.errors import ConfigError, CutrayError, EngineError
-from pipelines.batch.plan import Task
+from pipelines.batch.job import BatchJob
+from pipelines.batch.plan import PhotoTask
+from pipelines.batch.storage_base import Reader
 from pipelines.ray_session import ray_session
 
 _BLOCKS = 2  # that an actor has in work: the next one begins before the last photo of one is done
@@ -39,8 +41,7 @@ def ray_cluster(settings: BatchSettings) -> Iterator[Pool]:
         MissingExtraError: Ray is not installed.
         ConfigError: The cluster cannot be reached, or has no node that an actor fits on.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    here = _pool_here(settings, cores)
+    here = _pool_here(settings, usable_cores())
     # Room for the actors and two more, so that nothing can wait for itself.
     num_cpus = math.ceil(here.actors * here.cpus) + 2
     with ray_session(settings.address, num_cpus, _LOCAL_STORE_BYTES, "batch"):
@@ -100,13 +101,16 @@ def _quiet(settings: BatchSettings) -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def run_tasks(blocks: Sequence[Sequence[Task]], pool: Pool, orders: Any) -> Iterator[list[dict[str, Any]]]:
+def run_tasks(
+    blocks: Sequence[Sequence[PhotoTask]], pool: Pool, job: BatchJob, reader: Reader
+) -> Iterator[list[dict[str, Any]]]:
     """Stream tasks through the pool and yield rows as they come, in no particular order.
 
     Args:
         blocks: What to do; each block is handed out, and reported back, as one.
         pool: Who does it.
-        orders: For the actors.
+        job: For the actors.
+        reader: Reads the photos.
 
     Raises:
         EngineError: The actors cannot be kept alive, or nothing moves any more.
@@ -115,16 +119,16 @@ def run_tasks(blocks: Sequence[Sequence[Task]], pool: Pool, orders: Any) -> Iter
     from ray.exceptions import RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    from pipelines.batch.cutter import Cutter
-    from pipelines.batch.ledger import Ledger
+    from pipelines.batch.actor import RemoverActor
+    from pipelines.batch.crash_tracker import CrashTracker
 
     # The job depends on it: it must not lie on a host that may be lost while this process goes on.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    ledger = ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here).remote()
+    tracker = ray.remote(CrashTracker).options(num_cpus=0, scheduling_strategy=here).remote()
     actors = min(pool.actors, len(blocks))
     rows = ray.data.from_arrow([_block(tasks) for tasks in blocks]).map_batches(
-        Cutter,
-        fn_constructor_args=(orders, ledger, math.ceil(pool.cpus), pool.photos),
+        RemoverActor,
+        fn_constructor_args=(job, reader, tracker, math.ceil(pool.cpus), pool.photos),
         # One is enough to go on with, wherever room was counted that is not there.
         compute=ray.data.ActorPoolStrategy(
             min_size=1,
@@ -154,7 +158,7 @@ def run_tasks(blocks: Sequence[Sequence[Task]], pool: Pool, orders: Any) -> Iter
         ) from error
 
 
-def _block(tasks: Sequence[Task]) -> pa.Table:
+def _block(tasks: Sequence[PhotoTask]) -> pa.Table:
     """Bring tasks into the form in which they travel."""
     columns = {
         "key": [task.photo.key for task in tasks],

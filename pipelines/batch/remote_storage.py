@@ -15,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 from cutray.config import InputLimits
 from cutray.errors import InputError, OutputError, OutputExistsError
 from cutray.imaging.limits import check_bytes
-from pipelines.batch.storage import Found
+from pipelines.batch.storage_base import FileInfo
 
 _ATTEMPTS = 3
 _AHEAD_BYTES = 1 << 18  # one request for the small files of an archive instead of one for each
@@ -53,24 +53,24 @@ class RemoteStorage:
         """Travel as an address alone; each process opens its own connection."""
         return type(self), (self.uri,)
 
-    def walk(self) -> Iterator[Found]:
+    def walk(self) -> Iterator[FileInfo]:
         """Yield every object below the prefix."""
         from pyarrow import fs
 
         filesystem, root = self._opened
         selector = fs.FileSelector(root, recursive=True, allow_not_found=True)
-        for info in sorted(_stubborn(lambda: filesystem.get_file_info(selector)), key=lambda info: str(info.path)):
+        for info in sorted(_retry(lambda: filesystem.get_file_info(selector)), key=lambda info: str(info.path)):
             name = info.path[len(root) :].lstrip("/")
             if info.type == fs.FileType.File and not any(part.startswith(".") for part in name.split("/")):
-                yield Found(name, info.size or 0, info.mtime_ns or 0)
+                yield FileInfo(name, info.size or 0, info.mtime_ns or 0)
 
-    def find(self, name: str) -> Found | None:
+    def find(self, name: str) -> FileInfo | None:
         """Look one object up."""
         from pyarrow import fs
 
         filesystem, root = self._opened
-        info = _stubborn(lambda: filesystem.get_file_info(f"{root}/{name}"))
-        return Found(name, info.size or 0, info.mtime_ns or 0) if info.type == fs.FileType.File else None
+        info = _retry(lambda: filesystem.get_file_info(f"{root}/{name}"))
+        return FileInfo(name, info.size or 0, info.mtime_ns or 0) if info.type == fs.FileType.File else None
 
     def read(self, name: str, limits: InputLimits) -> bytes:
         """Read an object, with a second and a third try when the connection fails."""
@@ -83,7 +83,7 @@ class RemoteStorage:
                 return data
 
         try:
-            return _stubborn(content)
+            return _retry(content)
         except OSError as error:
             raise InputError(
                 f"cannot read {name!r}: {error}", "a readable picture file", "check the name and the rights"
@@ -94,7 +94,7 @@ class RemoteStorage:
         """Open an object, whose parts are fetched as they are read."""
         filesystem, root = self._opened
         try:
-            file = _stubborn(lambda: filesystem.open_input_file(f"{root}/{name}"))
+            file = _retry(lambda: filesystem.open_input_file(f"{root}/{name}"))
         except OSError as error:
             raise InputError(f"cannot read {name!r}: {error}", "an object", "check the name and the rights") from error
         with file:
@@ -133,7 +133,7 @@ class RemoteStorage:
                     stream.write(block)
 
         try:
-            _stubborn(put)
+            _retry(put)
         except OSError as error:
             raise _unwritable(name, error) from error
 
@@ -153,7 +153,7 @@ def _unwritable(name: str, error: OSError) -> OutputError:
     return OutputError(f"cannot write {name!r}: {error}", "", "check the address and the rights")
 
 
-def _stubborn(work: Callable[[], _Result]) -> _Result:
+def _retry(work: Callable[[], _Result]) -> _Result:
     """Try again after a moment when a connection fails; what is missing or forbidden stays so."""
     for attempt in range(_ATTEMPTS):
         try:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 
-class Ledger:
+class CrashTracker:
     """One small actor of the job; the processes that cut out tell it what they begin and end."""
 
     def __init__(self) -> None:

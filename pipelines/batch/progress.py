@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cutray.config import BatchSettings
-from pipelines.batch.cutter import HALTED, KEPT
+from pipelines.batch.manifest import PhotoStatus
 
 
 @dataclass(slots=True)
-class Tally:
+class BatchProgress:
     """What a run has seen so far.
 
     Attributes:
@@ -42,52 +42,57 @@ class Tally:
         return self.refined / self.worked if self.worked else 0.0
 
 
-def count_row(row: dict[str, Any], earlier: Mapping[str, dict[str, Any]], tally: Tally) -> None:
+def count_row(row: dict[str, Any], earlier: Mapping[str, dict[str, Any]], progress: BatchProgress) -> None:
     """Take in one row."""
     status = row["status"]
-    if status == HALTED:
-        tally.halted = row["reason"]
+    if status == PhotoStatus.HALTED:
+        progress.halted = row["reason"]
         return
-    tally.worked += 1
-    if status == KEPT:
-        tally.kept += 1
+    progress.worked += 1
+    if status == PhotoStatus.KEPT:
+        progress.kept += 1
         fresh = {name: row[name] for name in ("source_bytes", "source_modified_ns", "finished_at")}
-        tally.waiting.append(earlier[row["source"]] | fresh)
+        progress.waiting.append(earlier[row["source"]] | fresh)
         return
-    tally.failed += status == "failed"
-    tally.refined += bool(row["refined"])
-    tally.waiting.append(row)
+    progress.failed += status == PhotoStatus.FAILED
+    progress.refined += bool(row["refined"])
+    progress.waiting.append(row)
 
 
-def progress_line(tally: Tally, total: int, elapsed_s: float) -> str:
+def progress_line(progress: BatchProgress, total: int, elapsed_s: float) -> str:
     """One line for a log."""
-    rate = tally.worked / elapsed_s
-    left_s = (total - tally.worked) / rate if rate else float("nan")
+    rate = progress.worked / elapsed_s
+    left_s = (total - progress.worked) / rate if rate else float("nan")
     return (
-        f"{tally.worked} of {total}, {rate:.1f} photos/s, {left_s:.0f} s left, {tally.failed} failed,"
-        f" {tally.refined_share:.0%} with refined edges"
+        f"{progress.worked} of {total}, {rate:.1f} photos/s, {left_s:.0f} s left, {progress.failed} failed,"
+        f" {progress.refined_share:.0%} with refined edges"
     )
 
 
 def summarise_batch(
-    spread: BatchSettings, photos: int, rows: pa.Table, tally: Tally, worked_s: float, elapsed_s: float
+    batch_settings: BatchSettings,
+    photos: int,
+    rows: pa.Table,
+    progress: BatchProgress,
+    worked_s: float,
+    elapsed_s: float,
 ) -> dict[str, Any]:
     """Collect what a program wants to know."""
     counts = {item["values"]: item["counts"] for item in pc.value_counts(rows.column("status")).to_pylist()}
-    failed = counts.get("failed", 0)
-    allowed = spread.max_failures
+    failed = counts.get(PhotoStatus.FAILED, 0)
+    allowed = batch_settings.max_failures
     most = float(allowed[:-1]) / 100 * photos if allowed.endswith("%") else float(allowed)
-    finished = counts.get("ok", 0) + counts.get("no_subject", 0) + failed == photos
+    finished = counts.get(PhotoStatus.OK, 0) + counts.get(PhotoStatus.NO_SUBJECT, 0) + failed == photos
     return {
         "job": "batch",
         "ok": finished and failed <= most,
         "photos": photos,
-        "done": counts.get("ok", 0),
-        "no_subject": counts.get("no_subject", 0),
+        "done": counts.get(PhotoStatus.OK, 0),
+        "no_subject": counts.get(PhotoStatus.NO_SUBJECT, 0),
         "failed": failed,
         "refined": pc.sum(rows.column("refined")).as_py() or 0,
-        "worked": tally.worked,
-        "kept": tally.kept,
-        "photos_per_s": round(tally.worked / worked_s, 2) if worked_s else None,
+        "worked": progress.worked,
+        "kept": progress.kept,
+        "photos_per_s": round(progress.worked / worked_s, 2) if worked_s else None,
         "seconds": round(elapsed_s, 1),
     }

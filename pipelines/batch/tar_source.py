@@ -11,13 +11,13 @@ from cutray.errors import InputError
 from cutray.imaging.limits import check_bytes
 from cutray.imaging.photo_files import PHOTO_SUFFIXES
 from pipelines.batch.photo import Photo, safe_key
-from pipelines.batch.storage import Found, Storage
+from pipelines.batch.storage_base import FileInfo, Storage
 
 _DAMAGED = (tarfile.TarError, ValueError, OSError, EOFError)
 
 
 @dataclass(frozen=True)
-class TarPhotos:
+class TarSource:
     """Uncompressed tar files in a folder; a location is the file's name, an offset and a size.
 
     Attributes:
@@ -34,7 +34,7 @@ class TarPhotos:
         """The folder's address."""
         return self.storage.address
 
-    def photos(self, file: Found) -> Iterator[Photo]:
+    def photos(self, file: FileInfo) -> Iterator[Photo]:
         """Yield one photo of each sample; members of one sample follow each other and share their name to the dot.
 
         Raises:

@@ -17,7 +17,7 @@ from cutray.config import InputLimits
 from cutray.errors import InputError, OptionError
 from cutray.imaging.limits import check_bytes
 from pipelines.batch.photo import Photo, safe_key
-from pipelines.batch.storage import Found, Storage
+from pipelines.batch.storage_base import FileInfo, Storage
 
 _IMAGE_COLUMNS = ("image", "img", "photo", "picture", "bytes", "image_bytes", "jpg", "jpeg", "png", "webp")
 _KEY_COLUMNS = ("path", "key", "__key__", "id", "name", "file_name", "filename", "source", "url")
@@ -26,7 +26,7 @@ _BUFFER_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
-class ParquetPhotos:
+class ParquetSource:
     """Parquet files in a folder; a location is the file's name, a row group and a row in it.
 
     Attributes:
@@ -57,7 +57,7 @@ class ParquetPhotos:
         with self.storage.open(name) as file:
             return self.image_column is not None or any(map(_bytes_leaf, _opened(file, name).schema_arrow))
 
-    def photos(self, file: Found) -> Iterator[Photo]:
+    def photos(self, file: FileInfo) -> Iterator[Photo]:
         """Yield the photos of a file; only their names are read.
 
         Raises:
@@ -153,7 +153,7 @@ class _Window:
     _rows: deque[tuple[int, pa.Array]] = field(default_factory=lambda: deque(maxlen=3))
     _stream: Generator[pa.Array, None, None] | None = None
 
-    def value(self, photos: ParquetPhotos, place: tuple[str, int], row: int) -> bytes | None:
+    def value(self, photos: ParquetSource, place: tuple[str, int], row: int) -> bytes | None:
         """Return one row, reading on to it, or from the beginning again when it has passed."""
         with self._turn:
             if place != self._place or self._stream is None or (self._rows and row < self._rows[0][0]):

@@ -1,4 +1,4 @@
-"""Lets many work at a time, or one alone."""
+"""A gate that lets many threads work at a time, or one alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from threading import Condition
 
 
-class Quarantine:
+class SoloGate:
     """A photo that may take its process down is tried while no other is in work, so that none is blamed for it."""
 
     def __init__(self) -> None:
@@ -17,7 +17,7 @@ class Quarantine:
         self._alone = False
 
     @contextmanager
-    def among_others(self) -> Iterator[None]:
+    def shared(self) -> Iterator[None]:
         """Work while others do; waits while one is alone."""
         with self._changed:
             self._changed.wait_for(lambda: not self._alone)
@@ -30,7 +30,7 @@ class Quarantine:
                 self._changed.notify_all()
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def solo(self) -> Iterator[None]:
         """Work while nobody else does; those at work finish first, and no other begins."""
         with self._changed:
             self._changed.wait_for(lambda: not self._alone)
