@@ -26,7 +26,7 @@ from cutray.imaging.files import write_atomically
 from cutray.models.weights import Weights, resolve
 from pipelines.evaluate import score_model
 from pipelines.run_settings import PRESETS
-from pipelines.sweep.outcomes import RUNS, SWEEP, ranked, read_outcomes
+from pipelines.sweep.trial_results import RUNS, SWEEP, ranked, read_trial_results
 from pipelines.train import new_settings, training_session
 
 
@@ -94,10 +94,10 @@ def _best_of_sweep(folder: Path, members: int) -> tuple[str, ...]:
     """Name the weights of a sweep's best trials."""
     try:
         mode = json.loads((folder / SWEEP).read_text())["sweep"]["mode"]
-        outcomes = ranked(read_outcomes(folder), mode)
+        trial_results = ranked(read_trial_results(folder), mode)
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(got=f"{folder} holds no sweep: {error}", fix="name the folder of a sweep") from error
-    paths = [folder / RUNS / one.trial_id / "best.safetensors" for one in outcomes if one.score is not None]
+    paths = [folder / RUNS / one.trial_id / "best.safetensors" for one in trial_results if one.score is not None]
     there = [str(path) for path in paths if path.is_file()][:members]
     if len(there) < members:
         raise ConfigError(

@@ -22,8 +22,8 @@ from cutray.errors import ConfigError, DatasetError
 from cutray.imaging.files import write_atomically
 from pipelines.ray_session import ray_session, require_gpus_here
 from pipelines.run_settings import assign_changes, merged, read_yaml
-from pipelines.sweep.outcomes import SWEEP, read_outcomes
-from pipelines.sweep.space import Space
+from pipelines.sweep.space import SearchSpace
+from pipelines.sweep.trial_results import SWEEP, read_trial_results
 
 _STORE_BYTES = 512 << 20
 _VARIABLES = {
@@ -59,14 +59,14 @@ def tune(file: Path | None, dry_run: bool, resume: Path | None, changes: tuple[s
     if (file is None) == (resume is None):
         raise ConfigError(got="a file and --resume together" if file else "no file", allowed="FILE, or --resume DIR")
     sweep = _begun(resume) if resume else _settings(Path(str(file)), given(options), changes)
-    space = Space(sweep)
+    space = SearchSpace(sweep)
     _check_data(sweep, space)
     if dry_run:
         click.echo(_describe(sweep, space))
         return 0
-    from pipelines.sweep.resources import concurrent_here, resources_of
+    from pipelines.sweep.resources import concurrent_locally, resources_of
 
-    here = concurrent_here(sweep, space)
+    here = concurrent_locally(sweep, space)
     cpus, gpus = resources_of(sweep, space)
     if sweep.address is None:
         require_gpus_here(gpus)
@@ -74,37 +74,37 @@ def tune(file: Path | None, dry_run: bool, resume: Path | None, changes: tuple[s
         return _search(sweep, space, here)
 
 
-def _search(sweep: SweepSettings, space: Space, here: int) -> int:
+def _search(sweep: SweepSettings, space: SearchSpace, here: int) -> int:
     """Search on the cluster that this process is connected to, and write down what was found."""
     from pipelines.sweep import results
-    from pipelines.sweep.resources import concurrent_there
+    from pipelines.sweep.console_callback import ConsoleCallback
+    from pipelines.sweep.resources import concurrent_on_cluster
     from pipelines.sweep.search import search
-    from pipelines.sweep.trials import Plan
-    from pipelines.sweep.watch import Watch
+    from pipelines.sweep.trials import SweepContext
 
-    concurrent = concurrent_there(sweep if sweep.address else sweep.model_copy(update={"concurrent": here}), space)
+    concurrent = concurrent_on_cluster(sweep if sweep.address else sweep.model_copy(update={"concurrent": here}), space)
     folder = Path(sweep.save_dir).resolve() / sweep.name
     tracking = _open_tracking(sweep, folder)
-    plan = Plan(sweep, space, str(folder), _threads(concurrent, sweep), tracking)
+    context = SweepContext(sweep, space, str(folder), _threads(concurrent, sweep), tracking)
     click.echo(f"{sweep.trials} trials, {concurrent} at a time, in {folder}", err=True)
-    search(plan, concurrent, Watch(str(folder), sweep.metric, sweep.mode, sweep.trials))
-    outcomes = read_outcomes(folder)
-    if any(one.status in ("waiting", "running") for one in outcomes):
+    search(context, concurrent, ConsoleCallback(str(folder), sweep.metric, sweep.mode, sweep.trials))
+    trial_results = read_trial_results(folder)
+    if any(one.status in ("waiting", "running") for one in trial_results):
         click.echo(f"interrupted; go on with: cutray tune --resume {folder}", err=True)
         return 130
     try:
-        best = results.best_of(outcomes, sweep.mode)
+        best = results.best_of(trial_results, sweep.mode)
     except Exception:
-        results.close_tracking(plan, outcomes, None, [])
+        results.close_tracking(context, trial_results, None, [])
         raise
-    verdict = results.judge(outcomes, best, space.defaults(), sweep)
-    confirmed = results.confirm(plan, best) if sweep.job == "remove" else {}
-    settings, weights = results.write_settings(plan, best), results.keep_weights(plan, outcomes, best)
-    pictures = results.draw(space, outcomes, sweep, folder)
-    report = results.write_report(plan, outcomes, verdict, pictures, confirmed)
-    results.close_tracking(plan, outcomes, best, [settings, report, *pictures])
+    verdict = results.verdict_text(trial_results, best, space.defaults(), sweep)
+    held_out = results.evaluate_held_out(context, best) if sweep.job == "remove" else {}
+    settings, weights = results.write_settings(context, best), results.keep_weights(context, trial_results, best)
+    pictures = results.draw_plots(space, trial_results, sweep, folder)
+    report = results.write_report(context, trial_results, verdict, pictures, held_out)
+    results.close_tracking(context, trial_results, best, [settings, report, *pictures])
     click.echo(verdict, err=True)
-    for name, scores in confirmed.items():
+    for name, scores in held_out.items():
         click.echo(
             f"on photos that the search has not seen, {name}: {sweep.metric} {scores[sweep.metric]:.5f}", err=True
         )
@@ -112,7 +112,7 @@ def _search(sweep: SweepSettings, space: Space, here: int) -> int:
     if weights is not None:
         click.echo(f"try them: cutray remove photo.jpg -m {weights}", err=True)
         click.echo(f"train on: cutray train --config {settings}", err=True)
-    click.echo(results.summary(plan, outcomes, best))
+    click.echo(results.summary(context, trial_results, best))
     return 0
 
 
@@ -158,7 +158,7 @@ def _threads(concurrent: int, sweep: SweepSettings) -> int:
     return 1 if sweep.address else max(1, usable_cores() // concurrent)
 
 
-def _check_data(sweep: SweepSettings, space: Space) -> None:
+def _check_data(sweep: SweepSettings, space: SearchSpace) -> None:
     """Find the photos before anything is started."""
     if sweep.job == "train":
         from cutray.config import TrainSettings
@@ -176,7 +176,7 @@ def _check_data(sweep: SweepSettings, space: Space) -> None:
         )
 
 
-def _describe(sweep: SweepSettings, space: Space) -> str:
+def _describe(sweep: SweepSettings, space: SearchSpace) -> str:
     """Say what would be searched."""
     lines = [f"{sweep.trials} trials by {sweep.searcher}, {sweep.scheduler.kind}; {sweep.mode} {sweep.metric}"]
     for one in space.dimensions:

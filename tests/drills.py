@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.bench.load import Tally, run_load
+from pipelines.bench.load import LoadStats, run_load
 from pipelines.bench.memory import memory_of_tree
 from tests.endpoint import Process, replicas
 
@@ -83,7 +83,7 @@ def p99_s(times: Sequence[float]) -> float:
 @contextmanager
 def load_beside(
     url: str, bodies: list[tuple[str, bytes]], *, rate: float, seconds: float, pid: int
-) -> Iterator[Future[Tally]]:
+) -> Iterator[Future[LoadStats]]:
     """Send photos at a steady rate beside the block; the future has what became of them."""
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(run_load, url, bodies, concurrency=64, rate=rate, seconds=seconds, pid=pid)

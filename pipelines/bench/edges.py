@@ -95,10 +95,10 @@ def edges(
     cutray bench edges --row "defaults:" --refiner refiner.onnx
     cutray bench edges --alphas data/am2k -o docs/benchmarks/edges.md --pictures out/edges.jpg
     """
-    rows = [_Row(text, model) for text in row_texts]
+    rows = [_EdgeSetup(text, model) for text in row_texts]
     if refiner is not None:
-        base = _Row(f"{row_texts[-1]} refine=never edge_cases=true", model)
-        rows += [_RefinedRow(base, refiner, route) for route in get_args(_Route)]
+        base = _EdgeSetup(f"{row_texts[-1]} refine=never edge_cases=true", model)
+        rows += [_RefinerSetup(base, refiner, route) for route in get_args(_Route)]
     trials: Iterable[Trial] = drawn_trials(amount, side_px, family)
     total = amount * len(CASES)
     if alphas is not None:
@@ -131,7 +131,7 @@ def edges(
     click.echo(json.dumps({"job": "bench edges", "done_right": rates}))
 
 
-class _Row:
+class _EdgeSetup:
     """A named set of settings, and the remover that has them."""
 
     def __init__(self, text: str, model: str) -> None:
@@ -169,10 +169,10 @@ class _Row:
         return cv2.resize(probs, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
-class _RefinedRow(_Row):
+class _RefinerSetup(_EdgeSetup):
     """A row whose alpha a refiner corrects, by one way of deciding where."""
 
-    def __init__(self, base: _Row, refiner: Path, route: _Route) -> None:
+    def __init__(self, base: _EdgeSetup, refiner: Path, route: _Route) -> None:
         """Load the refiner; the remover is that of a row without one, which names what it detects."""
         self.name, self.given = f"refined: {route}", {**base.given, "refiner": refiner.name}
         self._base, self._remover = base, base._remover
@@ -245,7 +245,7 @@ class _Worst:
         write_atomically(path, encode_image(sheet, "JPEG", quality=85), overwrite=True)
 
 
-def _head(rows: Sequence[_Row], amount: int, side_px: int, family: str, alphas: Path | None) -> list[str]:
+def _head(rows: Sequence[_EdgeSetup], amount: int, side_px: int, family: str, alphas: Path | None) -> list[str]:
     """Say what was measured, on what, and how to repeat it."""
     hardware = inspect_hardware()
     packages = ", ".join(f"{name} {version(name)}" for name in ("openvino", "numpy", "opencv-python-headless"))

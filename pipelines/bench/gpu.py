@@ -24,7 +24,7 @@ _WARM_UP, _RUNS = 5, 20
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class GpuFigures:
     """One network at one size: what it does, and at what cost.
 
     Attributes:
@@ -99,7 +99,7 @@ def _matrix_product(torch: Any) -> float:
     return float(2 * _PRODUCT_SIDE**3 / seconds / 1e12)
 
 
-def _running(torch: Any, network: Any, model: str, side: int, batch: int, compiled: bool) -> Row:
+def _running(torch: Any, network: Any, model: str, side: int, batch: int, compiled: bool) -> GpuFigures:
     """Measure the forward pass in fp16."""
     network.eval()
     photos = _photos(torch, batch, side)
@@ -108,10 +108,10 @@ def _running(torch: Any, network: Any, model: str, side: int, batch: int, compil
         with torch.inference_mode(), torch.autocast("cuda", dtype=torch.float16):
             made(photos)[0].sigmoid()
 
-    return _row(torch, Row("run", model, side, batch), network, once, compiled)
+    return _row(torch, GpuFigures("run", model, side, batch), network, once, compiled)
 
 
-def _learning(torch: Any, network: Any, model: str, side: int, batch: int, compiled: bool) -> Row:
+def _learning(torch: Any, network: Any, model: str, side: int, batch: int, compiled: bool) -> GpuFigures:
     """Measure whole steps of training in bf16."""
     from cutray.training.losses import deep_supervision_loss
 
@@ -132,7 +132,7 @@ def _learning(torch: Any, network: Any, model: str, side: int, batch: int, compi
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
 
-    return _row(torch, Row("train", model, side, batch), network, once, compiled)
+    return _row(torch, GpuFigures("train", model, side, batch), network, once, compiled)
 
 
 def _photos(torch: Any, batch: int, side: int) -> Any:
@@ -141,7 +141,7 @@ def _photos(torch: Any, batch: int, side: int) -> Any:
     return photos.contiguous(memory_format=torch.channels_last)
 
 
-def _row(torch: Any, row: Row, network: Any, once: Callable[[Any], None], compiled: bool) -> Row:
+def _row(torch: Any, row: GpuFigures, network: Any, once: Callable[[Any], None], compiled: bool) -> GpuFigures:
     """Time a run of a network, count its operations, two for each product with a sum, and see what memory it takes."""
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -170,7 +170,7 @@ def _seconds(torch: Any, once: Callable[[], Any]) -> float:
     return statistics.median(times)
 
 
-def _page(torch: Any, rows: Sequence[Row], peak: float, compiled: bool) -> str:
+def _page(torch: Any, rows: Sequence[GpuFigures], peak: float, compiled: bool) -> str:
     """Write the tables with all that is needed to repeat them."""
     made_with = f"{torch.cuda.get_device_name()}, torch {torch.__version__}{', compiled' if compiled else ''}"
     lines = [

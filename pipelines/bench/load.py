@@ -22,7 +22,7 @@ _REFUSED = (429, 503)
 
 
 @dataclass(slots=True)
-class Tally:
+class LoadStats:
     """What became of the requests.
 
     Attributes:
@@ -71,17 +71,17 @@ def load(
     """
     fields = dict(option.partition("=")[::2] for option in options)
     bodies = [form(path.read_bytes(), name, fields) for path in photos]
-    tally = run_load(url, bodies, concurrency=concurrency, rate=rate, seconds=seconds, pid=pid)
-    facts = summarise(tally)
+    stats = run_load(url, bodies, concurrency=concurrency, rate=rate, seconds=seconds, pid=pid)
+    facts = summarise(stats)
     for key, value in facts.items():
         click.echo(f"{key:<16}{value}")
     click.echo(json.dumps({"job": "bench serve", "concurrency": concurrency, "rate": rate, **facts}))
-    return 1 if tally.failed else 0
+    return 1 if stats.failed else 0
 
 
 def run_load(
     url: str, bodies: list[tuple[str, bytes]], *, concurrency: int, rate: float, seconds: float, pid: int | None = None
-) -> Tally:
+) -> LoadStats:
     """Send requests for a while.
 
     In the open loop a request is due at its moment whether or not others have been answered, and its time counts
@@ -101,7 +101,7 @@ def run_load(
     Raises:
         MissingExtraError: Memory is to be watched, and psutil is not installed.
     """
-    tally, lock, due = Tally(), threading.Lock(), queue.SimpleQueue[float | None]()
+    stats, lock, due = LoadStats(), threading.Lock(), queue.SimpleQueue[float | None]()
 
     def work(number: int) -> None:
         sent = number
@@ -112,7 +112,7 @@ def run_load(
             status = _send(url, *bodies[sent % len(bodies)])
             sent += concurrency
             with lock:
-                _note(tally, status, time.perf_counter() - moment)
+                _note(stats, status, time.perf_counter() - moment)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(concurrency)]
     with memory_beside(pid) as memory:
@@ -125,24 +125,24 @@ def run_load(
             due.put(None)
         for thread in threads:
             thread.join()
-        tally.elapsed_s = time.perf_counter() - started
-    tally.peak_bytes = memory.peak_bytes
-    return tally
+        stats.elapsed_s = time.perf_counter() - started
+    stats.peak_bytes = memory.peak_bytes
+    return stats
 
 
-def summarise(tally: Tally) -> dict[str, object]:
+def summarise(stats: LoadStats) -> dict[str, object]:
     """Return the figures for people and programs, times in milliseconds."""
-    done = np.array(tally.done_s or [float("nan")]) * 1000
+    done = np.array(stats.done_s or [float("nan")]) * 1000
     return {
-        "per_second": round(len(tally.done_s) / tally.elapsed_s, 2),
-        "p50_ms": round(float(np.percentile(done, 50))) if tally.done_s else None,
-        "p95_ms": round(float(np.percentile(done, 95))) if tally.done_s else None,
-        "p99_ms": round(float(np.percentile(done, 99))) if tally.done_s else None,
-        "done": len(tally.done_s),
-        "refused": len(tally.refused_s),
-        "refused_p99_ms": round(float(np.percentile(tally.refused_s, 99)) * 1000) if tally.refused_s else None,
-        "failed": tally.failed or 0,
-        "peak_mib": round(tally.peak_bytes / (1 << 20)) or None,
+        "per_second": round(len(stats.done_s) / stats.elapsed_s, 2),
+        "p50_ms": round(float(np.percentile(done, 50))) if stats.done_s else None,
+        "p95_ms": round(float(np.percentile(done, 95))) if stats.done_s else None,
+        "p99_ms": round(float(np.percentile(done, 99))) if stats.done_s else None,
+        "done": len(stats.done_s),
+        "refused": len(stats.refused_s),
+        "refused_p99_ms": round(float(np.percentile(stats.refused_s, 99)) * 1000) if stats.refused_s else None,
+        "failed": stats.failed or 0,
+        "peak_mib": round(stats.peak_bytes / (1 << 20)) or None,
     }
 
 
@@ -192,11 +192,11 @@ def _send(url: str, content_type: str, body: bytes) -> str:
         connection.close()
 
 
-def _note(tally: Tally, status: str, spent_s: float) -> None:
+def _note(stats: LoadStats, status: str, spent_s: float) -> None:
     """Count one answer."""
     if status == "200":
-        tally.done_s.append(spent_s)
+        stats.done_s.append(spent_s)
     elif status in map(str, _REFUSED):
-        tally.refused_s.append(spent_s)
+        stats.refused_s.append(spent_s)
     else:
-        tally.failed[status] = tally.failed.get(status, 0) + 1
+        stats.failed[status] = stats.failed.get(status, 0) + 1

@@ -39,7 +39,7 @@ _PEER = Path(__file__).with_name("rembg_worker.py")
 
 
 @dataclass(slots=True)
-class Row:
+class SizeTimings:
     """Seconds of every run at one size, ours by quality, and of each of our stages in milliseconds."""
 
     size_mp: float
@@ -126,9 +126,9 @@ class _Peer:
 
 def _measure(
     remover: BackgroundRemover, peer: _Peer | None, size_mp: float, photos: Sequence[Path], rounds: int
-) -> Row:
+) -> SizeTimings:
     """Take turns on every photo; the first round warms up and is not counted."""
-    row = Row(size_mp)
+    row = SizeTimings(size_mp)
     for round_number in range(rounds + 1):
         for path in photos:
             data = path.read_bytes()
@@ -181,7 +181,7 @@ def _cold(model: str, small: Path, large: Path, folder: Path) -> dict[str, float
 
 def _page(
     remover: BackgroundRemover,
-    rows: Sequence[Row],
+    rows: Sequence[SizeTimings],
     cold: dict[str, float],
     rembg_python: Path | None,
     rounds: int,
@@ -232,7 +232,7 @@ def _page(
     return "\n".join(lines) + "\n"
 
 
-def _speed_row(row: Row) -> str:
+def _speed_row(row: SizeTimings) -> str:
     """Write one size's medians, and the medians of the ratios of all pairs."""
     cells = [f"{_median(row.theirs_s):.3f}" if row.theirs_s else "–"]
     for times in row.ours_s.values():

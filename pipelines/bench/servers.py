@@ -21,7 +21,7 @@ from cutray.engines.hardware import inspect_hardware
 from cutray.errors import EngineError
 from cutray.imaging.files import write_atomically
 from cutray.models.weights import resolve
-from pipelines.bench.load import Tally, form, run_load
+from pipelines.bench.load import LoadStats, form, run_load
 from pipelines.bench.photo import peer_versions
 from pipelines.bench.photos import photos_of_size
 from pipelines.bench.processes import free_port, running
@@ -35,7 +35,7 @@ _SHARE = {_REMBG: 1.5, "fast": 1.0, "balanced": 0.5, "best": 0.5}
 
 
 @dataclass(slots=True)
-class _Row:
+class _ServerStats:
     """All answers of one server at one level of concurrency.
 
     Attributes:
@@ -50,12 +50,12 @@ class _Row:
     lost: int = 0
     peak_bytes: int = 0
 
-    def add(self, tally: Tally) -> None:
+    def add(self, stats: LoadStats) -> None:
         """Add one round."""
-        self.done_s += tally.done_s
-        self.elapsed_s += tally.elapsed_s
-        self.lost += len(tally.refused_s) + sum(tally.failed.values())
-        self.peak_bytes = max(self.peak_bytes, tally.peak_bytes)
+        self.done_s += stats.done_s
+        self.elapsed_s += stats.elapsed_s
+        self.lost += len(stats.refused_s) + sum(stats.failed.values())
+        self.peak_bytes = max(self.peak_bytes, stats.peak_bytes)
 
     @property
     def per_s(self) -> float:
@@ -95,7 +95,7 @@ def servers(
     cutray bench servers --rembg .venv-rembg/bin/rembg -o docs/benchmarks/endpoint.md
     """
     levels = [int(text) for text in concurrency.split(",")]
-    rows = {(name, level): _Row() for name in _SHARE for level in levels}
+    rows = {(name, level): _ServerStats() for name in _SHARE for level in levels}
     starts_s: dict[str, list[float]] = {"Cutray": [], _REMBG: []}
     with tempfile.TemporaryDirectory(prefix="cutray-bench-") as folder:
         place = Path(folder)
@@ -132,7 +132,7 @@ def servers(
 
 
 def _measure(
-    row: _Row, url: str, bodies: Sequence[tuple[str, bytes]], concurrency: int, seconds: float, pid: int
+    row: _ServerStats, url: str, bodies: Sequence[tuple[str, bytes]], concurrency: int, seconds: float, pid: int
 ) -> None:
     """Load a server for a while; the first seconds warm it up and are not counted."""
     run_load(url, list(bodies), concurrency=concurrency, rate=0, seconds=_WARM_UP_S)
@@ -162,7 +162,10 @@ def _theirs(rembg: Path, model: str, place: Path) -> Iterator[tuple[str, int]]:
 
 
 def _page(
-    rows: Mapping[tuple[str, int], _Row], levels: Sequence[int], given: tuple[str, float, int, int], rembg: Path | None
+    rows: Mapping[tuple[str, int], _ServerStats],
+    levels: Sequence[int],
+    given: tuple[str, float, int, int],
+    rembg: Path | None,
 ) -> str:
     """Write the table with all that is needed to repeat it."""
     model, size_mp, photos, rounds = given
@@ -192,7 +195,7 @@ def _page(
     return "\n".join(lines) + "\n"
 
 
-def _line(name: str, level: int, row: _Row, base: _Row | None) -> str:
+def _line(name: str, level: int, row: _ServerStats, base: _ServerStats | None) -> str:
     """Write one row."""
     times = f"{row.per_s / base.per_s:.1f}" if base else "–"
     cells = [str(level), name, f"{row.per_s:.2f}", times, f"{row.percentile_s(50):.2f}", f"{row.percentile_s(99):.2f}"]

@@ -15,7 +15,7 @@ from cutray.evaluation.datasets import find_samples
 from cutray.imaging.files import write_atomically
 from cutray.matting.detect import COEFFICIENTS, EDGE_CASES, Detector, LogisticModel, sigmoid
 from cutray.remover import BackgroundRemover
-from pipelines.fit_edge_detector.examples import Example, drawn_examples, real_examples
+from pipelines.fit_edge_detector.examples import DetectorExample, drawn_examples, real_examples
 from pipelines.fit_edge_detector.logistic import area_under_curve, fit_logistic, level_for_precision
 
 _RIDGE, _TILE_RIDGE = 0.01, 0.002
@@ -70,7 +70,7 @@ def fit_edge_detector(
     click.echo(json.dumps({"job": "fit_edge_detector", "report": report}))
 
 
-def _fit(examples: Sequence[Example], names: Sequence[str]) -> Detector:
+def _fit(examples: Sequence[DetectorExample], names: Sequence[str]) -> Detector:
     """Fit the models of the whole and of the tiles, and set the levels by cross-validation."""
     inputs = _columns(examples, names)
     labels = np.array([example.labels for example in examples])
@@ -110,12 +110,12 @@ def _as_text(detector: Detector) -> str:
     return json.dumps(stored) + "\n"
 
 
-def _columns(examples: Sequence[Example], names: Sequence[str]) -> np.ndarray:
+def _columns(examples: Sequence[DetectorExample], names: Sequence[str]) -> np.ndarray:
     """Stack the features, (N, K) float64."""
     return np.array([[example.features[name] for name in names] for example in examples], np.float64)
 
 
-def _test(examples: Sequence[Example], names: Sequence[str], fitted: Detector) -> dict[str, dict[str, Any]]:
+def _test(examples: Sequence[DetectorExample], names: Sequence[str], fitted: Detector) -> dict[str, dict[str, Any]]:
     """Score the models on examples they have not seen."""
     scores = sigmoid(fitted.whole.logits(_columns(examples, names)))
     rows = {}
@@ -131,7 +131,7 @@ def _test(examples: Sequence[Example], names: Sequence[str], fitted: Detector) -
     return rows
 
 
-def _print_by_tag(examples: Sequence[Example], scores: np.ndarray) -> None:
+def _print_by_tag(examples: Sequence[DetectorExample], scores: np.ndarray) -> None:
     """Print how well each case's score ranks the photos of each tag above the others, by AUC."""
     tags = sorted({tag for example in examples for tag in example.tags})
     click.echo(f"\n| score | {' | '.join(tags)} |\n|---{'|--:' * len(tags)}|")
@@ -141,13 +141,13 @@ def _print_by_tag(examples: Sequence[Example], scores: np.ndarray) -> None:
         click.echo(f"| {case} | {' | '.join(cells)} |")
 
 
-def _by_tag(example: Example) -> Example:
+def _by_tag(example: DetectorExample) -> DetectorExample:
     """Take a photo's tags for its labels."""
     labels = np.array([float(_TAGS.get(case) in example.tags) for case in EDGE_CASES])
-    return Example(example.features, example.tiles, labels, example.tile_labels, example.tags)
+    return DetectorExample(example.features, example.tiles, labels, example.tile_labels, example.tags)
 
 
-def _as_negative(example: Example) -> Example:
+def _as_negative(example: DetectorExample) -> DetectorExample:
     """Count a photo as free of the rare cases; hair is too common in photos to say so of it."""
     rare = np.array([np.nan if case == "fine_detail" else 0.0 for case in EDGE_CASES])
-    return Example(example.features, example.tiles, rare, example.tile_labels, example.tags)
+    return DetectorExample(example.features, example.tiles, rare, example.tile_labels, example.tags)

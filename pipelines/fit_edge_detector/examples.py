@@ -25,7 +25,7 @@ _TILE_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Example:
+class DetectorExample:
     """One measured picture.
 
     Attributes:
@@ -43,7 +43,7 @@ class Example:
     tags: frozenset[str] = frozenset()
 
 
-def drawn_examples(segmenter: Segmenter, amount: int, family: Family, cache: Path | None) -> Iterator[Example]:
+def drawn_examples(segmenter: Segmenter, amount: int, family: Family, cache: Path | None) -> Iterator[DetectorExample]:
     """Draw and measure scenes of all cases but the empty one.
 
     Args:
@@ -65,7 +65,9 @@ def drawn_examples(segmenter: Segmenter, amount: int, family: Family, cache: Pat
                 yield example
 
 
-def real_examples(segmenter: Segmenter, samples: list[Sample], name: str, cache: Path | None) -> Iterator[Example]:
+def real_examples(
+    segmenter: Segmenter, samples: list[Sample], name: str, cache: Path | None
+) -> Iterator[DetectorExample]:
     """Measure real photos; their labels are unknown, their tags are kept.
 
     Args:
@@ -84,7 +86,7 @@ def real_examples(segmenter: Segmenter, samples: list[Sample], name: str, cache:
         if measured is not None:
             unknown = np.full(4, np.nan)
             tiles = measured.tiles.reshape(TILES * TILES, -1)
-            yield Example(measured.features, tiles, unknown, np.full((len(tiles), 4), np.nan), sample.tags)
+            yield DetectorExample(measured.features, tiles, unknown, np.full((len(tiles), 4), np.nan), sample.tags)
 
 
 def _draw(
@@ -126,7 +128,7 @@ def _load(place: Path | None) -> tuple[np.ndarray, ...] | None:
         return kept["image"], kept["alpha"].astype(np.float32) / 255, kept["probs"].astype(np.float32)
 
 
-def _measured(image: np.ndarray, alpha: np.ndarray, probs: np.ndarray, case: str) -> Example | None:
+def _measured(image: np.ndarray, alpha: np.ndarray, probs: np.ndarray, case: str) -> DetectorExample | None:
     """Measure a scene and derive the labels of its tiles from the truth."""
     scale = min(1.0, _LARGEST_PX / max(image.shape[:2]))
     measured = measure(resize_area(image, *(round(side * scale) for side in image.shape[:2])), probs)
@@ -140,4 +142,4 @@ def _measured(image: np.ndarray, alpha: np.ndarray, probs: np.ndarray, case: str
     tiles = measured.tiles.reshape(TILES * TILES, -1)
     # Tiles learn where a case lies in a photo that has it; whether it has it is the whole photo's question.
     here = np.where(labels > 0, (share > _TILE_SHARE)[:, None], np.nan)
-    return Example(measured.features, tiles, labels, here)
+    return DetectorExample(measured.features, tiles, labels, here)

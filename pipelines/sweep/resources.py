@@ -7,12 +7,12 @@ import math
 from cutray.config import SweepSettings, TrainSettings, parse_settings
 from cutray.engines.hardware import usable_cores
 from pipelines.ray_session import room_for
-from pipelines.sweep.space import Space
+from pipelines.sweep.space import SearchSpace
 
 DRIVER_CPUS = 0.1  # a trial that trains only waits for its workers
 
 
-def resources_of(sweep: SweepSettings, space: Space) -> tuple[float, float]:
+def resources_of(sweep: SweepSettings, space: SearchSpace) -> tuple[float, float]:
     """Return the processors and GPUs that one trial takes at most, whatever values it is given."""
     if sweep.job == "remove":
         return sweep.cpus_per_trial, 0.0
@@ -24,7 +24,7 @@ def resources_of(sweep: SweepSettings, space: Space) -> tuple[float, float]:
     return DRIVER_CPUS + max(cpus_needed(one) for one in settings), gpus
 
 
-def concurrent_here(sweep: SweepSettings, space: Space) -> int:
+def concurrent_locally(sweep: SweepSettings, space: SearchSpace) -> int:
     """Return how many trials this machine runs at a time."""
     if sweep.concurrent or sweep.job == "remove":
         return sweep.concurrent or max(1, int(usable_cores() // sweep.cpus_per_trial))
@@ -33,7 +33,7 @@ def concurrent_here(sweep: SweepSettings, space: Space) -> int:
     return max(1, usable_cores() // threads)
 
 
-def concurrent_there(sweep: SweepSettings, space: Space) -> int:
+def concurrent_on_cluster(sweep: SweepSettings, space: SearchSpace) -> int:
     """Return how many trials fit on the cluster that this process is connected to.
 
     Raises:

@@ -17,9 +17,9 @@ from cutray.config import SweepSettings, parse_settings
 from cutray.errors import TrainingError
 from cutray.imaging.files import write_atomically
 from pipelines.run_settings import assign
-from pipelines.sweep.outcomes import RUNS, Outcome, ranked, shown
-from pipelines.sweep.space import Space
-from pipelines.sweep.trials import Cutter, Plan, held_out_samples, train_settings
+from pipelines.sweep.space import SearchSpace
+from pipelines.sweep.trial_results import RUNS, TrialResult, format_choices, ranked
+from pipelines.sweep.trials import SweepContext, TrialScorer, held_out_samples, train_settings
 
 BEST, REPORT, PARALLEL, IMPORTANCE = "best.yaml", "report.html", "parallel.png", "importance.png"
 _ENOUGH_TO_RANK = 4
@@ -31,71 +31,71 @@ img{max-width:100%;background:#fff}
 """
 
 
-def best_of(outcomes: Sequence[Outcome], mode: str) -> Outcome:
+def best_of(trial_results: Sequence[TrialResult], mode: str) -> TrialResult:
     """Return the trial with the best score.
 
     Raises:
         TrainingError: No trial has one.
     """
-    first = ranked(list(outcomes), mode)[0] if outcomes else None
+    first = ranked(list(trial_results), mode)[0] if trial_results else None
     if first is None or first.score is None:
-        errors = sorted({one.error for one in outcomes if one.error})
+        errors = sorted({one.error for one in trial_results if one.error})
         raise TrainingError(
-            got=f"none of {len(outcomes)} trials has a score: {'; '.join(errors) or 'they were stopped'}",
+            got=f"none of {len(trial_results)} trials has a score: {'; '.join(errors) or 'they were stopped'}",
             fix="mend the settings that all trials share, or give the search more time",
         )
     return first
 
 
-def write_settings(plan: Plan, best: Outcome) -> Path:
+def write_settings(context: SweepContext, best: TrialResult) -> Path:
     """Write the best trial's settings so that ``cutray train --config`` reads them.
 
     Args:
-        plan: What all trials shared.
+        context: What all trials shared.
         best: The best trial.
     """
     values: dict[str, Any] = {}
-    whole = parse_settings(plan.space.kind, plan.space.settings(best.chosen)).model_dump(mode="json")
-    _keep_given(whole, plan.space.settings(best.chosen), values)
-    sweep = plan.sweep
+    whole = parse_settings(context.space.kind, context.space.settings(best.chosen)).model_dump(mode="json")
+    _copy_given(whole, context.space.settings(best.chosen), values)
+    sweep = context.sweep
     head = f"# Best of {sweep.trials} trials of sweep {sweep.name}: {sweep.metric} {best.score:.4f}.\n"
-    path = Path(plan.folder) / BEST
+    path = Path(context.folder) / BEST
     write_atomically(path, (head + yaml.safe_dump(values, sort_keys=False)).encode(), overwrite=True)
     return path
 
 
-def _keep_given(whole: dict[str, Any], given: dict[str, Any], into: dict[str, Any], prefix: str = "") -> None:
+def _copy_given(whole: dict[str, Any], given: dict[str, Any], into: dict[str, Any], prefix: str = "") -> None:
     """Copy what was given, with the values as they were understood."""
     for name, value in given.items():
         if isinstance(value, dict):
-            _keep_given(whole[name], value, into, f"{prefix}{name}.")
+            _copy_given(whole[name], value, into, f"{prefix}{name}.")
         else:
             assign(into, f"{prefix}{name}", whole[name])
 
 
-def keep_weights(plan: Plan, outcomes: Sequence[Outcome], best: Outcome) -> Path | None:
+def keep_weights(context: SweepContext, trial_results: Sequence[TrialResult], best: TrialResult) -> Path | None:
     """Take the best weights out of every trial, copy those of the best one, and remove the checkpoints.
 
     Args:
-        plan: What all trials shared.
-        outcomes: All trials.
+        context: What all trials shared.
+        trial_results: All trials.
         best: The best of them.
 
     Returns:
         The best weights, or None when nothing was trained.
     """
-    if plan.sweep.job != "train":
+    if context.sweep.job != "train":
         return None
     from cutray.training.fit import BEST_FILE, export_best
 
-    target = Path(plan.folder) / BEST_FILE
-    for outcome in outcomes:
-        run_dir = Path(plan.folder) / RUNS / outcome.trial_id
-        if outcome.score is None or not run_dir.is_dir():
+    target = Path(context.folder) / BEST_FILE
+    for trial_result in trial_results:
+        run_dir = Path(context.folder) / RUNS / trial_result.trial_id
+        if trial_result.score is None or not run_dir.is_dir():
             continue
         if not (run_dir / BEST_FILE).is_file() or any(run_dir.glob("checkpoint_*")):
-            export_best(train_settings(plan, outcome.chosen, outcome.trial_id), run_dir)
-        if outcome == best:
+            export_best(train_settings(context, trial_result.chosen, trial_result.trial_id), run_dir)
+        if trial_result == best:
             for name in (BEST_FILE, Path(BEST_FILE).with_suffix(".toml").name):
                 write_atomically(target.with_name(name), (run_dir / name).read_bytes(), overwrite=True)
         for checkpoint in run_dir.glob("checkpoint_[0-9]*"):
@@ -103,23 +103,25 @@ def keep_weights(plan: Plan, outcomes: Sequence[Outcome], best: Outcome) -> Path
     return target
 
 
-def confirm(plan: Plan, best: Outcome) -> dict[str, dict[str, float]]:
+def evaluate_held_out(context: SweepContext, best: TrialResult) -> dict[str, dict[str, float]]:
     """Score the best settings, and those left as they are, on the photos that the search has not seen."""
     scores = {}
-    for name, chosen in (("as they are", plan.space.defaults() or {}), ("best", best.chosen)):
-        cutter = Cutter(plan, chosen)
-        for folder, samples in held_out_samples(plan.sweep).items():
-            cutter.add(folder, samples)
-        scores[name] = cutter.means()
+    for name, chosen in (("as they are", context.space.defaults() or {}), ("best", best.chosen)):
+        scorer = TrialScorer(context, chosen)
+        for folder, samples in held_out_samples(context.sweep).items():
+            scorer.add(folder, samples)
+        scores[name] = scorer.means()
     return scores
 
 
-def draw(space: Space, outcomes: Sequence[Outcome], sweep: SweepSettings, folder: Path) -> list[Path]:
+def draw_plots(
+    space: SearchSpace, trial_results: Sequence[TrialResult], sweep: SweepSettings, folder: Path
+) -> list[Path]:
     """Draw which values led to which scores, and which settings mattered most.
 
     Args:
         space: The search space.
-        outcomes: All trials.
+        trial_results: All trials.
         sweep: Metric and mode.
         folder: Where the pictures go.
 
@@ -132,7 +134,7 @@ def draw(space: Space, outcomes: Sequence[Outcome], sweep: SweepSettings, folder
     import optuna
     from optuna.visualization import matplotlib as plots
 
-    scored = [one for one in outcomes if one.score is not None]
+    scored = [one for one in trial_results if one.score is not None]
     varied = [one.path for one in space.dimensions if len({repr(other.chosen.get(one.path)) for other in scored}) > 1]
     if len(scored) < _ENOUGH_TO_RANK or not varied:
         return []
@@ -161,28 +163,28 @@ def draw(space: Space, outcomes: Sequence[Outcome], sweep: SweepSettings, folder
 
 
 def write_report(
-    plan: Plan,
-    outcomes: Sequence[Outcome],
+    context: SweepContext,
+    trial_results: Sequence[TrialResult],
     verdict: str,
     pictures: Sequence[Path],
-    confirmed: dict[str, dict[str, float]],
+    held_out: dict[str, dict[str, float]],
 ) -> Path:
     """Write the page of a sweep, which needs no other file.
 
     Args:
-        plan: What all trials shared.
-        outcomes: All trials.
+        context: What all trials shared.
+        trial_results: All trials.
         verdict: What the search has shown, in one sentence.
-        pictures: From ``draw``.
-        confirmed: From ``confirm``; empty in training.
+        pictures: From ``draw_plots``.
+        held_out: From ``evaluate_held_out``; empty in training.
     """
-    sweep, parts = plan.sweep, []
+    sweep, parts = context.sweep, []
     for picture in pictures:
         data = base64.b64encode(picture.read_bytes()).decode()
         parts.append(f'<p><img alt="{picture.stem}" src="data:image/png;base64,{data}"></p>')
-    if confirmed:
-        names = [name for name in next(iter(confirmed.values())) if name.split(".")[-1] == sweep.metric]
-        rows = [[settings, *(f"{scores[name]:.5f}" for name in names)] for settings, scores in confirmed.items()]
+    if held_out:
+        names = [name for name in next(iter(held_out.values())) if name.split(".")[-1] == sweep.metric]
+        rows = [[settings, *(f"{scores[name]:.5f}" for name in names)] for settings, scores in held_out.items()]
         parts.append("<h2>Photos that the search has not seen</h2>" + _table(["settings", *names], rows))
     rows = [
         [
@@ -191,16 +193,16 @@ def write_report(
             str(one.rounds),
             f"{one.seconds:.0f} s",
             one.status + (f": {one.error}" if one.error else ""),
-            shown(one.chosen),
+            format_choices(one.chosen),
         ]
-        for one in ranked(list(outcomes), sweep.mode)
+        for one in ranked(list(trial_results), sweep.mode)
     ]
     parts.append("<h2>Trials</h2>" + _table(["trial", sweep.metric, "rounds", "time", "", "settings"], rows))
     page = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(sweep.name)}</title>'
         f"<style>{_STYLE}</style><h1>{html.escape(sweep.name)}</h1><p>{html.escape(verdict)}</p>{''.join(parts)}</html>"
     )
-    path = Path(plan.folder) / REPORT
+    path = Path(context.folder) / REPORT
     write_atomically(path, page.encode(), overwrite=True)
     return path
 
@@ -212,10 +214,12 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
-def judge(outcomes: Sequence[Outcome], best: Outcome, first: dict[str, Any] | None, sweep: SweepSettings) -> str:
+def verdict_text(
+    trial_results: Sequence[TrialResult], best: TrialResult, first: dict[str, Any] | None, sweep: SweepSettings
+) -> str:
     """Say in one sentence whether the search has found anything better than what was there."""
-    line = f"best {sweep.metric} {best.score:.4f} in trial {best.number}: {shown(best.chosen)}"
-    before = next((one for one in outcomes if one.chosen == first), None)
+    line = f"best {sweep.metric} {best.score:.4f} in trial {best.number}: {format_choices(best.chosen)}"
+    before = next((one for one in trial_results if one.chosen == first), None)
     if before is None or before.score is None or best.score is None:
         return f"{line}; the settings as they are were not tried"
     if before == best:
@@ -223,24 +227,28 @@ def judge(outcomes: Sequence[Outcome], best: Outcome, first: dict[str, Any] | No
     return f"{line}; the settings as they are: {before.score:.4f}"
 
 
-def close_tracking(plan: Plan, outcomes: Sequence[Outcome], best: Outcome | None, files: Sequence[Path]) -> None:
+def close_tracking(
+    context: SweepContext, trial_results: Sequence[TrialResult], best: TrialResult | None, files: Sequence[Path]
+) -> None:
     """End the sweep's run in MLflow, and those of trials that were stopped before they could do so themselves."""
-    if plan.tracking is None:
+    if context.tracking is None:
         return
     from cutray.training.tracking import Tracker, close_children, close_run
 
-    uri, run_id = plan.tracking
+    uri, run_id = context.tracking
     if best is not None and best.score is not None:
-        tracker = Tracker(plan.tracking)
-        tracker.log({f"best_{plan.sweep.metric}": best.score, "trials": float(len(outcomes))}, step=0)
+        tracker = Tracker(context.tracking)
+        tracker.log({f"best_{context.sweep.metric}": best.score, "trials": float(len(trial_results))}, step=0)
         tracker.close()
-    ends = {one.trial_id: "FAILED" if one.status == "failed" else "FINISHED" for one in outcomes}
-    close_children(uri, run_id, plan.sweep.experiment, ends)
+    ends = {one.trial_id: "FAILED" if one.status == "failed" else "FINISHED" for one in trial_results}
+    close_children(uri, run_id, context.sweep.experiment, ends)
     close_run(uri, run_id, "FINISHED" if best is not None else "FAILED", [path for path in files if path.is_file()])
 
 
-def summary(plan: Plan, outcomes: Sequence[Outcome], best: Outcome) -> str:
+def summary(context: SweepContext, trial_results: Sequence[TrialResult], best: TrialResult) -> str:
     """Write the line that programs read."""
-    by_status = {status: sum(one.status == status for one in outcomes) for status in {one.status for one in outcomes}}
-    facts = {"job": "tune", "sweep": plan.folder, "trials": len(outcomes), "status": by_status}
-    return json.dumps({**facts, "best": best.chosen, plan.sweep.metric: best.score, "trial": best.trial_id})
+    by_status = {
+        status: sum(one.status == status for one in trial_results) for status in {one.status for one in trial_results}
+    }
+    facts = {"job": "tune", "sweep": context.folder, "trials": len(trial_results), "status": by_status}
+    return json.dumps({**facts, "best": best.chosen, context.sweep.metric: best.score, "trial": best.trial_id})

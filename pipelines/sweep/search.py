@@ -6,35 +6,35 @@ from pathlib import Path
 from typing import Any
 
 from cutray.config import TrainSettings, parse_settings
+from pipelines.sweep.console_callback import ConsoleCallback
 from pipelines.sweep.resources import DRIVER_CPUS
-from pipelines.sweep.space import Space
-from pipelines.sweep.trials import ROUNDS, Plan, remove_trial, train_trial
-from pipelines.sweep.watch import Watch
+from pipelines.sweep.space import SearchSpace
+from pipelines.sweep.trials import ROUNDS, SweepContext, remove_trial, train_trial
 
 STATE = "tune"
 
 
-def most_epochs(space: Space) -> int:
+def max_epochs(space: SearchSpace) -> int:
     """Return the most epochs that a training may have."""
     ends = [one.values[-1] for one in space.dimensions if one.path == "optim.epochs"]
     return int(max(ends, default=parse_settings(TrainSettings, space.base).optim.epochs))
 
 
-def search(plan: Plan, concurrent: int, watch: Watch) -> None:
+def search(context: SweepContext, concurrent: int, callback: ConsoleCallback) -> None:
     """Run all trials, or those that an interrupted search has left; what comes of them is in ``trials.json``.
 
     Args:
-        plan: What all trials share.
+        context: What all trials share.
         concurrent: Most trials at a time.
-        watch: Told about every trial.
+        callback: Told about every trial.
     """
     from ray import tune
 
-    sweep = plan.sweep
+    sweep = context.sweep
     function = train_trial if sweep.job == "train" else remove_trial
     cpus = DRIVER_CPUS if sweep.job == "train" else sweep.cpus_per_trial
-    trainable = tune.with_resources(tune.with_parameters(function, plan=plan), {"cpu": cpus})
-    state = Path(plan.folder) / STATE
+    trainable = tune.with_resources(tune.with_parameters(function, context=context), {"cpu": cpus})
+    state = Path(context.folder) / STATE
     if tune.Tuner.can_restore(str(state)):
         tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True, restart_errored=True)
     else:
@@ -45,47 +45,47 @@ def search(plan: Plan, concurrent: int, watch: Watch) -> None:
                 mode=sweep.mode,
                 num_samples=sweep.trials,
                 max_concurrent_trials=concurrent,
-                search_alg=_searcher(plan),
-                scheduler=_scheduler(plan),
+                search_alg=_searcher(context),
+                scheduler=_scheduler(context),
                 time_budget_s=60 * sweep.max_minutes or None,
             ),
-            run_config=tune.RunConfig(name=STATE, storage_path=plan.folder, verbose=0, callbacks=[watch]),
+            run_config=tune.RunConfig(name=STATE, storage_path=context.folder, verbose=0, callbacks=[callback]),
         )
     tuner.fit()
 
 
-def _searcher(plan: Plan) -> Any:
+def _searcher(context: SweepContext) -> Any:
     """Make the searcher; the settings as they are come first."""
     import optuna
     from optuna.samplers import RandomSampler, TPESampler
     from ray.tune.search.optuna import OptunaSearch
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    sweep = plan.sweep
-    first = plan.space.defaults()
+    sweep = context.sweep
+    first = context.space.defaults()
     sampler = RandomSampler(sweep.seed) if sweep.searcher == "random" else TPESampler(seed=sweep.seed)
     return OptunaSearch(
-        plan.space, sweep.metric, sweep.mode, points_to_evaluate=[first] if first else None, sampler=sampler
+        context.space, sweep.metric, sweep.mode, points_to_evaluate=[first] if first else None, sampler=sampler
     )
 
 
-def _scheduler(plan: Plan) -> Any:
+def _scheduler(context: SweepContext) -> Any:
     """Make the scheduler. What all are compared with, the settings as they are, is never ended early."""
     from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
-    settings, first = plan.sweep.scheduler, plan.space.defaults()
+    settings, first = context.sweep.scheduler, context.space.defaults()
     options: dict[str, Any] = {"time_attr": ROUNDS, "grace_period": settings.grace_epochs}
-    if settings.kind == "none" or plan.sweep.job == "remove":
+    if settings.kind == "none" or context.sweep.job == "remove":
         return FIFOScheduler()  # type: ignore[no-untyped-call]  # Ray has no types here
     if settings.kind == "asha":
         base: Any = AsyncHyperBandScheduler
-        options |= {"max_t": most_epochs(plan.space), "reduction_factor": settings.reduction}
+        options |= {"max_t": max_epochs(context.space), "reduction_factor": settings.reduction}
     else:
         base = MedianStoppingRule
 
-    class SparesTheFirst(base):  # type: ignore[misc]  # Ray has no types here
+    class KeepsFirstTrial(base):  # type: ignore[misc]  # Ray has no types here
         def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> Any:
             decision = super().on_trial_result(controller, trial, result)
             return TrialScheduler.CONTINUE if trial.config == first else decision
 
-    return SparesTheFirst(**options)
+    return KeepsFirstTrial(**options)

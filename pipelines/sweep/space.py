@@ -63,7 +63,7 @@ class Dimension:
         return distributions.FloatDistribution(low, high, log=self.kind == "loguniform")
 
 
-class Space:
+class SearchSpace:
     """All that varies in a sweep. Called with one of Optuna's trials, it asks for a value of each that counts."""
 
     def __init__(self, sweep: SweepSettings) -> None:

@@ -15,16 +15,16 @@ from cutray.errors import CutrayError
 from cutray.evaluation.datasets import Sample, find_samples, load_truth
 from cutray.evaluation.metrics import score, summarise
 from cutray.remover import BackgroundRemover
-from pipelines.sweep.outcomes import RUNS
-from pipelines.sweep.remembering import RememberingEngine
-from pipelines.sweep.space import Space
+from pipelines.sweep.cached_engine import CachedEngine
+from pipelines.sweep.space import SearchSpace
+from pipelines.sweep.trial_results import RUNS
 
 MAPS = "maps"
 ROUNDS = "rounds"  # what schedulers count by
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SweepContext:
     """What all trials share.
 
     Attributes:
@@ -36,40 +36,42 @@ class Plan:
     """
 
     sweep: SweepSettings
-    space: Space
+    space: SearchSpace
     folder: str
     threads: int
     tracking: tuple[str, str] | None
 
 
-def train_settings(plan: Plan, chosen: Mapping[str, Any], trial_id: str) -> TrainSettings:
+def train_settings(context: SweepContext, chosen: Mapping[str, Any], trial_id: str) -> TrainSettings:
     """Return the settings of a training trial; its folder is named after it, so that it can go on there."""
     own: dict[str, Any] = {
         "name": trial_id,
-        "save_dir": str(Path(plan.folder) / RUNS),
-        "experiment": plan.sweep.experiment,
+        "save_dir": str(Path(context.folder) / RUNS),
+        "experiment": context.sweep.experiment,
     }
-    own["tracking_uri"] = plan.tracking[0] if plan.tracking else "none"
+    own["tracking_uri"] = context.tracking[0] if context.tracking else "none"
     # Two checkpoints an epoch would slow down short trials, and each holds the network four times.
     own |= {"keep_checkpoints": 2, "checkpoint_every_steps": 10**9}
-    settings = parse_settings(TrainSettings, {**plan.space.settings(chosen), **own})
-    return settings if settings.threads_per_worker else settings.model_copy(update={"threads_per_worker": plan.threads})
+    settings = parse_settings(TrainSettings, {**context.space.settings(chosen), **own})
+    return (
+        settings if settings.threads_per_worker else settings.model_copy(update={"threads_per_worker": context.threads})
+    )
 
 
-def train_trial(config: dict[str, Any], plan: Plan) -> None:
+def train_trial(config: dict[str, Any], context: SweepContext) -> None:
     """Train a network and report each epoch; the last report holds the best epoch's scores.
 
     Args:
         config: Value by path.
-        plan: What all trials share.
+        context: What all trials share.
     """
     from ray import tune
 
     from cutray.training.fit import fit
 
     trial_id = tune.get_context().get_trial_id()
-    tags = {"trial": trial_id} | ({"mlflow.parentRunId": plan.tracking[1]} if plan.tracking else {})
-    result = fit(train_settings(plan, config, trial_id), callbacks=[_report_epochs()], tags=tags)
+    tags = {"trial": trial_id} | ({"mlflow.parentRunId": context.tracking[1]} if context.tracking else {})
+    result = fit(train_settings(context, config, trial_id), callbacks=[_report_epochs()], tags=tags)
     history = result.state.history
     tune.report({**history[result.state.best_epoch], ROUNDS: len(history)})
 
@@ -86,19 +88,19 @@ def _report_epochs() -> Any:
     return ReportEpochs()  # type: ignore[no-untyped-call]  # Ray has no types here
 
 
-def remove_trial(config: dict[str, Any], plan: Plan) -> None:
+def remove_trial(config: dict[str, Any], context: SweepContext) -> None:
     """Cut out all photos that the search looks at, and report their mean scores: those of some cannot be compared.
 
     Args:
         config: Value by path.
-        plan: What all trials share.
+        context: What all trials share.
     """
     from ray import tune
 
-    cutter = Cutter(plan, config)
-    for name, samples in searched_samples(plan.sweep).items():
-        cutter.add(name, samples)
-    tune.report({**cutter.means(), ROUNDS: 1})
+    scorer = TrialScorer(context, config)
+    for name, samples in searched_samples(context.sweep).items():
+        scorer.add(name, samples)
+    tune.report({**scorer.means(), ROUNDS: 1})
 
 
 def searched_samples(sweep: SweepSettings) -> dict[str, list[Sample]]:
@@ -121,22 +123,22 @@ def _all_samples(sweep: SweepSettings) -> dict[str, list[Sample]]:
     return found
 
 
-class Cutter:
+class TrialScorer:
     """Cuts out photos with one trial's settings and keeps the scores."""
 
-    def __init__(self, plan: Plan, chosen: Mapping[str, Any]) -> None:
+    def __init__(self, context: SweepContext, chosen: Mapping[str, Any]) -> None:
         """Load the network.
 
         Args:
-            plan: What all trials share.
+            context: What all trials share.
             chosen: Value by path.
         """
-        settings = parse_settings(RemoverSettings, plan.space.settings(chosen))
-        values = settings.model_dump() | {"threads": settings.threads or plan.threads}
+        settings = parse_settings(RemoverSettings, context.space.settings(chosen))
+        values = settings.model_dump() | {"threads": settings.threads or context.threads}
         self._remover = BackgroundRemover(values.pop("model"), **values)
         segmenter = self._remover.segmenter
-        memory = Path(plan.folder) / MAPS / segmenter.weights.sha256[:16]
-        self._remover.segmenter = replace(segmenter, engine=RememberingEngine(segmenter.engine, memory))
+        memory = Path(context.folder) / MAPS / segmenter.weights.sha256[:16]
+        self._remover.segmenter = replace(segmenter, engine=CachedEngine(segmenter.engine, memory))
         self._scores: dict[str, list[Any]] = {}
 
     def add(self, name: str, samples: list[Sample]) -> None:

@@ -18,7 +18,7 @@ from tests.conftest import require_weights
 
 psutil = pytest.importorskip("psutil")
 pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
-from pipelines.bench.load import Tally, form, run_load  # noqa: E402
+from pipelines.bench.load import LoadStats, form, run_load  # noqa: E402
 from pipelines.bench.memory import memory_of_tree  # noqa: E402
 from pipelines.bench.photos import photos_of_size  # noqa: E402
 from tests.drills import Drill, load_beside, p99_s  # noqa: E402
@@ -50,7 +50,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
 
 
 @pytest.fixture(scope="module")
-def usual(endpoint: Endpoint, bodies: list[Body]) -> Tally:
+def usual(endpoint: Endpoint, bodies: list[Body]) -> LoadStats:
     """Measure it while it is left alone, at half of what it can do."""
     url, process, _ = endpoint
     run_load(url, bodies, concurrency=4, rate=0, seconds=8)  # the second replicas come up meanwhile
@@ -59,36 +59,36 @@ def usual(endpoint: Endpoint, bodies: list[Body]) -> Tally:
     return run_load(url, bodies, concurrency=16, rate=rate, seconds=max(5, SECONDS / 3), pid=process.pid)
 
 
-def _per_s(tally: Tally) -> float:
-    return len(tally.done_s) / tally.elapsed_s
+def _per_s(stats: LoadStats) -> float:
+    return len(stats.done_s) / stats.elapsed_s
 
 
-def test_overload_slows_nobody_who_is_let_in(endpoint: Endpoint, bodies: list[Body], usual: Tally) -> None:
+def test_overload_slows_nobody_who_is_let_in(endpoint: Endpoint, bodies: list[Body], usual: LoadStats) -> None:
     """Ten times too many: those let in wait at most twice as long as in a full queue, the others hear so at once."""
     url, process, _ = endpoint
     full = run_load(url, bodies, concurrency=FULL_QUEUE, rate=0, seconds=SECONDS / 2)
     before = memory_of_tree(process.pid)
     rate = TIMES_TOO_MANY * _per_s(full)
-    tally = run_load(url, bodies, concurrency=256, rate=rate, seconds=SECONDS)
+    stats = run_load(url, bodies, concurrency=256, rate=rate, seconds=SECONDS)
     recovery_s = _seconds_until_usual(url, bodies, 1.5 * p99_s(usual.done_s))
     # Once more for the memory: to look at it holds up the processes that are looked at.
     most = run_load(url, bodies, concurrency=256, rate=rate, seconds=SECONDS / 2, pid=process.pid).peak_bytes
-    many = len(tally.done_s) + len(tally.refused_s) + sum(tally.failed.values())
+    many = len(stats.done_s) + len(stats.refused_s) + sum(stats.failed.values())
     Drill(
         "overload, ten times what it can do",
         many,
-        sum(tally.failed.values()),
+        sum(stats.failed.values()),
         p99_s(full.done_s),
-        p99_s(tally.done_s),
+        p99_s(stats.done_s),
         recovery_s,
         (before, most),
         f" ({rate:.0f} photos/s, {SECONDS:.0f} s)",
     ).record()
-    refused_p99_s = p99_s(tally.refused_s)
-    Drill("… refused of these: 429 with Retry-After", len(tally.refused_s), 0, None, refused_p99_s).record()
-    assert tally.failed == {}
-    assert p99_s(tally.done_s) <= 2 * p99_s(full.done_s)
-    assert len(tally.refused_s) > len(tally.done_s)
+    refused_p99_s = p99_s(stats.refused_s)
+    Drill("… refused of these: 429 with Retry-After", len(stats.refused_s), 0, None, refused_p99_s).record()
+    assert stats.failed == {}
+    assert p99_s(stats.done_s) <= 2 * p99_s(full.done_s)
+    assert len(stats.refused_s) > len(stats.done_s)
     assert refused_p99_s <= 0.2
     assert most - before < 300 << 20
     assert recovery_s <= 10
@@ -104,7 +104,7 @@ def _seconds_until_usual(url: str, bodies: list[Body], limit_s: float) -> float:
     return time.perf_counter() - started
 
 
-def test_killed_processes_cost_no_request(endpoint: Endpoint, bodies: list[Body], usual: Tally) -> None:
+def test_killed_processes_cost_no_request(endpoint: Endpoint, bodies: list[Body], usual: LoadStats) -> None:
     """A Segmenter or a Cutter is killed every 20 s under a steady load: every request gets its result."""
     url, process, _ = endpoint
     chance, killed = random.Random(0), []
@@ -118,13 +118,13 @@ def test_killed_processes_cost_no_request(endpoint: Endpoint, bodies: list[Body]
             name = ("Segmenter", "Cutter")[number % 2]
             os.kill(chance.choice(replicas(process, name)), signal.SIGKILL)
             killed.append(name)
-        tally = load.result()
+        stats = load.result()
     assert len(killed) >= 2
     detail = f" ({len(killed)} times in {3 * SECONDS:.0f} s)"
-    _nothing_lost("kill -9 of a Segmenter or a Cutter every 20 s", detail, tally, usual, before)
+    _nothing_lost("kill -9 of a Segmenter or a Cutter every 20 s", detail, stats, usual, before)
 
 
-def test_swaps_cost_no_request(endpoint: Endpoint, bodies: list[Body], usual: Tally) -> None:
+def test_swaps_cost_no_request(endpoint: Endpoint, bodies: list[Body], usual: LoadStats) -> None:
     """The model is swapped again and again under a steady load: every request gets its result."""
     url, process, config = endpoint
     plan = yaml.safe_load(config.read_text())
@@ -138,28 +138,28 @@ def test_swaps_cost_no_request(endpoint: Endpoint, bodies: list[Body], usual: Ta
             process.send_signal(signal.SIGHUP)
             swaps += 1
             time.sleep(min(10, SECONDS / 3))
-        tally = load.result()
+        stats = load.result()
     detail = f" ({swaps} times in {SECONDS:.0f} s)"
-    _nothing_lost("another model, swapped in place", detail, tally, usual, before)
+    _nothing_lost("another model, swapped in place", detail, stats, usual, before)
 
 
-def _nothing_lost(fault: str, detail: str, tally: Tally, usual: Tally, before_bytes: int) -> None:
+def _nothing_lost(fault: str, detail: str, stats: LoadStats, usual: LoadStats, before_bytes: int) -> None:
     """Record what a steady load went through, and demand that each request got its result."""
-    failed = len(tally.refused_s) + sum(tally.failed.values())
+    failed = len(stats.refused_s) + sum(stats.failed.values())
     Drill(
         fault,
-        len(tally.done_s) + failed,
+        len(stats.done_s) + failed,
         failed,
         p99_s(usual.done_s),
-        p99_s(tally.done_s),
-        max(tally.done_s),
-        (before_bytes, tally.peak_bytes),
+        p99_s(stats.done_s),
+        max(stats.done_s),
+        (before_bytes, stats.peak_bytes),
         detail,
     ).record()
-    assert failed == 0, (tally.failed, len(tally.refused_s))
+    assert failed == 0, (stats.failed, len(stats.refused_s))
 
 
-def test_end_lets_photos_finish(endpoint: Endpoint, bodies: list[Body], usual: Tally) -> None:
+def test_end_lets_photos_finish(endpoint: Endpoint, bodies: list[Body], usual: LoadStats) -> None:
     """SIGTERM with a full queue: all that were let in get their results, and the program ends well."""
     url, process, _ = endpoint
     with ThreadPoolExecutor(FULL_QUEUE) as pool:
@@ -169,8 +169,8 @@ def test_end_lets_photos_finish(endpoint: Endpoint, bodies: list[Body], usual: T
         started = time.perf_counter()
         tallies = [future.result() for future in asked]
     code = process.wait(90)
-    failed = sum(len(tally.refused_s) + sum(tally.failed.values()) for tally in tallies)
-    done_s = [spent for tally in tallies for spent in tally.done_s]
+    failed = sum(len(stats.refused_s) + sum(stats.failed.values()) for stats in tallies)
+    done_s = [spent for stats in tallies for spent in stats.done_s]
     Drill(
         "SIGTERM with a full queue",
         len(tallies),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cutray.config import SweepSettings, TrainSettings, parse_settings
-from pipelines.sweep.space import Space
+from pipelines.sweep.space import SearchSpace
 
 
 def test_paths_of_a_run_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,10 +53,10 @@ def test_paths_of_a_sweep_reach_its_trials_absolute(tmp_path: Path, monkeypatch:
         SweepSettings, {"data": ["shoes"], "settings": {"data": {"validation": "held"}}, "search": search}
     )
     assert sweep.data == (str(tmp_path / "shoes"),)
-    space = Space(sweep)
+    space = SearchSpace(sweep)
     trial = space.settings({})
     assert list(trial["data"]["folders"]) == [str(tmp_path / "shoes")]
     assert trial["data"]["validation"] == str(tmp_path / "held")
     assert space.dimensions[0].values == (str(tmp_path / "a.safetensors"), "u2netp")
     edges = {"job": "remove", "settings": {"model": "own.onnx"}, "search": {"looks": {"choice": [1, 2]}}}
-    assert Space(parse_settings(SweepSettings, edges)).base["model"] == str(tmp_path / "own.onnx")
+    assert SearchSpace(parse_settings(SweepSettings, edges)).base["model"] == str(tmp_path / "own.onnx")

@@ -10,14 +10,14 @@ import pytest
 from cutray.config import SweepSettings, parse_settings
 from cutray.errors import ConfigError
 from pipelines.run_settings import read_yaml
-from pipelines.sweep.space import Space
+from pipelines.sweep.space import SearchSpace
 
 optuna = pytest.importorskip("optuna")
 FILES = sorted((Path(__file__).parents[2] / "tune_configs").glob("*.yaml"))
 
 
-def space(search: dict[str, Any], **values: Any) -> Space:
-    return Space(parse_settings(SweepSettings, {"search": search, **values}))
+def space(search: dict[str, Any], **values: Any) -> SearchSpace:
+    return SearchSpace(parse_settings(SweepSettings, {"search": search, **values}))
 
 
 def asked(search: dict[str, Any], **fixed: Any) -> list[str]:
@@ -33,7 +33,7 @@ def asked(search: dict[str, Any], **fixed: Any) -> list[str]:
 def test_the_files_of_the_project_are_sound(path: Path) -> None:
     """Every file is read, names settings that exist, and tries the settings as they are first."""
     sweep = parse_settings(SweepSettings, read_yaml(path))
-    first = Space(sweep).defaults()
+    first = SearchSpace(sweep).defaults()
     assert first is not None
     assert set(first) <= set(sweep.search)
 

@@ -12,7 +12,7 @@ SWEEP, TRIALS, RUNS = "sweep.json", "trials.json", "trials"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TrialResult:
     """What one trial came to.
 
     Attributes:
@@ -38,18 +38,18 @@ class Outcome:
     error: str = ""
 
 
-def ranked(outcomes: list[Outcome], mode: str) -> list[Outcome]:
+def ranked(trial_results: list[TrialResult], mode: str) -> list[TrialResult]:
     """Put the best first, those without a score last."""
     sign = -1.0 if mode == "max" else 1.0
-    return sorted(outcomes, key=lambda one: (one.score is None, sign * (one.score or 0.0), one.number))
+    return sorted(trial_results, key=lambda one: (one.score is None, sign * (one.score or 0.0), one.number))
 
 
-def shown(chosen: Mapping[str, Any]) -> str:
+def format_choices(chosen: Mapping[str, Any]) -> str:
     """Write values for people."""
     parts = (f"{path} {value:.3g}" if isinstance(value, float) else f"{path} {value}" for path, value in chosen.items())
     return ", ".join(parts) or "as they are"
 
 
-def read_outcomes(folder: Path) -> list[Outcome]:
+def read_trial_results(folder: Path) -> list[TrialResult]:
     """Read the list of trials."""
-    return [Outcome(**entry) for entry in json.loads((folder / TRIALS).read_text())]
+    return [TrialResult(**entry) for entry in json.loads((folder / TRIALS).read_text())]

@@ -12,7 +12,7 @@ from cutray.engines.base import Engine
 from cutray.imaging.files import write_atomically
 
 
-class RememberingEngine:
+class CachedEngine:
     """Keeps the network's maps in files: trials that differ only in what comes after need not run it again."""
 
     def __init__(self, engine: Engine, folder: Path) -> None:
