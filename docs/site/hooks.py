@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,22 @@ GENERATED: dict[str, Callable[[], str]] = {
 }
 
 
+def _listed(entry: Any) -> Iterator[str]:
+    """Yield the pages of the navigation."""
+    if isinstance(entry, str):
+        yield entry
+    for below in entry.values() if isinstance(entry, dict) else entry if isinstance(entry, list) else []:
+        yield from _listed(below)
+
+
 def on_config(config: Any) -> Any:
-    """List the decisions at the end of the navigation."""
-    pages = sorted(path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs" / "decisions").glob("*.md"))
-    config["nav"].append({"Decisions": pages})
+    """List the decisions at the end of the navigation, and before them pages that it does not name yet."""
+    here = sorted(path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md"))
+    missing = set(here) - set(_listed(config["nav"]))
+    decisions = [name for name in here if name.startswith("decisions/")]
+    if others := sorted(missing - set(decisions)):
+        config["nav"].append({"More": others})
+    config["nav"].append({"Decisions": decisions})
     return config
 
 

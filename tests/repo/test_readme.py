@@ -27,7 +27,7 @@ def _commands() -> list[tuple[str, str]]:
         inline = re.findall(r"`((?:make|cutray) [^`]+)`", text)
         shell = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
         for line in [*inline, *(line for block in shell for line in block.splitlines())]:
-            for part in re.split(r"\|(?!\|)|&&|>", line.split("#")[0]):
+            for part in re.split(r"\|(?!\|)|&&|>", re.sub(r"(^|\s)#.*", "", line)):
                 if part.strip().startswith(("make ", "cutray ")) and "<" not in part:
                     found.setdefault(part.strip(), page.relative_to(ROOT).as_posix())
     return [(page, command) for command, page in found.items()]
