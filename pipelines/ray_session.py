@@ -9,6 +9,7 @@ from typing import Any
 
 from cutray.errors import ConfigError, MissingExtraError
 from cutray.privacy import disable_ray_reporter
+from cutray.ray_setup import installed_code_config, use_short_temp_dir
 
 
 @contextmanager
@@ -26,7 +27,7 @@ def ray_session(
 
     Raises:
         MissingExtraError: Ray is not installed.
-        ConfigError: The cluster cannot be reached.
+        ConfigError: The cluster cannot be reached, or no folder for its temporary files is usable.
     """
     # All have to be set before Ray is imported. The last one keeps Ray's own lines out of ours.
     common = {"RAY_AUTH_MODE": "token", "RAY_BACKEND_LOG_LEVEL": "fatal"}
@@ -40,6 +41,8 @@ def ray_session(
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "address": address or "local"}
     if address is None:
         options |= {"num_cpus": num_cpus, "include_dashboard": False, "object_store_memory": store_bytes}
+        use_short_temp_dir()
+    options["job_config"] = installed_code_config()
     disable_ray_reporter()
     try:
         ray.init(**options)

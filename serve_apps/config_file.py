@@ -43,16 +43,27 @@ def load_config(
         (application,) = config["applications"]
         deployments = {entry["name"]: entry for entry in application["deployments"]}
         network = deployments["Segmenter"].setdefault("user_config", {})
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(got=f"{path} is no Serve configuration: {error}", allowed="see remover.local.yaml") from error
+    except OSError as error:
+        raise ConfigError(got=f"cannot read {path}: {error.strerror}", fix="correct the path, or its rights") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        problem = " ".join(str(error).split())
+        raise ConfigError(got=f"{path} is no YAML: {problem}", fix="correct it there") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(
+            got=f"{path} is no configuration of the endpoint",
+            allowed="one application with deployments, one of which is named Segmenter",
+            fix="start from a copy of serve_apps/remover.local.yaml",
+        ) from error
     http = config.setdefault("http_options", {})
     http |= {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     engine = dict(engine)
     if "model" in engine:
         model = engine.pop("model")
         network["model"] = str(Path(model).resolve()) if os.path.isfile(model) else model
+    elif (beside := path.resolve().parent / str(network.get("model", ""))).is_file():
+        network["model"] = str(beside)  # replicas have another working folder
     if str(network.get("model", "")).startswith(registry.SCHEME):
-        # Replicas have another working folder; and read again, an alias may stand for another version.
+        # Read again, an alias may stand for another version.
         os.environ["MLFLOW_TRACKING_URI"] = str(registry.store_address())
         network["model"] = registry.pin(network["model"])
     application["args"] = {**application.get("args", {})}
@@ -63,6 +74,24 @@ def load_config(
     parse_settings(ModelConfig, network)
     _check(config, path)
     return config
+
+
+def check_model(config: dict[str, Any]) -> None:
+    """Make sure that the model is known and its weights are on this machine; they are fetched if need be.
+
+    Args:
+        config: From ``load_config``.
+
+    Raises:
+        WeightsError: They cannot be had, or are not what they should be.
+    """
+    from cutray.models.weights import resolve
+    from serve_apps.remover.schemas import ModelConfig
+
+    (application,) = config["applications"]
+    network = next(entry for entry in application["deployments"] if entry["name"] == "Segmenter")
+    model = network["user_config"].get("model", ModelConfig.model_fields["model"].default)
+    resolve(model, offline=bool(application["args"]["engine"].get("offline", False)))
 
 
 def _check(config: dict[str, Any], path: Path) -> None:

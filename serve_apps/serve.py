@@ -6,14 +6,13 @@ import importlib
 import logging
 import os
 import secrets
-import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,13 +22,27 @@ from cutray.console.options import GroupedCommand, given, settings_options
 from cutray.console.run import run
 from cutray.errors import CutrayError, MissingExtraError
 from cutray.privacy import disable_ray_reporter
-from serve_apps.config_file import CONFIG, application_args, check_ports, load_config, with_single_replicas
+from cutray.ray_setup import local_ray_options
+from serve_apps.config_file import (
+    CONFIG,
+    application_args,
+    check_model,
+    check_ports,
+    load_config,
+    with_single_replicas,
+)
+from serve_apps.reload import Reloader
+from serve_apps.signals import Signals
+
+if TYPE_CHECKING:
+    from serve_apps.remover.schemas import ModelInfo
 
 PROXY_MIDDLEWARE = "serve_apps.remover.request_limits:middlewares"
 _LOGICAL_CPUS = 8  # Ray's bookkeeping of actors, not of cores; too few would leave replicas waiting forever
 _OBJECT_STORE_BYTES = 512 << 20
 _START_TIMEOUT_S = 120
 _DRAIN_S = 35
+_INFO_TIMEOUT_S = 30
 
 
 @click.command(cls=GroupedCommand)
@@ -60,12 +73,18 @@ def serve(
     Ctrl+C lets photos that are under way finish. SIGHUP reads the YAML again and swaps the model in place.
     """
     started = time.monotonic()
+    signals = Signals()
     prepare_environment(verbose=verbose)
 
     def read() -> dict[str, Any]:
-        return load_config(
+        config = load_config(
             config_file or CONFIG, host=host, port=port, metrics_port=metrics_port, engine=given(options)
         )
+        check_model(config)
+        return config
+
+    def say(line: str) -> None:
+        click.echo(line, err=True)
 
     config = read()
     listen = config["http_options"]
@@ -73,12 +92,15 @@ def serve(
     # Photos are taken as soon as there is one replica of each kind; the others come while it works.
     endpoint = start(with_single_replicas(config), verbose=verbose)
     try:
-        wait_until_ready(listen["host"], listen["port"])
+        signals.catch_end()
+        wait_until_ready(listen["host"], listen["port"], signals.ended)
+        if signals.ended.is_set():
+            return 0
         endpoint.apply(config)
         shown = "127.0.0.1" if listen["host"] == "0.0.0.0" else listen["host"]  # noqa: S104 (compared, not bound)
-        click.echo(f"ready in {time.monotonic() - started:.1f} s: http://{shown}:{listen['port']}", err=True)
-        click.echo("the page is at /, the description of all addresses at /docs; Ctrl+C ends", err=True)
-        _wait_for_the_end(lambda: endpoint.apply(read()))
+        say(f"ready in {time.monotonic() - started:.1f} s: http://{shown}:{listen['port']}")
+        say("the page is at /, the description of all addresses at /docs; Ctrl+C ends")
+        signals.wait(Reloader(endpoint, config, read, say, signals.ended).reload)
     finally:
         endpoint.stop()
     return 0
@@ -135,10 +157,43 @@ class Endpoint:
         self._verbose = verbose
 
     def apply(self, config: dict[str, Any]) -> None:
-        """Deploy a configuration; where only the model's name differs, it is swapped in place."""
+        """Deploy a configuration; where only the model's name differs, it is swapped in place.
+
+        Raises:
+            CutrayError: Serve does not take it.
+        """
+        from ray.exceptions import RayError
         from ray.serve.schema import ServeDeploySchema
 
-        self._client.deploy_apps(ServeDeploySchema.model_validate(config))
+        try:
+            self._client.deploy_apps(ServeDeploySchema.model_validate(config))
+        except RayError as error:
+            raise CutrayError(got=f"Ray Serve refused the configuration: {error}") from error
+
+    def is_running(self) -> bool:
+        """Return whether all replicas have the configuration that was applied last.
+
+        Raises:
+            CutrayError: The configuration cannot be deployed.
+        """
+        return _status() == "RUNNING"
+
+    def swap_error(self) -> str | None:
+        """Return why a configured model was not loaded, or None.
+
+        Raises:
+            CutrayError: No Segmenter answers.
+        """
+        from ray import serve
+        from ray.exceptions import RayError
+        from ray.serve.exceptions import RayServeException
+
+        segmenter = serve.get_deployment_handle("Segmenter", "cutray")
+        try:
+            info: ModelInfo = segmenter.describe.remote().result(timeout_s=_INFO_TIMEOUT_S)
+        except (RayError, RayServeException, TimeoutError) as error:
+            raise CutrayError(got=f"no Segmenter answers: {type(error).__name__}") from error
+        return info.swap_error
 
     def stop(self) -> None:
         """Let photos under way finish, then end every process that ``start`` started."""
@@ -199,6 +254,7 @@ def start(config: dict[str, Any], *, verbose: bool = False) -> Endpoint:
         logging_level=logging.INFO if verbose else logging.ERROR,
         log_to_driver=verbose,
         object_store_memory=_OBJECT_STORE_BYTES,
+        **local_ray_options(),
         **({"_metrics_export_port": args["metrics_port"]} if args.get("metrics_port") else {}),
     )
     if not verbose:
@@ -210,23 +266,35 @@ def start(config: dict[str, Any], *, verbose: bool = False) -> Endpoint:
     return endpoint
 
 
-def wait_until_ready(host: str, port: int, timeout_s: float = _START_TIMEOUT_S) -> None:
-    """Wait until photos are taken.
+def _status() -> str:
+    """Return the status of the application in Serve's words; empty before there is one.
+
+    Raises:
+        CutrayError: It cannot be deployed; the message is Serve's.
+    """
+    from ray import serve
+
+    application = serve.status().applications.get("cutray")
+    if application is None:
+        return ""
+    if application.status in ("DEPLOY_FAILED", "UNHEALTHY"):
+        details = [deployment.message for deployment in application.deployments.values() if deployment.message]
+        raise CutrayError(got=f"the endpoint did not start: {' '.join(details or [application.message])[-1500:]}")
+    return str(application.status.value)
+
+
+def wait_until_ready(host: str, port: int, ended: threading.Event, timeout_s: float = _START_TIMEOUT_S) -> None:
+    """Wait until photos are taken, or the program is to end.
 
     Raises:
         CutrayError: The application does not come up; the message is Serve's.
     """
     import http.client
 
-    from ray import serve
-
     shown = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 (compared, not bound)
     until = time.monotonic() + timeout_s
     while time.monotonic() < until:
-        application = serve.status().applications.get("cutray")
-        if application is not None and application.status in ("DEPLOY_FAILED", "UNHEALTHY"):
-            details = [deployment.message for deployment in application.deployments.values() if deployment.message]
-            raise CutrayError(got=f"the endpoint did not start: {' '.join(details or [application.message])[-1500:]}")
+        _status()
         try:
             connection = http.client.HTTPConnection(shown, port, timeout=3)
             connection.request("GET", "/ready")
@@ -234,24 +302,9 @@ def wait_until_ready(host: str, port: int, timeout_s: float = _START_TIMEOUT_S) 
                 return
         except OSError:
             pass
-        time.sleep(0.1)
+        if ended.wait(0.1):
+            return
     raise CutrayError(got=f"the endpoint was not ready within {timeout_s:.0f} s", fix="run it with --verbose")
-
-
-def _wait_for_the_end(reload: Any) -> None:
-    """Sleep until a signal ends the program; SIGHUP reads the YAML again."""
-    ended, again = threading.Event(), threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-    signal.signal(signal.SIGHUP, lambda *_: again.set())
-    while not ended.wait(0.2):
-        if again.is_set():
-            again.clear()
-            try:
-                reload()
-                click.echo("the configuration was read again", err=True)
-            except CutrayError as error:
-                click.echo(f"cutray: kept the old configuration: {error}", err=True)
 
 
 if __name__ == "__main__":

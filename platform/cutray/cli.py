@@ -10,6 +10,7 @@ import sys
 import click
 
 from cutray import __version__
+from cutray.console.own_packages import prefer_own_packages
 from cutray.console.run import run
 
 # Verb → module:attribute, and its one line in the list. Loading only the one that is called keeps --help fast.
@@ -97,6 +98,7 @@ def cli() -> None:
 
 def entry_point() -> None:
     """Run as the console script."""
+    prefer_own_packages()
     sys.exit(run(cli))
 
 
