@@ -74,9 +74,8 @@ def evaluate(
 
 def score_model(settings: RemoverSettings, samples: Sequence[Sample], keep: Path | None) -> tuple[ModelScores, int]:
     """Score one model on all samples, keeping the masks in a folder if one is given; also count what failed."""
-    values = settings.model_dump()
     with download_progress() as progress:
-        remover = BackgroundRemover(values.pop("model"), progress=progress, **values)
+        remover = BackgroundRemover.from_settings(settings, progress=progress)
     cases, failed = [], 0
     with photo_progress(len(samples), shown=sys.stderr.isatty()) as advance:
         for sample, removal in zip(samples, remover.remove_many(sample.image for sample in samples), strict=True):

@@ -21,7 +21,7 @@ from cutray.console.extras import requires_extra
 from cutray.console.progress import download_progress
 from cutray.console.run import run
 from cutray.data.synthetic import CASES, draw_scene
-from cutray.engines.base import Engine
+from cutray.engines.base import Engine, EngineInfo
 from cutray.engines.hardware import inspect_hardware
 from cutray.engines.int8 import encode_stats
 from cutray.errors import OutputExistsError
@@ -43,7 +43,7 @@ class Row:
 
     file: str
     megabytes: float
-    engine: str
+    engine: EngineInfo
     mean_difference: float
     iou: float
     milliseconds: float
@@ -107,9 +107,9 @@ def export(
         if inspect_hardware().computes_in_int8:
             rows.insert(0, _compare(made, "openvino", "int8", inputs, reference))
     allowed_precisions = tuple(
-        row.engine.split()[1]
+        row.engine.precision
         for row in sorted(rows, key=lambda row: row.milliseconds)
-        if row.engine.split()[1] != "fp32" and row.iou >= _FAITHFUL_IOU
+        if row.engine.precision != "fp32" and row.iou >= _FAITHFUL_IOU
     )
     text = describe_model(replace(spec, cpu_precisions=allowed_precisions))
     write_atomically(target.with_suffix(".toml"), text.encode(), overwrite=True)
@@ -150,7 +150,8 @@ def _run(engine: Engine, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, floa
 
 def _compare(weights: Weights, engine: str, precision: str, inputs: Sequence[np.ndarray], reference: np.ndarray) -> Row:
     """Run a file and measure how far its maps are from the reference."""
-    maps, milliseconds = _run(_engine(weights, engine, precision), inputs)
+    made = _engine(weights, engine, precision)
+    maps, milliseconds = _run(made, inputs)
     found, wanted = maps > 0.5, reference > 0.5
     either = (found | wanted).sum((1, 2))
     overlap = (found & wanted).sum((1, 2)) / np.maximum(either, 1)
@@ -158,7 +159,7 @@ def _compare(weights: Weights, engine: str, precision: str, inputs: Sequence[np.
     files = [weights.path, *([weights.path.with_suffix(SUFFIX)] if precision == "int8" else [])]
     size = sum(path.stat().st_size for path in files) / 1e6
     difference = float(np.abs(maps - reference).mean())
-    return Row(weights.path.name, size, f"{engine} {precision}", difference, iou, milliseconds)
+    return Row(weights.path.name, size, EngineInfo.of(made), difference, iou, milliseconds)
 
 
 def _tell(rows: Sequence[Row], target: Path, difference: float) -> None:
@@ -167,13 +168,18 @@ def _tell(rows: Sequence[Row], target: Path, difference: float) -> None:
     click.echo("|---|--:|---|--:|--:|--:|")
     for row in rows:
         click.echo(
-            f"| {row.file} | {row.megabytes:.2f} | {row.engine} | {row.mean_difference:.5f} | {row.iou:.4f} "
-            f"| {row.milliseconds:.0f} |"
+            f"| {row.file} | {row.megabytes:.2f} | {row.engine.name} {row.engine.precision} "
+            f"| {row.mean_difference:.5f} | {row.iou:.4f} | {row.milliseconds:.0f} |"
         )
     click.echo(f"largest difference from PyTorch on random input: {difference:.1e}", err=True)
     click.echo(f"try it: cutray remove photo.jpg -m {target}", err=True)
     facts = [
-        {"engine": row.engine, "mean_difference": row.mean_difference, "iou": row.iou, "ms": round(row.milliseconds, 1)}
+        {
+            "engine": f"{row.engine.name} {row.engine.precision}",
+            "mean_difference": row.mean_difference,
+            "iou": row.iou,
+            "ms": round(row.milliseconds, 1),
+        }
         for row in rows
     ]
     click.echo(json.dumps({"job": "export", "file": str(target), "difference": difference, "rows": facts}))

@@ -146,11 +146,10 @@ class RemoverActor:
         import ray
 
         cv2.setNumThreads(1)  # the photos are the parallel part
-        values = self._job.settings.model_dump()
-        values["threads"] = values["threads"] or self._cpus
-        values["streams"] = values["threads"]
+        threads = self._job.settings.threads or self._cpus
+        settings = self._job.settings.model_copy(update={"threads": threads, "streams": threads})
         try:
-            remover = BackgroundRemover(values.pop("model"), **values)
+            remover = BackgroundRemover.from_settings(settings)
             found = remover.segmenter.weights.sha256
             if found != self._job.model_sha256:
                 raise WeightsError(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cutray.chain import output_format
 from cutray.config import BatchSettings, RemoverSettings
 from cutray.errors import OptionError
+from cutray.sources import output_format
 from pipelines.batch.storage import open_storage
 from pipelines.batch.storage_base import Storage
 

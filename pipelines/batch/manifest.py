@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cutray.config import InputLimits
+from cutray.engines.base import EngineInfo
 from cutray.errors import InputError
 from pipelines.batch.storage_base import Storage
 
@@ -90,7 +91,7 @@ class ManifestEntry(NamedTuple):
     @property
     def precision(self) -> str | None:
         """Number format that the network computed in, where it did."""
-        return self.engine.rpartition(" ")[2] if self.engine else None
+        return EngineInfo.parse(self.engine).precision if self.engine else None
 
 
 class Manifest:

@@ -134,8 +134,8 @@ class TrialScorer:
             chosen: Value by path.
         """
         settings = parse_settings(RemoverSettings, context.space.settings(chosen))
-        values = settings.model_dump() | {"threads": settings.threads or context.threads}
-        self._remover = BackgroundRemover(values.pop("model"), **values)
+        threads = settings.threads or context.threads
+        self._remover = BackgroundRemover.from_settings(settings.model_copy(update={"threads": threads}))
         segmenter = self._remover.segmenter
         memory = Path(context.folder) / MAPS / segmenter.weights.sha256[:16]
         self._remover.segmenter = replace(segmenter, engine=CachedEngine(segmenter.engine, memory))

@@ -6,55 +6,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import islice
 from os import PathLike
-from typing import Any
+from typing import Any, Self
 
-import numpy as np
 from PIL import Image
 
-from cutray.chain import Looks, RemovalReport, Source, decode_source, finish, output_format, timed
+from cutray.chain import StageTimer, cut_out, postprocess
 from cutray.config import EngineSettings, RemoverSettings, parse_settings
 from cutray.errors import CutrayError, InputError, OptionError
-from cutray.imaging.decode import DecodedImage
 from cutray.imaging.files import write_atomically
-from cutray.matting.looks import Seen
+from cutray.removal import Removal as Removal
 from cutray.segmenter import Segmenter
+from cutray.sources import Photo, Source, decode_source, output_format
+from cutray.tta import predict
 
 Progress = Callable[[str, int, int | None], None]
-
-
-class Removal(tuple[Any, Any]):
-    """The pair ``(cutout, mask)``, with more about it in attributes.
-
-    Attributes:
-        cutout: (h, w, 4) uint8 straight RGBA, or what the options asked for instead; a Pillow image if a Pillow
-            image was given, else an array.
-        mask: (h, w) uint8, the alpha channel as a grey picture; a Pillow image or an array likewise.
-        report: Confidence, sizes, notes and timings.
-        data: The encoded file.
-    """
-
-    report: RemovalReport
-    data: bytes
-
-    def __new__(cls, cutout: Any, mask: Any, report: RemovalReport, data: bytes) -> Removal:
-        """Build the pair."""
-        pair = super().__new__(cls, (cutout, mask))
-        pair.report, pair.data = report, data
-        return pair
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Survive pickling with all attributes."""
-        return type(self), (self[0], self[1], self.report, self.data)
-
-    @property
-    def cutout(self) -> Any:
-        """The first of the pair."""
-        return self[0]
-
-    @property
-    def mask(self) -> Any:
-        """The second of the pair."""
-        return self[1]
 
 
 class BackgroundRemover:
@@ -77,10 +42,31 @@ class BackgroundRemover:
             WeightsError: The weights are unknown, damaged or not obtainable.
             EngineError: The engine is not available or cannot use the weights.
         """
-        if settings.get("compat") and settings.get("precision", "auto") == "auto":
-            settings["precision"] = "fp32"  # bf16 would move single pixels by more than the recipe's own rounding
-        self.settings = parse_settings(RemoverSettings, {"model": str(model), **settings})
-        self.segmenter = Segmenter.load(self.settings, progress)
+        self._load(parse_settings(RemoverSettings, {"model": str(model), **settings}), progress)
+
+    @classmethod
+    def from_settings(cls, settings: RemoverSettings, *, progress: Progress | None = None) -> Self:
+        """Load the model that checked settings name.
+
+        Args:
+            settings: The model, its engine, and the defaults of each call.
+            progress: Called with file name, bytes so far and all bytes while weights are downloaded.
+
+        Raises:
+            WeightsError: The weights are unknown, damaged or not obtainable.
+            EngineError: The engine is not available or cannot use the weights.
+        """
+        remover = cls.__new__(cls)
+        remover._load(settings, progress)
+        return remover
+
+    def _load(self, settings: RemoverSettings, progress: Progress | None) -> None:
+        """Keep the settings and load the network."""
+        if settings.compat and settings.precision == "auto":
+            # bf16 would move single pixels by more than the recipe's own rounding
+            settings = settings.model_copy(update={"precision": "fp32"})
+        self.settings = settings
+        self.segmenter = Segmenter.load(settings, progress)
 
     def remove_background(
         self, source: Source, destination: str | PathLike[str] | None = None, *, overwrite: bool = True, **options: Any
@@ -104,12 +90,7 @@ class BackgroundRemover:
         """
         settings = self._with(options)
         format_name = output_format(settings, destination)
-        timings: dict[str, float] = {}
-        with timed(timings, "decode"):
-            image = decode_source(source, settings)
-        with timed(timings, "segment"):
-            (seen,) = self._look([image], settings)
-        removal = self._finish(source, image, seen, settings, format_name, timings)
+        removal = _like_source(cut_out(source, settings, format_name, self.segmenter), source)
         if destination is not None:
             write_atomically(destination, removal.data, overwrite=overwrite)
         return removal
@@ -137,46 +118,18 @@ class BackgroundRemover:
     def _remove_chunk(
         self, sources: Sequence[Source], settings: RemoverSettings, format_name: str
     ) -> Iterator[Removal | CutrayError]:
-        """Decode a few photos, look at them together, and finish each on its own."""
-        images = [_try(partial(decode_source, source, settings)) for source in sources]
-        good = [image for image in images if isinstance(image, DecodedImage)]
-        found = iter(self._look(good, settings))
-        for source, image in zip(sources, images, strict=True):
-            if isinstance(image, CutrayError):
-                yield image
+        """Decode a few photos, predict them together, and post-process each on its own."""
+        photos = [_try(partial(decode_source, source, settings)) for source in sources]
+        good = [photo.flattened for photo in photos if isinstance(photo, Photo)]
+        predictions = iter(predict(good, self.segmenter, settings, settings.batch_size))
+        for source, photo in zip(sources, photos, strict=True):
+            if isinstance(photo, CutrayError):
+                yield photo
                 continue
-            yield _try(partial(self._finish, source, image, next(found), settings, format_name, {}))
-
-    def _look(self, images: Sequence[DecodedImage], settings: RemoverSettings) -> list[Seen]:
-        """Go through the looks of all photos side by side; those of one stage share forward passes."""
-        spec = self.segmenter.weights.spec
-        photos = [Looks(image, spec, settings) for image in images]
-        while waiting := [(photo, photo.wanted) for photo in photos if photo.wanted is not None]:
-            tensors = np.concatenate([wanted for _, wanted in waiting])
-            starts = range(0, len(tensors), settings.batch_size)
-            passes = (self.segmenter.engine.infer(tensors[start : start + settings.batch_size]) for start in starts)
-            maps = np.concatenate(list(passes))
-            for photo, wanted in waiting:
-                photo.show(maps[: len(wanted)])
-                maps = maps[len(wanted) :]
-        return [photo.seen for photo in photos]
-
-    def _finish(
-        self,
-        source: Source,
-        image: DecodedImage,
-        seen: Seen,
-        settings: RemoverSettings,
-        format_name: str,
-        timings: dict[str, float],
-    ) -> Removal:
-        """Turn what the network saw into what the caller gets."""
-        engine = f"{self.segmenter.engine.name} {self.segmenter.engine.device} {self.segmenter.engine.precision}"
-        names = (self.segmenter.weights.spec.name, engine)
-        rendered, data, report = finish(image, seen, settings, format_name, names, timings)
-        if isinstance(source, Image.Image) and rendered.picture.dtype == np.uint8:
-            return Removal(Image.fromarray(rendered.picture), Image.fromarray(rendered.mask), report, data)
-        return Removal(rendered.picture, rendered.mask, report, data)
+            network = self.segmenter.info
+            work = partial(postprocess, photo, next(predictions), settings, format_name, network, StageTimer())
+            removal = _try(work)
+            yield _like_source(removal, source) if isinstance(removal, Removal) else removal
 
     def _with(self, options: dict[str, Any]) -> RemoverSettings:
         """Settings of one call: the remover's own, overridden and checked again."""
@@ -215,6 +168,11 @@ def remove(
         CutrayError: As ``BackgroundRemover`` and its ``remove_background`` do.
     """
     return _shared(model).remove_background(source, destination, **options)
+
+
+def _like_source(removal: Removal, source: Source) -> Removal:
+    """Return Pillow images to whoever gave one."""
+    return removal.as_pillow() if isinstance(source, Image.Image) else removal
 
 
 def _try(work: Callable[[], Any]) -> Any:

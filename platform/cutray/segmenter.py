@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from cutray.config import EngineSettings
-from cutray.engines.base import Engine
+from cutray.engines.base import Engine, EngineInfo
 from cutray.engines.hardware import inspect_hardware
 from cutray.engines.select import EngineChoice, choose_engine, create_engine
 from cutray.imaging.resize import resize_area
@@ -44,6 +44,19 @@ def prepare(image: np.ndarray, spec: ModelSpec, *, compat: bool = False) -> np.n
     peak = max(float(values.max()), 1e-6) if spec.scale == "max" else 255.0
     normalised = (values / peak - np.array(spec.mean, np.float32)) / np.array(spec.std, np.float32)
     return np.ascontiguousarray(normalised.transpose(2, 0, 1), dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkInfo:
+    """What made a prediction.
+
+    Attributes:
+        model: Name of the model.
+        engine: Engine, device and precision that it ran on.
+    """
+
+    model: str
+    engine: EngineInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +116,11 @@ class Segmenter:
             stats=find_stats(weights) if choice.precision == "int8" else None,
         )
         return cls(weights, engine, choice)
+
+    @property
+    def info(self) -> NetworkInfo:
+        """Model and engine."""
+        return NetworkInfo(self.weights.spec.name, EngineInfo.of(self.engine))
 
     def segment(self, images: Sequence[np.ndarray], *, compat: bool = False) -> list[np.ndarray]:
         """Find the subject in each picture.

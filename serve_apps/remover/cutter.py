@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 from ray.serve.handle import DeploymentHandle
 
-from cutray.chain import Looks, decode_source, finish, output_format
+from cutray.chain import StageTimer, postprocess
 from cutray.config import InputLimits, RemoverSettings, parse_settings
 from cutray.errors import CutrayError, InputError, MissingExtraError
-from cutray.imaging.decode import DecodedImage, decode_image
-from cutray.matting.looks import Seen
+from cutray.imaging.decode import decode_image
 from cutray.models.catalog import ModelSpec
+from cutray.sources import decode_source, output_format
+from cutray.tta import Prediction, TTARunner
 from serve_apps.remover.replicas import lower_priority, replica_lost
 from serve_apps.remover.schemas import CutReply, CutRequest, ErrorReply, Limits, PreprocessSpec, Probs
 
@@ -65,41 +66,39 @@ class Cutter:
         """Go through the stages; those that compute run in threads, so that others can be taken meanwhile."""
         settings = parse_settings(RemoverSettings, {**request.options, **self._limits})
         format_name = output_format(settings, None)
-        timings: dict[str, float] = {}
+        timer = StageTimer()
+        with timer.stage("decode"):
+            photo = await asyncio.to_thread(decode_source, request.data, settings)
+            backdrop = await asyncio.to_thread(_decode_backdrop, request.backdrop, settings)
         started = time.perf_counter()
-        image = await asyncio.to_thread(decode_source, request.data, settings)
-        backdrop = await asyncio.to_thread(_decode_backdrop, request.backdrop, settings)
-        timings["decode"] = _since(started)
-        started = time.perf_counter()
-        seen, answers = await self._look(image, settings)
+        prediction, answers = await self._predict(photo.flattened, settings)
         forward_ms = sum(answer.forward_ms for answer in answers)
-        timings["segment"] = round(forward_ms, 1)
-        timings["queue"] = round(max(0.0, _since(started) - forward_ms), 1)
-        names = (answers[0].model, answers[0].engine)
-        _, data, report = await asyncio.to_thread(
-            finish, image, seen, settings, format_name, names, timings, backdrop=backdrop
+        timer.add("segment", forward_ms)
+        timer.add("queue", max(0.0, (time.perf_counter() - started) * 1000 - forward_ms))
+        removal = await asyncio.to_thread(
+            postprocess, photo, prediction, settings, format_name, answers[0].network, timer, backdrop=backdrop
         )
-        return CutReply(data, format_name, report)
+        return CutReply(removal.data, format_name, removal.report)
 
-    async def _look(self, image: DecodedImage, settings: RemoverSettings) -> tuple[Seen, list[Probs]]:
-        """Have the network look; begin again if the model was swapped, ask another one if the first was lost."""
+    async def _predict(self, image: np.ndarray, settings: RemoverSettings) -> tuple[Prediction, list[Probs]]:
+        """Have all views predicted; begin again if the model was swapped, ask another replica if the first was lost."""
         for attempt in range(4):
             try:
                 spec = self._spec = self._spec or await self._segmenter.spec.remote()
-                looks = await asyncio.to_thread(Looks, image, spec, settings)
+                runner = await asyncio.to_thread(TTARunner, image, spec, settings)
                 answers: list[Probs] = []
-                while looks.wanted is not None:
-                    small = looks.wanted.nbytes <= _LARGEST_DIRECT_BYTES
+                while runner.next_batch is not None:
+                    small = runner.next_batch.nbytes <= _LARGEST_DIRECT_BYTES
                     segmenter = self._segmenter_direct if small else self._segmenter
-                    answer = await segmenter.segment.remote(looks.wanted, PreprocessSpec.of(spec))
+                    answer = await segmenter.segment.remote(runner.next_batch, PreprocessSpec.of(spec))
                     if not isinstance(answer, Probs):
                         self._spec = answer
                         break
                     answers.append(answer)
-                    await asyncio.to_thread(looks.show, answer.maps)
-                # Two models may need the same preprocessing; one photo's looks must all come from one of them.
-                if looks.wanted is None and len({answer.model for answer in answers}) == 1:
-                    return looks.seen, answers
+                    await asyncio.to_thread(runner.update, answer.maps)
+                # Two models may need the same preprocessing; all views of a photo must come from one of them.
+                if runner.next_batch is None and len({answer.network.model for answer in answers}) == 1:
+                    return runner.result, answers
             except Exception as error:
                 if attempt == 3 or not replica_lost(error):
                     raise
@@ -109,8 +108,3 @@ class Cutter:
 def _decode_backdrop(data: bytes | None, limits: InputLimits) -> np.ndarray | None:
     """Decode the picture that the subject is laid on."""
     return None if data is None else decode_image(data, limits).pixels
-
-
-def _since(started: float) -> float:
-    """Return the milliseconds since a moment."""
-    return round((time.perf_counter() - started) * 1000, 1)

@@ -9,9 +9,10 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from cutray.chain import RemovalReport
 from cutray.config import MIB, EngineSettings, PhotoSettings, Settings
 from cutray.models.catalog import ModelSpec
+from cutray.removal import RemovalReport
+from cutray.segmenter import NetworkInfo
 
 BODY_VARIABLE = "CUTRAY_MAX_BODY_BYTES"
 BATCH_VARIABLE = "CUTRAY_MAX_BATCH_BODY_BYTES"
@@ -107,11 +108,10 @@ class ErrorReply:
 
 @dataclass(frozen=True, slots=True)
 class Probs:
-    """The network's answer: (N, S, S) float32 in [0, 1], who gave it, and how long the network took."""
+    """The network's answer: (N, S, S) float32 in [0, 1], what made it, and how long the network took."""
 
     maps: np.ndarray
-    model: str
-    engine: str
+    network: NetworkInfo
     forward_ms: float
 
 

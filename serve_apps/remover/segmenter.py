@@ -107,10 +107,10 @@ class Segmenter:
         return self._loaded.network.weights.spec
 
     async def segment(self, tensors: np.ndarray, preprocess: PreprocessSpec) -> Probs | ModelSpec:
-        """Run the network on what one photo wants to have looked at, together with others that are waiting.
+        """Run the network on the views of one photo, together with those of others that are waiting.
 
         Args:
-            tensors: (N, 3, S, S) float32, from ``cutray.chain.Looks``.
+            tensors: (N, 3, S, S) float32, from ``cutray.tta.TTARunner``.
             preprocess: What they were prepared for.
 
         Returns:
@@ -134,12 +134,11 @@ class Segmenter:
         maps = await asyncio.to_thread(network.engine.infer, np.concatenate(right))
         forward_ms = (time.perf_counter() - started) * 1000
         self._metrics.forward_ms.observe(forward_ms)
-        engine = f"{network.engine.name} {network.engine.device} {network.engine.precision}"
         answers: list[Probs | ModelSpec] = []
         for tensors, asked in zip(stages, specs, strict=True):
             if asked != loaded.preprocess:
                 answers.append(network.weights.spec)
                 continue
-            answers.append(Probs(maps[: len(tensors)], network.weights.spec.name, engine, forward_ms))
+            answers.append(Probs(maps[: len(tensors)], network.info, forward_ms))
             maps = maps[len(tensors) :]
         return answers

@@ -6,12 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
-from cutray.chain import finish
+from cutray.chain import StageTimer, postprocess
 from cutray.config import RemoverSettings
 from cutray.data.synthetic import draw_scene
+from cutray.engines.base import EngineInfo
 from cutray.imaging.decode import from_array
-from cutray.matting.looks import Seen
 from cutray.matting.transparency import clear_alpha
+from cutray.segmenter import NetworkInfo
+from cutray.sources import Photo
+from cutray.tta import Prediction
 
 SIDE = 200
 
@@ -88,8 +91,10 @@ def _finished(photo: np.ndarray, truth: np.ndarray, **options: object) -> tuple[
     """Send a photo through the chain with a network's map that shows it as solid; returns alpha and notes."""
     probs = cv2.resize((truth > 0).astype(np.float32), (320, 320), interpolation=cv2.INTER_AREA)
     settings = RemoverSettings(**options)
-    rendered, _, report = finish(from_array(photo), Seen(probs, 320), settings, "PNG", ("", ""), {})
-    return rendered.mask.astype(np.float32) / 255, report.notes
+    network = NetworkInfo("u2net", EngineInfo("openvino", "cpu", "fp32"))
+    decoded = Photo(from_array(photo), photo)
+    removal = postprocess(decoded, Prediction(probs, 320), settings, "PNG", network, StageTimer())
+    return removal.mask.astype(np.float32) / 255, removal.report.notes
 
 
 def test_it_is_asked_for() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,42 @@ class Engine(Protocol):
         Raises:
             EngineError: The batch has another shape or kind, or the network's output is not probabilities.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """Which engine runs a network; as text, in reports and manifests, the three words with spaces in between.
+
+    Attributes:
+        name: Engine, as in the settings.
+        device: Where it runs: cpu or cuda.
+        precision: Number format that is in effect.
+    """
+
+    name: str
+    device: str
+    precision: str
+
+    def __str__(self) -> str:
+        """Join the three words."""
+        return f"{self.name} {self.device} {self.precision}"
+
+    @classmethod
+    def of(cls, engine: Engine) -> Self:
+        """Describe an engine."""
+        return cls(engine.name, engine.device, engine.precision)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what ``str`` made.
+
+        Raises:
+            EngineError: It is something else.
+        """
+        words = text.split(" ")
+        if len(words) != 3:
+            raise EngineError(got=f"the engine {text!r}", allowed="name, device and precision, as openvino cpu bf16")
+        return cls(*words)
 
 
 def check_batch(batch: NDArray[np.float32], input_size_px: int) -> None:

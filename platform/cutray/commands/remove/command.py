@@ -179,10 +179,8 @@ def _load(settings: RemoverSettings) -> BackgroundRemover:
     from cutray.console.progress import download_progress
     from cutray.remover import BackgroundRemover
 
-    values = settings.model_dump()
-    model = values.pop("model")
     with download_progress() as report:
-        return BackgroundRemover(model, progress=report, **values)
+        return BackgroundRemover.from_settings(settings, progress=report)
 
 
 def _suffix(settings: RemoverSettings) -> str:

@@ -1,4 +1,4 @@
-"""Several looks become one map: doubt is settled, what is sure stays, and looks that disagree are not joined."""
+"""Several views become one map: doubt is settled, what is sure stays, and views that disagree are not blended."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from cutray.chain import Looks
 from cutray.config import MattingSettings
 from cutray.errors import EngineError
-from cutray.imaging.decode import from_array
-from cutray.matting.looks import Box, blend_crop, crop_around_subject, is_doubtful, merge_views
 from cutray.models.catalog import list_models
+from cutray.tta import Crop, TTARunner, blend_crop, crop_around_subject, is_doubtful, merge_views
 from tests.alphas import soft_disc
 
 SIDE = 64
@@ -23,9 +21,9 @@ def _map(radius: float, softness: float = 4.0) -> np.ndarray:
     return soft_disc(SIDE, SIDE, radius, softness)
 
 
-def _crop(frame: np.ndarray, box: Box) -> np.ndarray:
+def _crop(frame: np.ndarray, crop: Crop) -> np.ndarray:
     """Show a part of a drawn map, enlarged to a look of its own."""
-    part = frame[box.top : box.bottom, box.left : box.right]
+    part = frame[crop.top : crop.bottom, crop.left : crop.right]
     at_row = np.arange(SIDE) * part.shape[0] // SIDE
     return part[np.ix_(at_row, np.arange(SIDE) * part.shape[1] // SIDE)]
 
@@ -51,14 +49,14 @@ def test_certainty_is_kept_at_both_ends() -> None:
 
 
 def test_box_surrounds_the_subject_but_no_speck() -> None:
-    """The box holds the disc with room around it and ignores a spot far away."""
+    """The crop holds the disc with room around it and ignores a spot far away."""
     probs = _map(12)
     probs[2:4, 2:4] = 0.9
-    box = crop_around_subject(probs, 640, 640)
-    assert box is not None
+    crop = crop_around_subject(probs, 640, 640)
+    assert crop is not None
     rows, columns = np.nonzero(_map(12) > 0.5)
-    assert 30 < box.top < rows.min() * 10 < rows.max() * 10 < box.bottom < 640
-    assert 30 < box.left < columns.min() * 10 < columns.max() * 10 < box.right < 640
+    assert 30 < crop.top < rows.min() * 10 < rows.max() * 10 < crop.bottom < 640
+    assert 30 < crop.left < columns.min() * 10 < columns.max() * 10 < crop.right < 640
 
 
 @pytest.mark.parametrize(
@@ -74,10 +72,10 @@ def test_no_second_look_where_it_shows_nothing(probs: np.ndarray, size: tuple[in
     assert crop_around_subject(probs, *size) is None
 
 
-def test_a_box_of_few_pixels_shows_no_detail() -> None:
+def test_a_crop_of_few_pixels_has_no_resolution() -> None:
     """Enlarging what has fewer pixels than half the cells of a look would invent them."""
-    boxes = [crop_around_subject(_map(12), *size) for size in ((640, 640), (48, 48), (640, 1))]
-    assert [box is not None and box.has_resolution(SIDE) for box in boxes] == [True, False, False]
+    crops = [crop_around_subject(_map(12), *size) for size in ((640, 640), (48, 48), (640, 1))]
+    assert [crop is not None and crop.has_resolution(SIDE) for crop in crops] == [True, False, False]
 
 
 def _rectangle() -> np.ndarray:
@@ -104,25 +102,25 @@ def test_what_is_doubtful() -> None:
 @pytest.mark.parametrize("again", [True, False])
 def test_what_is_doubtful_has_to_be_seen_again(looks: int, again: bool) -> None:
     """A rectangle that a look at its surroundings does not find is no subject; one that it finds stays."""
-    image = from_array(np.random.default_rng(1).integers(0, 255, (700, 900, 3), np.uint8))
-    walk = Looks(image, SPEC, MattingSettings.model_validate({"looks": looks}))
+    image = np.random.default_rng(1).integers(0, 255, (700, 900, 3), np.uint8)
+    runner = TTARunner(image, SPEC, MattingSettings.model_validate({"looks": looks}))
     first = np.kron(_rectangle(), np.ones((5, 5), np.float32))
-    walk.show(np.stack([first, first[:, ::-1]]))
-    assert walk.wanted is not None
+    runner.update(np.stack([first, first[:, ::-1]]))
+    assert runner.next_batch is not None
     second = np.zeros_like(first)
     if again:
         second[45:275, 45:275] = 1.0
-    walk.show(np.stack([second, second[:, ::-1]]))
-    assert walk.wanted is None
-    assert (walk.seen.probs > 0.5).any() == again
+    runner.update(np.stack([second, second[:, ::-1]]))
+    assert runner.next_batch is None
+    assert (runner.result.probs > 0.5).any() == again
 
 
 def test_a_second_look_that_disagrees_is_refused() -> None:
     """If the second look sees the opposite of the first, the first one stands, bit by bit."""
     first = _map(12)
-    box = crop_around_subject(first, 640, 640)
-    assert box is not None
-    assert blend_crop(first, 1.0 - _crop(first, Box(10, 10, 54, 54)), box, 640, 640) is first
+    crop = crop_around_subject(first, 640, 640)
+    assert crop is not None
+    assert blend_crop(first, 1.0 - _crop(first, Crop(10, 10, 54, 54)), crop, 640, 640) is first
 
 
 def test_fusing_settles_doubt_and_leaves_the_sure_alone() -> None:
@@ -132,8 +130,8 @@ def test_fusing_settles_doubt_and_leaves_the_sure_alone() -> None:
     first[28:36, 28:36] = 0.55
     second = np.ones((SIDE, SIDE), np.float32)
     second[:4] = 1.0  # sure of what the first look was sure is background
-    box = Box(120, 120, 520, 520)
-    fused = blend_crop(first, second, box, 640, 640)
+    crop = Crop(120, 120, 520, 520)
+    fused = blend_crop(first, second, crop, 640, 640)
     scale = fused.shape[0] / SIDE
     at = lambda row, column: fused[int(row * scale), int(column * scale)]  # noqa: E731
     assert scale > 1
@@ -146,23 +144,23 @@ def test_fusing_settles_doubt_and_leaves_the_sure_alone() -> None:
 @pytest.mark.parametrize(("looks", "stages"), [(1, [1]), (2, [2]), (4, [2, 2])])
 def test_looks_ask_for_what_the_settings_say(looks: int, stages: list[int]) -> None:
     """One look is one tensor, two are the photo and its mirror image, four add the subject's surroundings."""
-    image = from_array(np.random.default_rng(1).integers(0, 255, (700, 900, 3), np.uint8))
-    walk = Looks(image, SPEC, MattingSettings.model_validate({"looks": looks}))
-    seen = []
-    while walk.wanted is not None:
-        seen.append(len(walk.wanted))
-        if len(walk.wanted) == 2:
-            assert np.array_equal(walk.wanted[1], walk.wanted[0][..., ::-1])
+    image = np.random.default_rng(1).integers(0, 255, (700, 900, 3), np.uint8)
+    runner = TTARunner(image, SPEC, MattingSettings.model_validate({"looks": looks}))
+    sizes = []
+    while runner.next_batch is not None:
+        sizes.append(len(runner.next_batch))
+        if len(runner.next_batch) == 2:
+            assert np.array_equal(runner.next_batch[1], runner.next_batch[0][..., ::-1])
         disc = soft_disc(320, 320, 60)
-        walk.show(np.stack([disc, disc[:, ::-1]][: len(walk.wanted)]))
-    assert seen == stages
-    assert walk.seen.cells == 320
+        runner.update(np.stack([disc, disc[:, ::-1]][: len(runner.next_batch)]))
+    assert sizes == stages
+    assert runner.result.map_size == 320
 
 
 def test_the_classic_recipe_looks_once() -> None:
     """Compat is one look whatever the quality."""
-    walk = Looks(from_array(np.zeros((50, 60, 3), np.uint8)), SPEC, MattingSettings(compat=True, quality="best"))
-    assert walk.wanted is not None
-    assert len(walk.wanted) == 1
+    runner = TTARunner(np.zeros((50, 60, 3), np.uint8), SPEC, MattingSettings(compat=True, quality="best"))
+    assert runner.next_batch is not None
+    assert len(runner.next_batch) == 1
     with pytest.raises(EngineError):
-        _ = walk.seen
+        _ = runner.result

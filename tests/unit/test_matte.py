@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cutray.config import MattingSettings
-from cutray.matting.subject import find_subject
+from cutray.matting.matte import find_subject
 from tests.alphas import soft_disc
 
 SETTINGS = MattingSettings()

@@ -1,0 +1,129 @@
+"""From the network's prediction to an alpha channel of the photo's size, and whether there is a subject at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cutray.config import MattingSettings
+from cutray.imaging.resize import resize_within
+from cutray.matting.alpha import classic_alpha, rescale_probs, upsample_alpha
+from cutray.matting.detect import detect_edge_cases
+from cutray.matting.edges import matte_edges
+from cutray.matting.refine import Region, built_in_refiner
+from cutray.matting.transparency import clear_alpha
+
+# Below this probability a pixel says nothing about how sure the network is of its subject.
+_NOTICEABLE = 0.1
+_DETECTOR_SIDE_PX = 640
+# Side of a square with as many pixels as soft edges are solved on; `fine` follows large photos up to the second one.
+_WORK_SIDE_PX, _FINE_SIDE_PX = 480.0, 720.0
+_TOO_BUSY = "see_through was left out: the background is too busy to tell what is clear"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whether the photo has a subject.
+
+    Attributes:
+        found: Whether it has one.
+        confidence: Mean probability of all pixels that are not clearly background, in [0, 1]; 0 for an empty scene.
+        area_fraction: Share of the picture that is more likely subject than background, in [0, 1].
+    """
+
+    found: bool
+    confidence: float
+    area_fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class Matte:
+    """The alpha channel, and what was found out on the way.
+
+    Attributes:
+        alpha: (H, W) float32 in [0, 1].
+        subject: Whether there is a subject, and how sure that is.
+        edge_cases: What makes the edges hard; empty where nobody needed to know.
+        notes: What was left out.
+    """
+
+    alpha: np.ndarray
+    subject: Subject
+    edge_cases: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def compute_matte(image: np.ndarray, probs: np.ndarray, map_size: int, settings: MattingSettings) -> Matte:
+    """Compute the alpha channel of a photo.
+
+    Args:
+        image: (H, W, 3) uint8, sRGB.
+        probs: (T, T) float32 in [0, 1], the network's prediction for the frame.
+        map_size: Cells along a side of a single view of the frame.
+        settings: Levels, edges and refinement.
+
+    Returns:
+        The alpha channel, 0 everywhere for an empty scene.
+    """
+    height, width = image.shape[:2]
+    subject = find_subject(probs, settings)
+    to_refine = subject.found and settings.effort.refine == "detected"
+    edge_cases: tuple[str, ...] = ()
+    if settings.edge_cases or to_refine:
+        edge_cases = detect_edge_cases(resize_within(image, _DETECTOR_SIDE_PX), probs).present
+    if settings.compat:
+        alpha = classic_alpha(probs, height, width)
+    elif not subject.found:
+        alpha = np.zeros((height, width), np.float32)
+    else:
+        alpha = _solve_alpha(image, probs, map_size, settings)
+        region = _region_to_refine(edge_cases, settings)
+        if region is not None:
+            alpha = built_in_refiner().correct(alpha, image, region)
+    if not settings.see_through or not alpha.any():
+        return Matte(alpha, subject, edge_cases, ())
+    cleared = clear_alpha(alpha, image)
+    return (
+        Matte(alpha, subject, edge_cases, (_TOO_BUSY,)) if cleared is None else Matte(cleared, subject, edge_cases, ())
+    )
+
+
+def find_subject(probs: np.ndarray, settings: MattingSettings) -> Subject:
+    """Judge the network's probabilities before they become an alpha channel.
+
+    Args:
+        probs: (S, S) float32 in [0, 1], not stretched: a stretch would turn any empty scene into a subject.
+        settings: Lowest confidence and area that count as a subject.
+
+    Returns:
+        The verdict with its reasons.
+    """
+    noticed = probs[probs > _NOTICEABLE]
+    confidence = float(noticed.mean()) if noticed.size else 0.0
+    area = float((probs > 0.5).mean())
+    found = confidence >= settings.min_confidence and area >= settings.min_area_fraction
+    return Subject(found=found, confidence=confidence, area_fraction=area)
+
+
+def _solve_alpha(image: np.ndarray, probs: np.ndarray, map_size: int, settings: MattingSettings) -> np.ndarray:
+    """Bring a prediction to the photo's size, along the photo's own edges if that is asked for."""
+    height, width = image.shape[:2]
+    rescaled = rescale_probs(probs, settings)
+    edges = settings.effort.edges
+    if edges == "soft":
+        return upsample_alpha(rescaled, height, width)
+    # At more than half a photo's size its grain is solved for, too.
+    half = math.sqrt(height * width) / 2
+    side = min(max(half, _WORK_SIDE_PX), _FINE_SIDE_PX) if edges == "fine" else _WORK_SIDE_PX
+    return matte_edges(rescaled, map_size, image, side)
+
+
+def _region_to_refine(edge_cases: Sequence[str], settings: MattingSettings) -> Region | None:
+    """Choose what a refiner may correct. Of the cases detected only hair and fur: false lace would cost too much."""
+    refine = settings.effort.refine
+    if refine == "detected":
+        return "edges" if "fine_detail" in edge_cases else None
+    return None if refine == "never" else refine
