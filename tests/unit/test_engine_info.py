@@ -1,4 +1,4 @@
-"""The name of an engine in reports and manifests is text; in code it is three words that are never cut apart by hand."""
+"""An engine is text in reports and manifests, and three named words in code."""
 
 from __future__ import annotations
 
