@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -33,6 +34,9 @@ def ray_session(
     common = {"RAY_AUTH_MODE": "token", "RAY_BACKEND_LOG_LEVEL": "fatal"}
     for name, value in {**common, **(variables or {})}.items():
         os.environ.setdefault(name, value)
+    if address is None and os.environ["RAY_AUTH_MODE"] == "token":
+        # Left to itself Ray writes one into the home folder, which need not exist.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
         import ray
         import ray.data

@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 import logging
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cutray.errors import ChecksumError, UnknownModelError, WeightsUnavailableError
+from cutray.folders import cache_dir, data_dir, expand_user
 from cutray.models import download, hashing, registry
 from cutray.models.catalog import ModelSpec, Source, describe_file, list_models
 
@@ -28,17 +28,6 @@ class Weights:
     spec: ModelSpec
     path: Path
     sha256: str
-
-
-def cache_dir() -> Path:
-    """Return the folder for downloads and notes: ``CUTRAY_HOME``, else the platform's cache folder."""
-    if home := os.environ.get("CUTRAY_HOME"):
-        return Path(home).expanduser()
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return Path(base) / "cutray"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", os.path.expanduser("~"))) / "cutray"
-    return Path(os.path.expanduser("~/Library/Caches" if sys.platform == "darwin" else "~/.cache")) / "cutray"
 
 
 def resolve(
@@ -134,7 +123,7 @@ def _registered(model: str, known: dict[str, ModelSpec]) -> Weights:
 
 def _own_file(model: str, known: dict[str, ModelSpec]) -> Weights:
     """Take a file that the user names by its path."""
-    path = Path(model).expanduser()
+    path = expand_user(model, "the model")
     if path.suffix.lower() not in SUFFIXES or not path.is_file():
         close = difflib.get_close_matches(model, known, n=1)
         raise UnknownModelError(
@@ -170,13 +159,12 @@ def _target(spec: ModelSpec) -> Path:
 
 def _folders_of_rembg(spec: ModelSpec) -> list[Path]:
     """Return where rembg, present and older versions, would have put the same file."""
-    data = os.environ.get("XDG_DATA_HOME")
-    old = os.environ.get("U2NET_HOME")
-    flat = old or os.path.join(data or "~", ".u2net")
-    home = old or os.environ.get("REMBG_HOME") or (os.path.join(data, "rembg") if data else "~/.rembg")
+    old, own = (os.environ.get(name, "") for name in ("U2NET_HOME", "REMBG_HOME"))
+    home = expand_user(old or own, "U2NET_HOME or REMBG_HOME") if old or own else data_dir("rembg", ".rembg")
+    flat = expand_user(old, "U2NET_HOME") if old else data_dir(".u2net", ".u2net")
     return [
-        Path(os.path.expanduser(home)) / "models" / Path(spec.file).stem / spec.file,
-        Path(os.path.expanduser(flat)) / spec.file,
+        *([home / "models" / Path(spec.file).stem / spec.file] if home else []),
+        *([flat / spec.file] if flat else []),
     ]
 
 
