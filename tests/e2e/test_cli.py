@@ -124,7 +124,7 @@ def test_report_as_json(photo_files: Path, tmp_path: Path) -> None:
     done = _cutray(folder, "-o", tmp_path / "out", "--json")
     assert done.returncode == 1
     report: dict[str, Any] = json.loads(done.stdout)
-    assert set(report) == {"images", "ok", "failed"}
+    assert set(report) == {"images", "ok", "failed", "skipped"}
     assert (report["ok"], report["failed"]) == (1, 2)
     rows = {Path(row["source"]).name: row for row in report["images"]}
     good, bad, flat = rows["coffee.jpg"], rows["bad.png"], rows["flat.png"]
@@ -144,7 +144,7 @@ def test_existing_results_are_safe(photo_files: Path, tmp_path: Path) -> None:
     photo, out = photo_files / "coffee.jpg", tmp_path / "out.png"
     out.write_bytes(b"precious")
     refused = _cutray(photo, "-o", out)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert b"--overwrite" in refused.stderr
     skipped = _cutray(photo, "-o", out, "--skip-existing")
     assert (skipped.returncode, skipped.stderr) == (0, b"")

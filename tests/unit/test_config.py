@@ -64,13 +64,17 @@ def test_values_outside_their_range_are_refused(key: str, value: Any) -> None:
 @pytest.mark.parametrize("margin", ["0", "20", "20px", "5%", "2.5%"])
 def test_margins_people_write_are_accepted(margin: str) -> None:
     """Margins are pixels with or without unit, or percent."""
-    assert parse_settings(OutputSettings, {"crop_margin": margin}).crop_margin == margin
+    assert parse_settings(OutputSettings, {"crop": True, "crop_margin": margin}).crop_margin == margin
 
 
 @pytest.mark.parametrize(
     ("cls", "values", "words"),
     [
-        (OutputSettings, {"crop_margin": "5 em"}, r"crop_margin = '5 em': allowed is pixels \(20px\) or percent"),
+        (
+            OutputSettings,
+            {"crop": True, "crop_margin": "5 em"},
+            r"crop_margin = '5 em': allowed is pixels \(20px\) or percent",
+        ),
         (BatchSettings, {"max_failures": "some"}, "allowed is a number of photos"),
         (TrainSettings, {"name": "a/b"}, "allowed is letters, digits"),
     ],
@@ -113,3 +117,10 @@ def test_every_setting_is_described(part: type[Settings]) -> None:
     """Every setting has a description in a sentence, because help and reference are made from it."""
     for name, field in part.model_fields.items():
         assert field.description and field.description.endswith("."), name
+
+
+def test_margin_without_crop_is_refused() -> None:
+    """A margin that would be ignored is an error that says what to add; no margin at all is fine."""
+    with pytest.raises(ConfigError, match="crop_margin = '5%' without crop: set crop too"):
+        parse_settings(RemoverSettings, {"crop_margin": "5%"})
+    assert parse_settings(RemoverSettings, {"crop_margin": "0px"}).crop is False

@@ -32,10 +32,13 @@ def refused(code: str, **values: str) -> str:
 
 def test_options_have_the_names_of_the_command_line() -> None:
     """Dashes and underscores both work, and text becomes what the settings hold."""
-    assert parse_options({"only-mask": "true", "bit_depth": "16", "threshold": "0.5", "crop-margin": "5%"}) == {
+    assert parse_options(
+        {"only-mask": "true", "bit_depth": "16", "threshold": "0.5", "crop": "1", "crop-margin": "5%"}
+    ) == {
         "only_mask": True,
         "bit_depth": 16,
         "threshold": 0.5,
+        "crop": True,
         "crop_margin": "5%",
     }
     assert set(CutOptions.model_fields) <= set(RemoverSettings.model_fields)

@@ -55,7 +55,10 @@ def _describe(cls: type[Settings], problem: Any) -> str:
     """Say in one clause what is wrong with one value."""
     path = ".".join(str(part) for part in problem["loc"])
     level = _level_of(cls, problem["loc"][:-1])
-    name = str(problem["loc"][-1]) if problem["loc"] else ""
+    reason = str(problem["msg"]).removeprefix("Value error, ")
+    if not problem["loc"]:  # settings that do not go together
+        return reason
+    name = str(problem["loc"][-1])
     if problem["type"] == "extra_forbidden":
         known = list(level.model_fields)
         close = difflib.get_close_matches(name, known, n=1)
@@ -63,8 +66,7 @@ def _describe(cls: type[Settings], problem: Any) -> str:
         return f"unknown setting {path!r}{hint}"
     field = level.model_fields.get(name)
     allowed = setting_of(field).allowed if field is not None else ""
-    reason = f"allowed is {allowed}" if allowed else str(problem["msg"]).removeprefix("Value error, ")
-    return f"{path} = {problem['input']!r}: {reason}"
+    return f"{path} = {problem['input']!r}: {f'allowed is {allowed}' if allowed else reason}"
 
 
 def _level_of(cls: type[Settings], way: tuple[Any, ...]) -> type[Settings]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cutray.config.base import Settings
 from cutray.config.metadata import Setting
@@ -178,6 +178,13 @@ class OutputSettings(Settings):
     color_profile: Literal["srgb", "keep"] = Field(
         "srgb", description="Convert to sRGB, or keep the photo's own RGB profile."
     )
+
+    @model_validator(mode="after")
+    def _margin_belongs_to_a_crop(self) -> Self:
+        """Refuse a margin that would be ignored."""
+        if not self.crop and float(self.crop_margin.rstrip("px%")) > 0:
+            raise ValueError(f"crop_margin = {self.crop_margin!r} without crop: set crop too, or leave the margin out")
+        return self
 
 
 class PhotoSettings(MattingSettings, OutputSettings):

@@ -1,4 +1,4 @@
-"""Encodes arrays as PNG, WebP, AVIF, JPEG or TIFF, without any metadata but profile and resolution."""
+"""Encodes arrays as PNG, WebP, AVIF, JPEG or TIFF, without any metadata but profile, resolution and Cutray's mark."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from PIL import Image
 
 from cutray.errors import OptionError, OutputError, ShapeMismatchError
 from cutray.imaging.png_writer import write_png
+from cutray.imaging.provenance import software_exif
 from cutray.imaging.tiff_writer import write_tiff
 
 FORMATS: Mapping[str, str] = MappingProxyType(
@@ -86,7 +87,7 @@ def encode_image(
         return write_png(pixels, icc_profile, dpi)
     if name == "TIFF":
         return write_tiff(pixels, icc_profile, dpi)
-    options: dict[str, Any] = {"quality": quality}
+    options: dict[str, Any] = {"quality": quality, "exif": software_exif()}
     if icc_profile:
         options["icc_profile"] = icc_profile
     if name == "JPEG":

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cutray.imaging.provenance import SOFTWARE
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOR_TYPES = {1: 0, 3: 2, 4: 6}
 _UP = 2
@@ -29,7 +31,7 @@ def write_png(
     once and which suits photos, cutouts and masks alike; the strips go through one deflate stream.
 
     Source: PNG (Third Edition), sections 5.2 (signature), 5.3 (chunks), 9.2 (filter type Up), 10 (compression),
-    11.2.1 (IHDR), 11.3.2.3 (iCCP), 11.3.2.5 (sRGB), 11.3.4.3 (pHYs).
+    11.2.1 (IHDR), 11.3.2.3 (iCCP), 11.3.2.5 (sRGB), 11.3.3 (tEXt), 11.3.4.3 (pHYs).
 
     Args:
         pixels: (H, W) grey, (H, W, 3) RGB or (H, W, 4) straight RGBA; uint8 or uint16.
@@ -43,6 +45,7 @@ def write_png(
     color = _COLOR_TYPES[1 if pixels.ndim == 2 else pixels.shape[2]]
     depth = 8 * pixels.dtype.itemsize
     chunks = [_SIGNATURE, _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))]
+    chunks.append(_chunk(b"tEXt", b"Software\x00" + SOFTWARE.encode("latin-1")))
     if icc_profile:
         chunks.append(_chunk(b"iCCP", b"ICC profile\x00\x00" + zlib.compress(icc_profile)))
     else:

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-_SHORT, _LONG, _RATIONAL, _UNDEFINED = 3, 4, 5, 7
-_SIZES = {_SHORT: 2, _LONG: 4, _RATIONAL: 8, _UNDEFINED: 1}
+from cutray.imaging.provenance import SOFTWARE
+
+_ASCII, _SHORT, _LONG, _RATIONAL, _UNDEFINED = 2, 3, 4, 5, 7
+_SIZES = {_ASCII: 1, _SHORT: 2, _LONG: 4, _RATIONAL: 8, _UNDEFINED: 1}
 _DEFLATE, _HORIZONTAL = 8, 2
 _STRIP_BYTES = 1 << 20
 
@@ -60,6 +62,7 @@ def write_tiff(
     fields.append((284, _SHORT, [1]))
     if dpi:
         fields.append((296, _SHORT, [2]))
+    fields.append((305, _ASCII, SOFTWARE.encode() + b"\x00"))
     fields.append((317, _SHORT, [_HORIZONTAL]))
     if channels == 4:
         fields.append((338, _SHORT, [2]))  # unassociated alpha

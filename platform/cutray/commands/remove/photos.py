@@ -1,0 +1,193 @@
+"""Remove the background of one photo after another; a bad photo is a row with its reason and never ends the run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cutray.commands.remove.outputs import RemovalTask
+from cutray.config import RemoverSettings
+from cutray.errors import CutrayError, OutputExistsError
+from cutray.imaging.provenance import is_result
+
+if TYPE_CHECKING:
+    from cutray.remover import BackgroundRemover
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """Tasks whose output exists, told apart.
+
+    Attributes:
+        todo: Tasks that can be done.
+        done: Tasks that an earlier run has done, or that were to be skipped if their output exists.
+        blocked: Tasks whose output is somebody else's file, or older than the photo.
+    """
+
+    todo: list[RemovalTask]
+    done: list[RemovalTask]
+    blocked: list[RemovalTask]
+
+
+def load_remover(settings: RemoverSettings) -> BackgroundRemover:
+    """Load the model, with a bar if it has to be downloaded."""
+    from cutray.console.progress import download_progress
+    from cutray.remover import BackgroundRemover
+
+    with download_progress() as report:
+        return BackgroundRemover.from_settings(settings, progress=report)
+
+
+def sort_by_existing(tasks: Sequence[RemovalTask], *, overwrite: bool, skip_existing: bool, several: bool) -> Existing:
+    """Look which outputs exist, before any work.
+
+    Args:
+        tasks: What is to be done.
+        overwrite: Replace what exists.
+        skip_existing: Pass over photos whose output exists.
+        several: Whether several photos were named; the results of an earlier run are passed over then.
+    """
+    found = Existing([], [], [])
+    for task in tasks:
+        if overwrite or not os.path.isfile(task.destination):  # a device or a pipe can be written to again and again
+            found.todo.append(task)
+        elif skip_existing or (several and _is_done(task)):
+            found.done.append(task)
+        else:
+            found.blocked.append(task)
+    return found
+
+
+def _is_done(task: RemovalTask) -> bool:
+    """Whether the output was made by Cutray since the photo was last changed."""
+    try:
+        newer = os.stat(task.destination).st_mtime >= os.stat(task.source).st_mtime
+    except OSError:
+        return False
+    return newer and is_result(task.destination)
+
+
+def blocked_rows(tasks: Iterable[RemovalTask]) -> list[Row]:
+    """Return the rows of photos whose output is somebody else's file."""
+    return [
+        {
+            "source": str(task.source),
+            "output": None,
+            "status": "failed",
+            "code": OutputExistsError.code,
+            "reason": str(output_exists([task])),
+        }
+        for task in tasks
+    ]
+
+
+def output_exists(tasks: Sequence[RemovalTask]) -> OutputExistsError:
+    """The error for results that are there already."""
+    names = ", ".join(repr(str(task.destination)) for task in tasks[:3])
+    more = f" and {len(tasks) - 3} more" if len(tasks) > 3 else ""
+    return OutputExistsError(
+        got=f"{names}{more} {'exists' if len(tasks) == 1 else 'exist'}",
+        allowed="new files",
+        fix="add --overwrite to replace it or --skip-existing to pass over it",
+    )
+
+
+def remove_files(
+    remover: BackgroundRemover, tasks: Iterable[RemovalTask], *, allow_empty: bool, overwrite: bool
+) -> Iterator[Row]:
+    """Work through files.
+
+    Args:
+        remover: The loaded remover.
+        tasks: Photos and their results.
+        allow_empty: Write a transparent picture where there is no subject.
+        overwrite: Replace what exists.
+
+    Yields:
+        A row for each: ``status`` is ok, no_subject or failed; with the report, or a code and a reason.
+    """
+    from cutray.imaging.files import write_atomically
+
+    for task in tasks:
+
+        def write(data: bytes, path: Path = task.destination) -> str:
+            write_atomically(path, data, overwrite=overwrite)
+            return str(path)
+
+        named = format_of(remover.settings, task.destination)
+        yield remove_one(remover, str(task.source), task.source, named, write, allow_empty=allow_empty)
+
+
+def remove_one(
+    remover: BackgroundRemover,
+    name: str,
+    photo: Path | bytes,
+    format_name: str,
+    write: Callable[[bytes], str],
+    *,
+    allow_empty: bool,
+) -> Row:
+    """Remove one background and say in a row how it went.
+
+    Args:
+        remover: The loaded remover.
+        name: What the photo is called in the row.
+        photo: Its path or its bytes.
+        format_name: Format of the result.
+        write: Takes the encoded result and returns where it went.
+        allow_empty: Write a transparent picture where there is no subject.
+    """
+    row: Row = {"source": name, "output": None, "status": "failed"}
+    try:
+        removal = remover.remove_background(photo, format=format_name)
+        row |= asdict(removal.report)
+        if not removal.report.subject_found and not allow_empty:
+            return row | {"status": "no_subject", "reason": _no_subject(removal.report.confidence)}
+        return row | {"output": write(removal.data), "status": "ok"}
+    except BrokenPipeError:  # whoever read the results has gone: this ends the run
+        raise
+    except OSError as error:  # a full disk or a vanished folder concerns this photo; the next one may do
+        return row | {"code": "io", "reason": f"{error}"}
+    except CutrayError as error:
+        return row | {"code": error.code, "reason": str(error)}
+
+
+def format_of(settings: RemoverSettings, destination: Path) -> str:
+    """Format of an output file: what was asked for, else what its name says."""
+    from cutray.imaging.encode import parse_format
+
+    return settings.format if settings.format != "auto" else parse_format(destination).lower()
+
+
+def count_unfinished(rows: Iterable[Row]) -> int:
+    """Count the rows of photos that failed or have no subject."""
+    return sum(row["status"] != "ok" for row in rows)
+
+
+def run_with_bar(rows: Iterator[Row], total: int, *, shown: bool) -> list[Row]:
+    """Collect rows while a bar shows how far the work is.
+
+    Args:
+        rows: From ``remove_files``.
+        total: Their number.
+        shown: Whether a bar is wanted; it needs a terminal, too.
+    """
+    from cutray.console.progress import photo_progress
+
+    done: list[Row] = []
+    with photo_progress(total, shown=shown and sys.stderr.isatty()) as advance:
+        for row in rows:
+            done.append(row)
+            advance(count_unfinished(done))
+    return done
+
+
+def _no_subject(confidence: float) -> str:
+    """Say that the scene looks empty."""
+    return f"no subject found (confidence {confidence:.2f}); --allow-empty writes the empty cutout"
