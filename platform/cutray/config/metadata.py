@@ -9,8 +9,9 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 if TYPE_CHECKING:
@@ -43,10 +44,8 @@ def setting_of(field: FieldInfo) -> Setting:
 
 def nested_class(field: FieldInfo) -> type[Settings] | None:
     """Return the class of a field that holds further settings, or None."""
-    from cutray.config.base import Settings
-
     kind = field.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, Settings) else None
+    return cast("type[Settings]", kind) if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
 def walk_fields(cls: type[Settings], prefix: str = "") -> Iterator[tuple[str, FieldInfo, type[Settings]]]:
