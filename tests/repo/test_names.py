@@ -1,0 +1,77 @@
+"""Words that the project once made up for itself do not come back: a reader of the field knows others."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+# Old name → today's. Only names that are no words of plain English in this spelling.
+RENAMED = {
+    r"(?:class|->|import) Looks|Looks\(": "TTARunner",
+    r"(?:class|->|import) Seen|Seen\(": "Prediction",
+    r"average_looks": "merge_views",
+    r"fuse_looks": "blend_crop",
+    r"shows_detail": "has_resolution",
+    r"_cleared": "apply_see_through",
+    r"level_probs": "rescale_probs",
+    r"stretch_levels": "upsample_alpha",
+    r"misfit": "laplacian_product",
+    r"_descend": "conjugate_gradient",
+    r"squash": "sigmoid",
+    r"(?:class|->|import) Drawn|Drawn\(": "RefinerOutput",
+    r"_SHY": "_GATE_BIAS",
+    r"Board|ProgressBoard": "ProgressActor",
+    r"restore_norms": "batchnorm.recalibrate",
+    r"rate_at": "lr_factor",
+    r"as_tensors": "to_device_batch",
+    r"deep_loss": "deep_supervision_loss",
+    r"share_of": "shard_rows",
+    r"free_part": "background_crop",
+    r"Recipe": "CalibrationStats",
+    r"free_batch": "make_batch_dynamic",
+    r"Raster": "RawImage",
+    r"Wishes|Orders|Rules": "BatchJob",
+    r"Tally": "BatchProgress",
+    r"Ledger": "CrashTracker",
+    r"Quarantine": "SoloGate",
+    r"sole_writer": "exclusive_lock",
+    r"CountedFile": "HashingWriter",
+    r"carry_on": "pin_precision",
+    r"_stubborn": "_retry",
+    r"RememberingEngine": "CachedEngine",
+    r"Door": "LoadShedder",
+    r"dropin": "compat_routes",
+    r"one_of_each": "with_single_replicas",
+    r"give_way": "lower_priority",
+    r"from pipelines\.(?:bench_\w+|detector|refiner|edges|servers|load)\b": "pipelines.bench and friends",
+}
+KEPT = {"tests/repo/test_names.py"}
+
+
+@pytest.fixture(scope="module")
+def code() -> dict[str, str]:
+    """Return the text of every file of code that git knows, by name."""
+    names = subprocess.run(
+        ["git", "ls-files", "*.py", "*.yaml", "*.yml", "*.toml", "*.js", "*.html"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\n")
+    return {name: (ROOT / name).read_text() for name in names if name and name not in KEPT}
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_old_name_is_gone(old: str, code: dict[str, str]) -> None:
+    """No identifier has the old name."""
+    pattern = re.compile(rf"(?<![\w-])(?:{old})(?![A-Za-z_-])")
+    found = [
+        f"{name}:{text.count(chr(10), 0, match.start()) + 1}"
+        for name, text in code.items()
+        for match in pattern.finditer(text)
+    ]
+    assert not found, f"the name is {RENAMED[old]} today"
