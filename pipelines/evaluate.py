@@ -5,25 +5,21 @@ from __future__ import annotations
 import json
 import math
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from cutray.config import EngineSettings, InputLimits, MattingSettings, RemoverSettings, parse_settings
 from cutray.console.options import GroupedCommand, given, settings_options
-from cutray.console.progress import download_progress, photo_progress
 from cutray.console.run import run
-from cutray.errors import CutrayError
-from cutray.evaluation.datasets import Sample, find_samples, load_truth
-from cutray.evaluation.metrics import score, summarise
-from cutray.evaluation.report import Case, ModelScores, markdown_table, write_html_report
+from cutray.evaluation.masks import MaskEncoding
+from cutray.evaluation.metrics import summarise
+from cutray.evaluation.report import ModelScores, markdown_table, write_html_report
 from cutray.evaluation.uncertainty import bootstrap_interval
-from cutray.imaging.encode import encode_image
-from cutray.imaging.files import write_atomically
-from cutray.remover import BackgroundRemover, Removal
+from pipelines.scoring import score_model, scored_samples, warn_if_seen
 
 _SHORT = ("iou", "dice", "mae_binary", "weighted_f", "f_max", "s_measure", "e_max", "boundary_iou", "boundary_f_3px")
 
@@ -39,72 +35,71 @@ _SHORT = ("iou", "dice", "mae_binary", "weighted_f", "f_max", "s_measure", "e_ma
 @click.option(
     "--save-masks", type=click.Path(path_type=Path), help="Keep the masks in this folder, one sub-folder per model."
 )
+@click.option(
+    "--subject-value",
+    "subject_values",
+    type=float,
+    multiple=True,
+    help="Value in the masks that is the subject, where they hold class numbers or are inverted; several are allowed.",
+)
+@click.option("--ignore-value", type=float, help="Value in the masks that means unknown, left out of the scores.")
 def evaluate(
     dataset: Path,
     models: tuple[str, ...],
     limit: int | None,
     report: Path | None,
     save_masks: Path | None,
+    subject_values: tuple[float, ...],
+    ignore_value: float | None,
     **options: Any,
 ) -> int:
     """Measure models on a folder with images/ and masks/ (DUTS, DIS5K, ECSSD and HKU-IS names are known too).
 
-    A photo that cannot be read counts as an empty mask. Files in tags/, one stem a line, give a table per tag.
+    Masks of 0 and 255, of 0 and 1, in 8 or 16 bits, with a palette or as an alpha channel are recognised; what can
+    mean several things is refused. Masks may lie on the photos as stored, or as one sees them (EXIF orientation). A
+    photo that cannot be read counts as an empty mask. Files in tags/, one stem a line, give a table per tag.
 
     \b
     cutray evaluate data/ecssd
     cutray evaluate data/ecssd -m u2net -m u2netp --report report.html
+    cutray evaluate data/voc --subject-value 15             one class of many
+    cutray evaluate data/trimaps --ignore-value 128         pixels that are unknown
     """
-    samples = _spread(find_samples(dataset), limit)
-    results, failures = [], 0
+    models = tuple(dict.fromkeys(models))
+    settings = {
+        model: parse_settings(RemoverSettings, {"model": model, "only_mask": True, **given(options)})
+        for model in models
+    }
     for model in models:
-        settings = parse_settings(RemoverSettings, {"model": model, "only_mask": True, **given(options)})
-        scores, failed = score_model(settings, samples, save_masks / Path(model).stem if save_masks else None)
-        results.append(scores)
-        failures += failed
-    click.echo(markdown_table(results))
-    for result in results:
-        _print_tags(result)
-    if report is not None:
-        write_html_report(report, results, title=f"{dataset.name}: {len(samples)} photos")
-        click.echo(f"report: {report}", err=True)
+        warn_if_seen(model, dataset)
+    wish = MaskEncoding(None, subject_values, ignore_value)
+    samples = scored_samples(dataset, settings[models[0]], wish=wish, limit=limit)
+    results, failures = [], 0
+    with tempfile.TemporaryDirectory() as temporary:
+        # The report shows the masks of the worst cases, whether they are to be kept or not.
+        parent = save_masks or (Path(temporary) if report is not None else None)
+        folders = _mask_folders(models, parent) if parent is not None else {}
+        for model in models:
+            scores, failed = score_model(settings[model], samples, folders.get(model), name=model)
+            results.append(scores)
+            failures += failed
+        click.echo(markdown_table(results))
+        for result in results:
+            _print_tags(result)
+        if report is not None:
+            write_html_report(report, results, title=f"{dataset.name}: {len(samples)} photos")
+            click.echo(f"report: {report}", err=True)
     click.echo(json.dumps(_summary(dataset, results, failures)))
     return 1 if failures else 0
 
 
-def score_model(settings: RemoverSettings, samples: Sequence[Sample], keep: Path | None) -> tuple[ModelScores, int]:
-    """Score one model on all samples, keeping the masks in a folder if one is given; also count what failed."""
-    with download_progress() as progress:
-        remover = BackgroundRemover.from_settings(settings, progress=progress)
-    cases, failed = [], 0
-    with photo_progress(len(samples), shown=sys.stderr.isatty()) as advance:
-        for sample, removal in zip(samples, remover.remove_many(sample.image for sample in samples), strict=True):
-            cases.append(_case(sample, removal, keep))
-            if isinstance(removal, CutrayError):
-                failed += 1
-                click.echo(f"{sample.image}: {removal}", err=True)
-            advance(failed)
-    return ModelScores(settings.model, cases), failed
-
-
-def _case(sample: Sample, removal: Removal | CutrayError, keep: Path | None) -> Case:
-    """Score one photo; without a result it counts as if nothing had been found."""
-    if isinstance(removal, CutrayError):
-        truth = load_truth(sample.truth)
-        return Case(sample, score(np.zeros_like(truth), truth))
-    mask = removal.mask.astype(np.float32) / 255.0
-    path = None
-    if keep is not None:
-        path = keep / f"{sample.stem}.png"
-        write_atomically(path, encode_image(removal.mask, "PNG"), overwrite=True)
-    return Case(sample, score(mask, load_truth(sample.truth, shape=mask.shape)), path)
-
-
-def _spread(samples: list[Sample], limit: int | None) -> list[Sample]:
-    """Take evenly spaced samples."""
-    if limit is None or limit >= len(samples):
-        return samples
-    return [samples[index * len(samples) // limit] for index in range(limit)]
+def _mask_folders(models: Sequence[str], parent: Path) -> dict[str, Path]:
+    """Give each model a folder for its masks; models whose files have the same name do not share one."""
+    stems = [Path(model).stem for model in models]
+    return {
+        model: parent / (stem if stems.count(stem) == 1 else f"{number}-{stem}")
+        for number, (model, stem) in enumerate(zip(models, stems, strict=True), 1)
+    }
 
 
 def _print_tags(result: ModelScores) -> None:

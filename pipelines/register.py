@@ -18,16 +18,16 @@ import numpy as np
 from cutray.config import RemoverSettings, parse_settings
 from cutray.console.extras import requires_extra
 from cutray.console.run import run
-from cutray.errors import ConfigError
-from cutray.evaluation.datasets import find_samples
 from cutray.evaluation.metrics import summarise
 from cutray.evaluation.report import ModelScores
 from cutray.evaluation.uncertainty import bootstrap_interval
 from cutray.models import registry
 from cutray.models.int8_stats import SUFFIX
 from cutray.models.weights import Weights, resolve
-from pipelines.evaluate import score_model
+from pipelines.scoring import score_all, scored_samples
 
+# What a first champion has to beat where its run did not start from weights.
+_FIRST_RIVAL = "u2net"
 _SHOWN = ("iou", "weighted_f", "mae", "boundary_iou")
 
 
@@ -43,32 +43,45 @@ _SHOWN = ("iou", "weighted_f", "mae", "boundary_iou")
 @click.option("--alias", default="champion", show_default=True, help="Alias that the winner gets.")
 @click.option("--min-iou", default=0.5, show_default=True, help="Lowest mean IoU that a first champion needs.")
 @click.option("--tolerance", default=0.0, show_default=True, help="Loss of mean IoU that is borne.")
+@click.option(
+    "--rival", help="Model that a first champion competes with.  [default: what its run started from, else u2net]"
+)
+@click.option("--force", is_flag=True, help="Give it the alias even if it is worse.")
 @requires_extra("onnx,train", "torch", "onnx", "onnxruntime", "mlflow")
-def register(weights: str, name: str, data: Path, alias: str, min_iou: float, tolerance: float) -> int:
+def register(
+    weights: str, name: str, data: Path, alias: str, min_iou: float, tolerance: float, rival: str | None, force: bool
+) -> int:
     """Register WEIGHTS in MLflow, and let the alias point to it if it is no worse than the champion.
 
-    The registry is that of MLFLOW_TRACKING_URI, or runs/mlflow.db here.
+    Where there is no champion yet, it competes with the weights that its run started from, or with u2net. The
+    registry is that of MLFLOW_TRACKING_URI, or runs/mlflow.db here.
 
     \b
     cutray register runs/shoes/best.safetensors --name shoes --data held-out/
     cutray serve --model models:/shoes@champion
     """
-    samples = find_samples(data)
     candidate = resolve(weights)
+    champion = registry.champion_of(name, alias)
+    opponent = champion or rival or _start_of(candidate.path) or _FIRST_RIVAL
+    samples = scored_samples(data, _settings(opponent))
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         _collect(candidate, folder)
-        scores = _scores(str(folder / registry.FILE), samples)
-        champion = registry.champion_of(name, alias)
-        rival = _scores(champion, samples) if champion else None
+        scores = score_all(_settings(str(folder / registry.FILE)), samples)
         means = summarise([case.scores for case in scores.cases])
-        good, reason = _judge(scores, rival, min_iou, tolerance)
+        better, reason = _compare(scores, score_all(_settings(opponent), samples), tolerance)
+        if champion is None and means["iou"] < min_iou:
+            better, reason = False, f"{reason}; mean IoU {means['iou']:.4f}, a first champion needs {min_iou}"
+        good = better or force
+        reason += "; forced" if force and not better else ""
         facts = {key: f"{means[key]:.5f}" for key in _SHOWN}
         version = registry.register(name, folder, {**facts, "data": data.name, "verdict": reason})
     click.echo(f"{name} version {version}: " + ", ".join(f"{key} {value}" for key, value in facts.items()), err=True)
     if good:
         registry.set_alias(name, alias, version)
     click.echo(f"{'now' if good else 'not'} {alias}: {reason}", err=True)
+    if not good:
+        click.echo(f"it is registered as models:/{name}/{version}; --force gives it the alias all the same", err=True)
     if good:
         click.echo(f"serve it: cutray serve --model models:/{name}@{alias}", err=True)
     summary: dict[str, Any] = {"job": "register", "name": name, "version": version, "champion": good, "reason": reason}
@@ -92,21 +105,27 @@ def _collect(weights: Weights, folder: Path) -> None:
     target.with_suffix(".toml").write_text(describe_model(weights.spec), encoding="utf-8")
 
 
-def _scores(model: str, samples: Any) -> ModelScores:
-    """Score a model."""
-    settings = parse_settings(RemoverSettings, {"model": model, "only_mask": True})
-    scores, failed = score_model(settings, samples, None)
-    if failed:
-        raise ConfigError(got=f"{failed} held-out photos cannot be used", fix="mend or remove them")
-    return scores
+def _settings(model: str) -> RemoverSettings:
+    """Return the settings that a model competes with."""
+    return parse_settings(RemoverSettings, {"model": model, "only_mask": True})
 
 
-def _judge(scores: ModelScores, rival: ModelScores | None, min_iou: float, tolerance: float) -> tuple[bool, str]:
-    """Compare with the champion photo by photo, or with the lowest allowed score."""
-    ours = np.array([case.scores.iou for case in scores.cases])
-    if rival is None:
-        return bool(ours.mean() >= min_iou), f"mean IoU {ours.mean():.4f}, a first champion needs {min_iou}"
-    gain = ours - np.array([case.scores.iou for case in rival.cases])
+def _start_of(weights: Path) -> str:
+    """Return what a file's training run started from; empty if it is of no run, or the run started from nothing."""
+    settings = weights.parent / "settings.json"
+    if not settings.is_file():
+        return ""
+    try:
+        start = str(json.loads(settings.read_text()).get("init") or "")
+    except (OSError, ValueError, AttributeError):
+        return ""
+    gone = Path(start).suffix and not start.startswith(registry.SCHEME) and not Path(start).is_file()
+    return "" if gone else start
+
+
+def _compare(scores: ModelScores, rival: ModelScores, tolerance: float) -> tuple[bool, str]:
+    """Compare with the rival photo by photo; return whether it is no worse, and the figures in words."""
+    gain = np.array([case.scores.iou for case in scores.cases]) - [case.scores.iou for case in rival.cases]
     low, high = bootstrap_interval(gain.tolist())
     text = f"IoU {gain.mean():+.4f} against {rival.name}, 95 % interval [{low:+.4f}, {high:+.4f}], n = {len(gain)}"
     return bool(gain.mean() >= -tolerance), text

@@ -20,12 +20,11 @@ from cutray.console.options import given
 from cutray.console.progress import download_progress
 from cutray.console.run import run
 from cutray.errors import ConfigError, OutputExistsError
-from cutray.evaluation.datasets import find_samples
 from cutray.evaluation.report import ModelScores, markdown_table
 from cutray.imaging.files import write_atomically
 from cutray.models.weights import Weights, resolve
-from pipelines.evaluate import score_model
 from pipelines.run_settings import PRESETS
+from pipelines.scoring import score_model, scored_samples
 from pipelines.sweep.trial_results import RUNS, SWEEP, ranked, read_trial_results
 from pipelines.train import new_settings, training_session
 
@@ -128,14 +127,13 @@ def _train_members(members: int, name: str, training: dict[str, Any]) -> tuple[s
 
 def _compare(ensemble: Path, members: Sequence[Weights], folder: Path) -> dict[str, float]:
     """Score the ensemble, each member, and the best member with at least as many passes of its network."""
-    samples = find_samples(folder)
+    samples = scored_samples(folder, parse_settings(RemoverSettings, {"model": str(ensemble), "only_mask": True}))
     rows: list[ModelScores] = []
 
     def add(model: str, name: str, looks: int) -> float:
-        scores, _ = score_model(
-            parse_settings(RemoverSettings, {"model": model, "looks": looks, "only_mask": True}), samples, None
-        )
-        rows.append(ModelScores(name, scores.cases))
+        settings = parse_settings(RemoverSettings, {"model": model, "looks": looks, "only_mask": True})
+        scores, _ = score_model(settings, samples, None, name=name)
+        rows.append(scores)
         return math.fsum(case.scores.iou for case in scores.cases) / len(scores.cases)
 
     ious = {f"ensemble of {len(members)}": add(str(ensemble), f"ensemble of {len(members)}", 1)}

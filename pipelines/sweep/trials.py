@@ -12,7 +12,8 @@ import numpy as np
 
 from cutray.config import RemoverSettings, SweepSettings, TrainSettings, parse_settings
 from cutray.errors import CutrayError
-from cutray.evaluation.datasets import Sample, find_samples, load_truth
+from cutray.evaluation.dataset_check import check_samples
+from cutray.evaluation.datasets import Sample, find_samples, read_truth
 from cutray.evaluation.metrics import score, summarise
 from cutray.remover import BackgroundRemover
 from pipelines.sweep.cached_engine import CachedEngine
@@ -117,7 +118,7 @@ def _all_samples(sweep: SweepSettings) -> dict[str, list[Sample]]:
     """Find the photos of each folder, evenly thinned out."""
     found = {}
     for folder in sweep.data:
-        samples = find_samples(Path(folder))
+        samples = check_samples(find_samples(Path(folder))).samples
         step = max(1, math.ceil(len(samples) / sweep.photos)) if sweep.photos else 1
         found[Path(folder).name] = samples[::step]
     return found
@@ -152,7 +153,7 @@ class TrialScorer:
             if isinstance(removal, CutrayError):
                 raise removal
             mask = removal.mask.astype(np.float32) / 255.0
-            scores.append(score(mask, load_truth(sample.truth, shape=mask.shape)))
+            scores.append(score(mask, read_truth(sample, shape=mask.shape)))
 
     def means(self) -> dict[str, float]:
         """Return the scores of each folder, and their mean over the folders, each of which weighs the same."""

@@ -31,6 +31,12 @@ class DataSettings(Settings):
     validation: Annotated[str | None, Setting(affects_result=False), FilePath] = Field(
         None, description="Folder to validate on; without it, a share of the pairs is held out."
     )
+    subject_values: Annotated[tuple[float, ...], Setting(option=True, flag="--subject-value")] = Field(
+        (), description="Value in the masks that is the subject, where they hold class numbers or are inverted."
+    )
+    ignore_value: Annotated[float | None, Setting(option=True)] = Field(
+        None, description="Value in the masks that means unknown; it counts as half covered in training."
+    )
     validation_share: float = Field(0.1, gt=0, lt=1, description="Share of the pairs that is held out for validation.")
     limit: int = Field(0, ge=0, description="Most training pairs to use; 0 means all.")
     repeat: int = Field(1, ge=1, description="Times that each pair, augmented anew, counts in an epoch.")

@@ -6,7 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,22 +14,33 @@ from PIL import Image
 
 from cutray.config import DataSettings
 from cutray.errors import DatasetError
+from cutray.evaluation.dataset_check import check_samples
 from cutray.evaluation.datasets import Sample, find_samples, pair_folders
+from cutray.evaluation.masks import MaskEncoding
 
 _HASH_SIDE = 16
 # Bits, of 256, in which the hashes of two copies may differ; of two photos about half differ.
 _COPY_BITS = 32
 _CHUNK = 1024
-_SHOWN_PROBLEMS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A photo and its mask, by path, with a hash of what the photo shows."""
+    """A photo and its mask.
+
+    Attributes:
+        image: Path of the photo.
+        mask: Path of the mask.
+        content: Hash of what the photo shows.
+        encoding: What the stored values of the mask mean.
+        turn: EXIF value to apply to the mask, so that it lies on the upright photo; 1 for none.
+    """
 
     image: str
     mask: str
     content: str
+    encoding: MaskEncoding = field(default_factory=MaskEncoding)
+    turn: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +52,18 @@ class Catalog:
         validation: Pairs to validate on; no photo of theirs is among the others, not even as a copy.
         copies: Groups of photos that show the same.
         fingerprint: Hash of all contents and of the split.
+        notes: What was recognised about the masks.
+        warnings: What looks wrong, but can be meant so.
+        looks_inverted: Whether the masks of a folder seem to show the background instead of the subject.
     """
 
     train: tuple[Pair, ...]
     validation: tuple[Pair, ...]
     copies: tuple[tuple[str, ...], ...]
     fingerprint: str
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    looks_inverted: bool = False
 
 
 def build_catalog(settings: DataSettings, seed: int) -> Catalog:
@@ -63,11 +80,13 @@ def build_catalog(settings: DataSettings, seed: int) -> Catalog:
         The catalog; empty where only drawn scenes are asked for.
 
     Raises:
-        DatasetError: A folder has no known layout, pairs are incomplete, sizes differ, a file cannot be read, or a
-            side of the split is empty. Problems are listed together.
+        DatasetError: A folder has no known layout, pairs are incomplete, sizes differ, a file cannot be read, the
+            masks can mean several things, or a side of the split is empty. Problems are listed together.
     """
-    found = _inspect_all(_samples(settings))
-    held_apart = _inspect_all(find_samples(Path(settings.validation))) if settings.validation is not None else []
+    wish = MaskEncoding(None, settings.subject_values, settings.ignore_value)
+    checked = [check_samples(samples, wish) for samples in _sets(settings)]
+    held = [check_samples(find_samples(Path(settings.validation)), wish)] if settings.validation is not None else []
+    found, held_apart = (_hash_all([one for each in sets for one in each.samples]) for sets in (checked, held))
     groups = _group_copies([pair.content for pair in (*found, *held_apart)])
     fractions = [_hash_fraction(group, seed) for group in groups]
     if held_apart:
@@ -90,49 +109,46 @@ def build_catalog(settings: DataSettings, seed: int) -> Catalog:
     for pair, group in zip((*found, *held_apart), groups, strict=True):
         together[group].append(pair.image)
     copies = tuple(tuple(paths) for paths in together.values() if len(paths) > 1)
-    return Catalog(tuple(train), tuple(validation), copies, _fingerprint(train, validation))
+    sets = [*checked, *held]
+    return Catalog(
+        tuple(train),
+        tuple(validation),
+        copies,
+        _fingerprint(train, validation),
+        notes=tuple(dict.fromkeys(note for one in sets for note in one.notes)),
+        warnings=tuple(warning for one in sets for warning in one.warnings),
+        looks_inverted=any(one.looks_inverted for one in sets),
+    )
 
 
-def _samples(settings: DataSettings) -> list[Sample]:
-    """List what the settings name, in a stable order."""
-    samples = [sample for folder in settings.folders for sample in find_samples(Path(folder))]
+def _sets(settings: DataSettings) -> list[list[Sample]]:
+    """List what the settings name, folder by folder, in a stable order."""
+    sets = [find_samples(Path(folder)) for folder in settings.folders]
     if (settings.image_dir is None) != (settings.mask_dir is None):
         raise DatasetError(
             got="only one of data.image_dir and data.mask_dir", allowed="both or neither", fix="name the other one too"
         )
     if settings.image_dir is not None and settings.mask_dir is not None:
-        samples += pair_folders(Path(settings.image_dir), Path(settings.mask_dir))
-    return samples
+        sets.append(pair_folders(Path(settings.image_dir), Path(settings.mask_dir)))
+    return sets
 
 
-def _inspect_all(samples: Sequence[Sample]) -> list[Pair]:
-    """Check and hash all samples."""
+def _hash_all(samples: Sequence[Sample]) -> list[Pair]:
+    """Hash what the photos show."""
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(_inspect, samples))
-    problems = [outcome for outcome in found if isinstance(outcome, str)]
-    if problems:
-        more = f" and {len(problems) - _SHOWN_PROBLEMS} more" if len(problems) > _SHOWN_PROBLEMS else ""
-        raise DatasetError(
-            got=f"{len(problems)} pairs cannot be used: {'; '.join(problems[:_SHOWN_PROBLEMS])}{more}",
-            allowed="readable photos with masks of the same size",
-            fix="mend or remove them",
-        )
-    return [pair for pair in found if isinstance(pair, Pair)]
+        return list(pool.map(_hash_pair, samples))
 
 
-def _inspect(sample: Sample) -> Pair | str:
-    """Check one pair and hash what the photo shows; return the problem if there is one."""
+def _hash_pair(sample: Sample) -> Pair:
+    """Hash what one photo shows."""
     try:
-        with Image.open(sample.truth) as mask:
-            mask_size = mask.size
         with Image.open(sample.image) as photo:
-            if photo.size != mask_size:
-                return f"{sample.image.name} has {photo.size}, its mask {mask_size}"
             photo.draft("L", (_HASH_SIDE * 8, _HASH_SIDE * 8))
             small = photo.convert("L").resize((_HASH_SIDE + 1, _HASH_SIDE), Image.Resampling.BOX)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return f"{sample.stem}: {error}"
-    return Pair(str(sample.image), str(sample.truth), _difference_hash(np.asarray(small, np.int16)))
+        raise DatasetError(got=f"{sample.image} cannot be read: {error}", fix="mend or remove it") from error
+    content = _difference_hash(np.asarray(small, np.int16))
+    return Pair(str(sample.image), str(sample.truth), content, sample.encoding, sample.turn)
 
 
 def _difference_hash(grey: np.ndarray) -> str:

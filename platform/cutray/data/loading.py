@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
@@ -13,9 +14,26 @@ from cutray.data.augment import augment, background_crop, resize_pair
 from cutray.data.catalog import Catalog, Pair
 from cutray.data.synthetic import CaseName, Family, draw_scene
 from cutray.errors import CutrayError, DatasetError
-from cutray.evaluation.datasets import load_truth
+from cutray.evaluation.masks import MaskEncoding, decode_mask, read_stored
 from cutray.imaging.decode import decode_image
 from cutray.imaging.files import read_bytes
+from cutray.imaging.orientation import apply_orientation
+
+
+class MaskSpec(TypedDict):
+    """Names a mask and says how it is read; plain values, since Ray Data stores them as columns.
+
+    Attributes:
+        path: Path of the mask.
+        turn: EXIF value to apply to it.
+        white: Stored value of full coverage, or None.
+        subject_values: Stored values that are the subject; empty for a scale.
+    """
+
+    path: str
+    turn: int
+    white: float | None
+    subject_values: list[float]
 
 
 class SampleSpec(TypedDict, total=False):
@@ -24,21 +42,24 @@ class SampleSpec(TypedDict, total=False):
     Attributes:
         number: Seeds the sample's random changes, together with the run's seed and the epoch.
         image: Path of the photo.
-        mask: Path of its mask.
-        other: Photo and mask, by path, whose background may replace this one's.
+        mask: Its mask.
+        other_image: Photo whose background may replace this one's.
+        other_mask: The mask of that photo.
         case: What a drawn scene is about.
         family: Whose generators draw it.
     """
 
     number: int
     image: str
-    mask: str
-    other: tuple[str, str]
+    mask: MaskSpec
+    other_image: str
+    other_mask: MaskSpec
     case: CaseName
     family: Family
 
 
 _LIMITS = InputLimits()
+_ERROR_LINE = re.compile(r"^[\w.]+(?:Error|Exception): (.+)$", re.MULTILINE)
 # Numbers of drawn scenes begin here, so that they never change when photos are added.
 _FIRST_SCENE, _FIRST_VALIDATION_SCENE = 1 << 40, 1 << 41
 _BATCHES_PER_BLOCK = 2
@@ -116,15 +137,15 @@ def load_sample(
         DatasetError: The photo or mask cannot be read.
     """
     rng = np.random.default_rng([seed, epoch, sample["number"]])
-    if "case" in sample:
+    if sample.get("case") is not None:  # Ray Data fills in what the other samples of a block have
         side = max(side_px, _SMALLEST_SCENE_PX)
         scene = draw_scene(sample["case"], rng, side, side, family=sample["family"])
         image, alpha, other = scene.image, scene.alpha, None
     else:
-        image, alpha = _read(sample["image"]), load_truth(Path(sample["mask"]))
+        image, alpha = _read_pair(sample["image"], sample["mask"])
         other = None
         if augmentation is not None and rng.random() < augmentation.new_background:
-            other = background_crop(_read(sample["other"][0]), load_truth(Path(sample["other"][1])))
+            other = background_crop(*_read_pair(sample["other_image"], sample["other_mask"]))
     if augmentation is None:
         return resize_pair(image, alpha, side_px)
     return augment(image, alpha, side_px, rng, augmentation, other)
@@ -188,17 +209,34 @@ def iter_batches(
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, CutrayError):
             raise error.cause from error
-        raise DatasetError(got=f"a sample cannot be read: {error.cause}") from error
+        raise DatasetError(got=f"a sample cannot be read: {_first_reason(str(error))}") from error
+
+
+def _first_reason(trace: str) -> str:
+    """Find the original error in the text of Ray's one, which wraps it without keeping it."""
+    found = _ERROR_LINE.search(trace)
+    return found[1] if found else trace.splitlines()[-1]
 
 
 def _photo_samples(pairs: Sequence[Pair]) -> list[SampleSpec]:
     """Name photos; each also knows another one, which may become its background."""
-    paths = [(pair.image, pair.mask) for pair in pairs]
-    others = [*paths[len(paths) // 2 :], *paths[: len(paths) // 2]]
+    others = [*pairs[len(pairs) // 2 :], *pairs[: len(pairs) // 2]]
     return [
-        {"number": number, "image": pair.image, "mask": pair.mask, "other": other}
+        {
+            "number": number,
+            "image": pair.image,
+            "mask": _mask_spec(pair),
+            "other_image": other.image,
+            "other_mask": _mask_spec(other),
+        }
         for number, (pair, other) in enumerate(zip(pairs, others, strict=True))
     ]
+
+
+def _mask_spec(pair: Pair) -> MaskSpec:
+    """Say how the mask of a pair is read."""
+    encoding = pair.encoding
+    return MaskSpec(path=pair.mask, turn=pair.turn, white=encoding.white, subject_values=list(encoding.subject_values))
 
 
 def _scene_samples(cases: Sequence[CaseName], amount: int, first: int, family: Family) -> list[SampleSpec]:
@@ -206,9 +244,23 @@ def _scene_samples(cases: Sequence[CaseName], amount: int, first: int, family: F
     return [{"number": first + index, "case": cases[index % len(cases)], "family": family} for index in range(amount)]
 
 
+def _read_pair(path: str, mask: MaskSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Read a photo, upright, and its mask as it lies on it."""
+    image = _read(path)
+    encoding = MaskEncoding(mask["white"], tuple(mask["subject_values"]))
+    alpha = apply_orientation(decode_mask(read_stored(Path(mask["path"])), encoding), mask["turn"])
+    if alpha.shape != image.shape[:2]:
+        raise DatasetError(
+            got=f"{path} has {image.shape[1]}x{image.shape[0]} px upright, its mask {alpha.shape[1]}x{alpha.shape[0]}",
+            allowed="equal sizes",
+            fix="store both upright",
+        )
+    return image, alpha
+
+
 def _read(path: str) -> np.ndarray:
     """Read a photo."""
     try:
         return decode_image(read_bytes(path, _LIMITS), _LIMITS).pixels
-    except CutrayError as error:
+    except (CutrayError, OSError) as error:
         raise DatasetError(got=f"{path}: {error}", fix="mend or remove it") from error

@@ -15,15 +15,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from cutray.errors import DatasetError
+from cutray.evaluation.masks import MaskEncoding, decode_mask, read_stored
+from cutray.imaging.orientation import apply_orientation
 from cutray.imaging.photo_files import PHOTO_SUFFIXES
 
 LAYOUTS = (
@@ -35,7 +35,6 @@ LAYOUTS = (
     ("original", "mask"),
     ("i", "m"),
 )
-_GREY_TOLERANCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +46,16 @@ class Sample:
         image: Path of the photo.
         truth: Path of the mask or alpha.
         tags: Names of the tag files that list the stem.
+        encoding: What the stored values of the mask mean.
+        turn: EXIF value to apply to the mask, so that it lies on the upright photo; 1 for none.
     """
 
     stem: str
     image: Path
     truth: Path
     tags: frozenset[str]
+    encoding: MaskEncoding = field(default_factory=MaskEncoding)
+    turn: int = 1
 
 
 def find_samples(folder: Path) -> list[Sample]:
@@ -108,10 +111,35 @@ def pair_folders(image_folder: Path, truth_folder: Path, *, tags: Path | None = 
     return [Sample(stem, images[stem], truths[stem], frozenset(known[stem])) for stem in sorted(images)]
 
 
-def load_truth(path: Path, *, shape: tuple[int, int] | None = None) -> NDArray[np.float32]:
-    """Read a truth mask or alpha without binarising it.
+def read_truth(sample: Sample, *, shape: tuple[int, int] | None = None) -> NDArray[np.float32]:
+    """Read the truth of a pair as one sees its photo, without binarising it.
 
-    A picture with transparency gives its alpha; where that is fully opaque throughout, its grey values count.
+    Args:
+        sample: From ``check_samples``, which settles how the mask is read.
+        shape: Height and width of the upright photo, in pixels; None skips the check.
+
+    Returns:
+        (H,W) float32 in [0,1].
+
+    Raises:
+        DatasetError: The file is not a readable mask, or differs from ``shape``.
+    """
+    values = apply_orientation(decode_mask(read_stored(sample.truth), sample.encoding), sample.turn)
+    return _of_shape(values, shape, sample.truth)
+
+
+def read_ignored(sample: Sample) -> NDArray[np.bool_] | None:
+    """Return which pixels of a pair are neither subject nor background, (H,W); None where there are none."""
+    if sample.encoding.ignore_value is None:
+        return None
+    ignored = apply_orientation(read_stored(sample.truth).values, sample.turn) == sample.encoding.ignore_value
+    return np.asarray(ignored, np.bool_) if ignored.any() else None
+
+
+def load_truth(path: Path, *, shape: tuple[int, int] | None = None) -> NDArray[np.float32]:
+    """Read a single mask or alpha, as stored, without binarising it.
+
+    A picture with transparency gives its alpha; where that is constant, its grey values count.
 
     Args:
         path: An 8- or 16-bit grey picture, a grey picture stored as color, or one with an alpha channel.
@@ -123,17 +151,16 @@ def load_truth(path: Path, *, shape: tuple[int, int] | None = None) -> NDArray[n
     Raises:
         DatasetError: The file is not a readable picture, is colored, or differs from ``shape``.
     """
-    try:
-        with Image.open(path) as picture:
-            values = _grey_values(picture)
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DatasetError(
-            got=f"mask {path} cannot be read ({error})", allowed="a PNG or other picture", fix="replace the file"
-        ) from error
-    if values is None:
+    stored = read_stored(path)
+    if stored.labels:
         raise DatasetError(
             got=f"mask {path} is colored", allowed="grey values or an alpha channel", fix="save the mask as grey"
         )
+    return _of_shape(decode_mask(stored, MaskEncoding()), shape, path)
+
+
+def _of_shape(values: NDArray[np.float32], shape: tuple[int, int] | None, path: Path) -> NDArray[np.float32]:
+    """Refuse a mask of another size."""
     if shape is not None and values.shape != shape:
         raise DatasetError(
             got=f"mask {path} has {values.shape[1]}x{values.shape[0]} px",
@@ -181,27 +208,3 @@ def _read_tags(folder: Path) -> defaultdict[str, set[str]]:
             if line.strip():
                 tags[line.strip()].add(path.stem)
     return tags
-
-
-def _grey_values(picture: Image.Image) -> NDArray[np.float32] | None:
-    """Return the truth values of an open picture, or None when it is colored without transparency."""
-    if picture.mode.startswith("I"):
-        return _scale(np.asarray(picture), 65535)
-    if picture.mode == "F":
-        return _scale(np.asarray(picture), 1)
-    if picture.mode in {"1", "L"}:
-        return _scale(np.asarray(picture.convert("L")), 255)
-    rgba = np.asarray(picture.convert("RGBA"))
-    if (rgba[..., 3] < 255).any():
-        return _scale(rgba[..., 3], 255)
-    channels = rgba[..., :3].astype(np.int16)
-    # JPEG shifts the three copies of a grey value apart by a few steps.
-    if int(np.ptp(channels, axis=2).max()) > _GREY_TOLERANCE:
-        return None
-    return _scale(channels.mean(axis=2), 255)
-
-
-def _scale(values: NDArray[Any], white: float) -> NDArray[np.float32]:
-    """Map 0 … white to [0,1] and clip what lies outside."""
-    scaled: NDArray[np.float32] = np.clip(values.astype(np.float32) / np.float32(white), 0, 1)
-    return scaled

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from cutray.errors import DatasetError
-from cutray.evaluation.datasets import load_truth
 
 SERIES_COLORS = ("#2b6cb0", "#dd6b20", "#2f855a", "#805ad5")
 _JPEG_QUALITY = 80
@@ -68,20 +67,16 @@ def difference_uri(alpha: NDArray[np.float32], truth: NDArray[np.float32]) -> st
     return _data_uri(Image.fromarray(np.rint(np.clip(colors, 0, 1) * 255).astype(np.uint8)))
 
 
-def small_alpha(path: Path, height_px: int) -> NDArray[np.float32]:
-    """Read a mask and shrink it to a height by averaging, never enlarging it.
+def shrink_alpha(alpha: NDArray[np.float32], height_px: int) -> NDArray[np.float32]:
+    """Shrink a mask to a height by averaging, never enlarging it.
 
     Args:
-        path: A mask file.
+        alpha: (H,W) float32 in [0,1].
         height_px: Largest height, in pixels.
 
     Returns:
         (H,W) float32 in [0,1].
-
-    Raises:
-        DatasetError: The file is not a readable mask.
     """
-    alpha = load_truth(path)
     height = min(height_px, alpha.shape[0])
     width = max(1, round(alpha.shape[1] * height / alpha.shape[0]))
     return resize_alpha(alpha, (width, height))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +84,9 @@ class ImageScores:
         return {field.name: float(getattr(self, field.name)) for field in fields(self) if field.name not in _CURVES}
 
 
-def score(alpha: NDArray[np.floating], truth: NDArray[np.floating]) -> ImageScores:
+def score(
+    alpha: NDArray[np.floating], truth: NDArray[np.floating], ignored: NDArray[np.bool_] | None = None
+) -> ImageScores:
     """Measure one predicted alpha against its truth.
 
     No value is stretched or normalised first. Empty truths and predictions: overlap and edge scores are 1 when
@@ -92,6 +95,8 @@ def score(alpha: NDArray[np.floating], truth: NDArray[np.floating]) -> ImageScor
     Args:
         alpha: (H,W) float in [0,1], at the truth's size.
         truth: (H,W) float in [0,1].
+        ignored: (H,W) bool, pixels that are left out; with any of them, the scores of outlines and structure, which
+            need the whole picture, are NaN. None leaves out nothing.
 
     Returns:
         All scores.
@@ -107,6 +112,8 @@ def score(alpha: NDArray[np.floating], truth: NDArray[np.floating]) -> ImageScor
             allowed="equal shapes",
             fix="resize the alpha to the truth's size",
         )
+    if ignored is not None and ignored.any():
+        return _score_pixels(alpha32[~ignored], truth32[~ignored])
     predicted, mask = alpha32 > HALF, truth32 > HALF
     at_half = count_at(predicted, mask)
     adaptive = count_at(binarise_adaptively(alpha32), mask)
@@ -130,6 +137,31 @@ def score(alpha: NDArray[np.floating], truth: NDArray[np.floating]) -> ImageScor
         f_curve=f_measure(sweep),
         e_curve=e_measure(sweep),
     )
+
+
+def _score_pixels(alpha: NDArray[np.float32], truth: NDArray[np.float32]) -> ImageScores:
+    """Measure what can be measured pixel by pixel, on (N,) pixels; a picture without any counts as right."""
+    if not alpha.size:
+        alpha = truth = np.zeros(1, np.float32)
+    alpha, truth = alpha[None], truth[None]
+    mask = truth > HALF
+    at_half = count_at(alpha > HALF, mask)
+    adaptive = count_at(binarise_adaptively(alpha), mask)
+    sweep = sweep_thresholds(alpha, mask)
+    difference = alpha.astype(np.float64) - truth
+    known = {
+        "iou": float(iou(at_half)[0]),
+        "dice": float(dice(at_half)[0]),
+        "f_adaptive": float(f_measure(adaptive)[0]),
+        "e_adaptive": float(e_measure(adaptive)[0]),
+        "mae": float(np.abs(difference).mean()),
+        "mae_binary": float(np.abs(alpha - mask).mean(dtype=np.float64)),
+        "sad": float(np.abs(difference).sum() / 1e3),
+        "mse": float((difference**2).mean() * 1e3),
+    }
+    names = [field.name for field in fields(ImageScores) if field.name not in _CURVES]
+    numbers: dict[str, Any] = {name: known.get(name, float("nan")) for name in names}
+    return ImageScores(**numbers, f_curve=f_measure(sweep), e_curve=e_measure(sweep))
 
 
 def summarise(scores: Sequence[ImageScores]) -> dict[str, float]:

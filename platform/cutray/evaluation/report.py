@@ -18,6 +18,7 @@ from cutray.evaluation.comparison import (
     summary_rows,
     tag_rows,
 )
+from cutray.evaluation.datasets import load_truth, read_truth
 from cutray.evaluation.figures import (
     SERIES_COLORS,
     alpha_uri,
@@ -25,7 +26,7 @@ from cutray.evaluation.figures import (
     histogram_svg,
     photo_uri,
     resize_alpha,
-    small_alpha,
+    shrink_alpha,
 )
 
 __all__ = ["METRICS", "Case", "Metric", "ModelScores", "markdown_table", "write_html_report"]
@@ -144,12 +145,12 @@ def _worst(models: Sequence[ModelScores], metric: str, amount: int) -> list[list
 def _case_html(names: Sequence[str], cases: Sequence[Case], metric: str) -> str:
     """Show one picture with its truth and every model's prediction and difference."""
     sample = cases[0].sample
-    truth = small_alpha(sample.truth, PICTURE_HEIGHT_PX)
+    truth = shrink_alpha(read_truth(sample), PICTURE_HEIGHT_PX)
     size_px = (truth.shape[1], truth.shape[0])
     shown = [(photo_uri(sample.image, size_px), "image"), (alpha_uri(truth), "truth")]
     for name, case in zip(names, cases, strict=True):
         if case.prediction is not None:
-            alpha = resize_alpha(small_alpha(case.prediction, PICTURE_HEIGHT_PX), size_px)
+            alpha = resize_alpha(shrink_alpha(load_truth(case.prediction), PICTURE_HEIGHT_PX), size_px)
             value = per_picture([case], metric)[0]
             shown.append((alpha_uri(alpha), f"{name}: {value:.{METRICS[metric].digits}f}"))
             shown.append((difference_uri(alpha, truth), "difference: red too much, blue missing"))

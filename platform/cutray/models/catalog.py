@@ -40,6 +40,7 @@ class ModelSpec:
     ``mean`` and ``std`` apply after scaling, per channel in RGB order. ``scale`` "max" divides by the picture's
     own maximum, "255" by 255. ``cpu_precisions`` are the number formats besides fp32 in which the model keeps its
     quality on a processor, fastest first. ``packaged`` files are part of the package and have no other source.
+    ``trained_on`` names the collections that the weights have seen: scores on these say nothing.
     """
 
     name: str
@@ -58,6 +59,7 @@ class ModelSpec:
     md5: str = ""
     cpu_precisions: tuple[str, ...] = ("bf16",)
     packaged: bool = False
+    trained_on: tuple[str, ...] = ()
 
     @property
     def is_pinned(self) -> bool:
@@ -142,6 +144,8 @@ def _parse_table(table: Mapping[str, Any]) -> dict[str, Any]:
         values[key] = tuple(float(value) for value in values[key])
         if len(values[key]) != 3 or (key == "std" and min(values[key]) <= 0):
             raise ValueError(f"{key} = {table[key]!r}, three numbers needed, std above 0")
+    if "trained_on" in values:
+        values["trained_on"] = tuple(map(str, values["trained_on"]))
     if "cpu_precisions" in values:
         values["cpu_precisions"] = tuple(values["cpu_precisions"])
         if unfit := set(values["cpu_precisions"]) - {"int8", "bf16"}:

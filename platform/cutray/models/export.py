@@ -150,6 +150,7 @@ def describe_model(spec: ModelSpec) -> str:
         "std": list(spec.std),
         "scale": f'"{spec.scale}"',
         "cpu_precisions": "[" + ", ".join(f'"{name}"' for name in spec.cpu_precisions) + "]",
+        "trained_on": "[" + ", ".join(f'"{name}"' for name in spec.trained_on) + "]",
         "description": f'"{spec.description}"',
     }
     return "".join(f"{name} = {value}\n" for name, value in lines.items())
