@@ -15,9 +15,12 @@ import python_api
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
+# Pages that lie in the repository's root.
+FROM_ROOT = ("changelog.md", "contributing.md")
 # Page → what writes it.
 GENERATED: dict[str, Callable[[], str]] = {
     "changelog.md": lambda: (ROOT / "CHANGELOG.md").read_text(),
+    "contributing.md": lambda: (ROOT / "CONTRIBUTING.md").read_text(),
     "reference/cli.md": command_line.page,
     "reference/errors.md": error_codes.page,
     "reference/http.md": http_api.page,
@@ -54,12 +57,13 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Turn links to files of the repository outside docs/ into their paths: the site does not hold those files."""
-    folder = (ROOT / "docs" / page.file.src_uri).parent
+    folder = ROOT if page.file.src_uri in FROM_ROOT else (ROOT / "docs" / page.file.src_uri).parent
 
     def path_instead(match: re.Match[str]) -> str:
         target = (folder / match["target"]).resolve()
         if target.is_relative_to(ROOT / "docs") and not target.is_dir():
-            return match[0]
+            inside = target.relative_to(ROOT / "docs").as_posix()
+            return f"[{match['text']}]({inside})" if folder == ROOT else match[0]
         if not target.is_relative_to(ROOT):
             return match[0]
         path = target.relative_to(ROOT).as_posix()

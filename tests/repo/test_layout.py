@@ -21,7 +21,7 @@ SOURCES = [
 ]
 FOLDERS = {"platform", "pipelines", "serve_apps", "tune_configs", "cluster", "tests", "docs", ".ci"}
 FILES = {
-    *("README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "Makefile", "mkdocs.yml"),
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "Makefile", "mkdocs.yml"),
     *(".gitignore", ".pre-commit-config.yaml"),
 }
 
