@@ -11,7 +11,7 @@ import pytest
 from cutray.errors import WeightsError
 
 torch = pytest.importorskip("torch")
-from cutray.models.u2net import U2Net, load_u2net  # noqa: E402
+from cutray.models.u2net import U2Net, load_u2net, resize_like  # noqa: E402
 
 
 def _lively(architecture: str = "u2netp") -> U2Net:
@@ -49,9 +49,11 @@ def _write_folded_onnx(network: U2Net, path: Path) -> None:
     onnx.save(onnx.helper.make_model(graph), path)
 
 
-@pytest.mark.parametrize(("architecture", "parameters"), [("u2net", 44_009_869), ("u2netp", 1_131_181)])
+@pytest.mark.parametrize(
+    ("architecture", "parameters"), [("u2net", 44_009_869), ("u2netp", 1_131_181), ("isnet", 44_046_790)]
+)
 def test_parameter_counts(architecture: str, parameters: int) -> None:
-    """Both networks have exactly as many parameters as the published ones."""
+    """The networks have exactly as many parameters as the published ones."""
     with torch.device("meta"):
         assert sum(parameter.numel() for parameter in U2Net(architecture).parameters()) == parameters
 
@@ -84,10 +86,28 @@ def test_logits_at_every_level() -> None:
     assert min(float(logits.min()) for logits in maps) < 0
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".onnx"])
-def test_weights_come_back(tmp_path: Path, suffix: str) -> None:
+def test_a_network_with_a_stem() -> None:
+    """IS-Net sees half the picture's size; its finest map is the answer, brought back to that size."""
+    with torch.inference_mode():
+        maps = _lively("isnet")(torch.randn(1, 3, 75, 100))
+    sizes = [(75, 100), (38, 50), (19, 25), (10, 13), (5, 7), (3, 4), (2, 2)]
+    assert [tuple(logits.shape) for logits in maps] == [(1, 1, *size) for size in sizes]
+    np.testing.assert_array_equal(maps[0], resize_like(maps[1], maps[0]))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "architecture"),
+    [
+        (".pth", "u2netp"),
+        (".safetensors", "u2netp"),
+        (".onnx", "u2netp"),
+        (".safetensors", "isnet"),
+        (".onnx", "isnet"),
+    ],
+)
+def test_weights_come_back(tmp_path: Path, suffix: str, architecture: str) -> None:
     """A network read from each kind of file computes what the one written to it did."""
-    network, path = _lively(), tmp_path / f"own{suffix}"
+    network, path = _lively(architecture), tmp_path / f"own{suffix}"
     if suffix == ".pth":
         torch.save(network.state_dict(), path)
     elif suffix == ".safetensors":

@@ -127,13 +127,13 @@ def test_packaged_weights_need_no_network(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_table_is_complete() -> None:
-    """Every model in the table has a hash, a source over https, a wheel or the package, and a usable preparation."""
+    """Every model in the table has a hash, a source over https, a wheel, an npm package or the package itself, and a usable preparation."""
     models = {spec.name: spec for spec in list_models()}
     assert {"u2net", "u2netp", "isnet-general-use"} <= set(models)
     for spec in models.values():
         assert spec.is_pinned
         assert bool(spec.sources) != spec.packaged
-        assert all(source.wheel or source.url.startswith("https://") for source in spec.sources)
+        assert all(source.wheel or source.npm or source.url.startswith("https://") for source in spec.sources)
         assert len(spec.mean) == len(spec.std) == 3
         assert spec.license
     assert models["u2net"].size_bytes == 175_997_641

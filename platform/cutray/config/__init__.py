@@ -24,13 +24,14 @@ from cutray.config.remover import (
 )
 from cutray.config.shared import AdamWSettings, ClusterSettings, RunSettings
 from cutray.config.sweep import SchedulerSettings, SweepSettings
-from cutray.config.training import LossSettings, OptimSettings, TrainSettings
+from cutray.config.training import Architecture, LossSettings, OptimSettings, TrainSettings
 from cutray.config.training_data import AugmentSettings, DataSettings
 
 __all__ = [
     "EFFORTS",
     "MIB",
     "AdamWSettings",
+    "Architecture",
     "AugmentSettings",
     "BatchSettings",
     "ClusterSettings",

@@ -12,6 +12,8 @@ from cutray.config.paths import ModelFile
 from cutray.config.shared import AdamWSettings, RunSettings
 from cutray.config.training_data import AugmentSettings, DataSettings
 
+# The networks of the family that can be built and trained.
+Architecture = Literal["u2net", "u2netp", "isnet"]
 # Where and how fast a run computes, and when it is interrupted, is not what it computes.
 _RESOURCES = Setting(affects_result=False)
 
@@ -53,7 +55,7 @@ class TrainSettings(RunSettings):
 
     title: ClassVar[str] = "Training"
 
-    architecture: Literal["u2net", "u2netp"] = Field("u2netp", description="Network to train.")
+    architecture: Architecture = Field("u2netp", description="Network to train.")
     init: Annotated[str, ModelFile] = Field(
         "", description="Initial weights: a model's name or a file; empty starts from random weights."
     )

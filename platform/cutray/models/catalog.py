@@ -8,8 +8,9 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from cutray.config import Architecture
 from cutray.errors import ConfigError
 from cutray.privacy import import_openvino
 
@@ -21,14 +22,17 @@ _SMALL_NETWORK_MAX_BYTES = 20_000_000
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One place a file comes from: a member of a wheel, or an address."""
+    """One place a file comes from: a member of a wheel or of an npm package, or an address."""
 
     wheel: str = ""
+    npm: str = ""
     member: str = ""
     url: str = ""
 
     def __str__(self) -> str:
         """Name the place as a reader would look for it."""
+        if self.npm:
+            return f"{self.member} in the npm package {self.npm}"
         return f"{self.member} in the wheel {self.wheel}" if self.wheel else self.url
 
 
@@ -44,7 +48,7 @@ class ModelSpec:
     """
 
     name: str
-    architecture: Literal["u2net", "u2netp", "isnet"]
+    architecture: Architecture
     file: str
     size_bytes: int
     sha256: str
@@ -150,7 +154,7 @@ def _parse_table(table: Mapping[str, Any]) -> dict[str, Any]:
         values["cpu_precisions"] = tuple(values["cpu_precisions"])
         if unfit := set(values["cpu_precisions"]) - {"int8", "bf16"}:
             raise ValueError(f"cpu_precisions = {table['cpu_precisions']!r}, not {', '.join(map(repr, sorted(unfit)))}")
-    choices = {"scale": ("max", "255"), "architecture": ("u2net", "u2netp", "isnet")}
+    choices = {"scale": ("max", "255"), "architecture": get_args(Architecture)}
     for key in choices.keys() & values.keys():
         if values[key] not in choices[key]:
             raise ValueError(f"{key} = {values[key]!r}, allowed are {', '.join(choices[key])}")

