@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from cutray.compat import new_session, remove
-from cutray.errors import DecodeError, EngineUnavailableError, InputError, OptionError
+from cutray.errors import DecodeError, InputError, OptionError
 from cutray.matting.foreground import estimate_foreground
 from cutray.remover import BackgroundRemover
 from tests.conftest import require_weights
@@ -123,7 +123,6 @@ def test_grey_photos_work(photo: np.ndarray, session: BackgroundRemover) -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"vitmatte": True}, "vitmatte"),
         ({"only_maks": True}, "only_maks"),
         ({"alpha_matting_foreground_threshold": 256}, "256"),
         ({"alpha_matting_background_threshold": -1}, "-1"),
@@ -165,18 +164,3 @@ def test_session_arguments() -> None:
     for arguments, options in (((1,), {}), ((), {"prviders": []}), ((), {"model": "u2net"})):
         with pytest.raises(OptionError, match="unknown arguments"):
             new_session("u2netp", *arguments, **options)
-    for providers in (["TensorrtExecutionProvider"], [("CUDAExecutionProvider", {"device_id": 1})]):
-        with pytest.raises(OptionError, match="providers"):
-            new_session("u2netp", providers=providers)
-
-
-def test_compulsory_gpu_is_not_replaced_silently() -> None:
-    """Naming CUDA alone is an error without a GPU; naming the CPU as well lets it be used."""
-    require_weights("u2netp")
-    try:
-        new_session("u2netp", providers=["CUDAExecutionProvider"])
-    except EngineUnavailableError:
-        assert (
-            new_session("u2netp", providers=["CUDAExecutionProvider", "CPUExecutionProvider"]).segmenter.engine.device
-            == "cpu"
-        )
