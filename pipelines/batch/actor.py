@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from threading import Lock, Thread
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 
 from cutray.config import RemoverSettings
 from cutray.errors import ConfigError, CutrayError, EngineError, InputError, OutputError, WeightsError
 from cutray.imaging.encode import encode_image
+from cutray.options import FormatName
 from cutray.remover import BackgroundRemover, Removal
 from pipelines.batch.job import BatchJob
 from pipelines.batch.manifest import SCHEMA, PhotoStatus
@@ -225,7 +226,7 @@ class RemoverActor:
         to_files = job.sink == "files"
         if to_files and digest == task["known_sha256"] and self._in_place(task):
             return PhotoResult(row | {"status": PhotoStatus.KEPT})
-        removal = remover.remove_background(data, format=job.format.lower())
+        removal = remover.remove_background(data, format=cast(FormatName, job.format.lower()))
         row |= _report_columns(removal, job.settings)
         if not removal.report.subject_found and not job.allow_empty:
             return PhotoResult(row | {"status": PhotoStatus.NO_SUBJECT, "code": "no_subject"})

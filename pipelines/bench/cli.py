@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
+from typing import cast
 
 import click
 
 from cutray.console.progress import download_progress
 from cutray.imaging.files import write_atomically
+from cutray.options import Precision
 from cutray.remover import BackgroundRemover
 from pipelines.bench.edges import edges
 from pipelines.bench.folder import batch_speed
@@ -56,7 +58,7 @@ def bench(
     if context.invoked_subcommand:
         return
     with download_progress() as progress:
-        remover = BackgroundRemover(model, precision=precision, progress=progress)
+        remover = BackgroundRemover(model, precision=cast(Precision, precision), progress=progress)
     with tempfile.TemporaryDirectory() as folder:
         text, facts = measure_speed(remover, images, rembg_python, rounds, Path(folder))
     click.echo(text)

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 from cutray.config import EFFORTS
 from cutray.engines.hardware import inspect_hardware
 from cutray.errors import EngineError, InputError
+from cutray.options import Quality
 from cutray.remover import BackgroundRemover
 from pipelines.bench.photos import photos_of_size
 
@@ -135,7 +137,7 @@ def _measure(
             theirs = peer.seconds(path) if peer else None
             for quality in EFFORTS:
                 started = time.perf_counter()
-                removal = remover.remove_background(data, quality=quality)
+                removal = remover.remove_background(data, quality=cast(Quality, quality))
                 ours = time.perf_counter() - started
                 if round_number == 0:
                     continue

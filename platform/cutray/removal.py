@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image
+
+from cutray.imaging.compose import compose
+from cutray.imaging.detect_format import detect_format
+from cutray.imaging.encode import encode_image, parse_format
+from cutray.imaging.files import write_atomically
+from cutray.imaging.resize import resize_within
+
+# A notebook shows a preview of this longer side, on a checkerboard of squares of this size in these greys.
+_PREVIEW_SIDE_PX, _SQUARE_PX, _GREYS = 480, 8, (255, 204)
 
 
 @dataclass(slots=True)
@@ -73,6 +85,48 @@ class Removal(tuple[Any, Any]):
     def mask(self) -> Any:
         """The second of the pair."""
         return self[1]
+
+    def save(self, path: str | PathLike[str], *, overwrite: bool = True) -> None:
+        """Write the cutout to a file, atomically, in the format of its ending.
+
+        The encoded file is written as it is if it has that format. Else the cutout is encoded anew, with the colour
+        profile and resolution of the encoded file.
+
+        Args:
+            path: File to write; missing folders are made.
+            overwrite: Whether an existing file may be replaced.
+
+        Raises:
+            OptionError: The ending names no format, or the format cannot hold the cutout.
+            OutputExistsError: The file exists and ``overwrite`` is off.
+            OutputError: It cannot be written.
+        """
+        name = parse_format(path)
+        data = self.data
+        if detect_format(data) != name:
+            with Image.open(io.BytesIO(data)) as encoded:
+                icc_profile, dpi = encoded.info.get("icc_profile"), encoded.info.get("dpi")
+            data = encode_image(np.asarray(self.cutout), name, icc_profile=icc_profile, dpi=dpi)
+        write_atomically(path, data, overwrite=overwrite)
+
+    def __repr__(self) -> str:
+        """Say in one line what it is, whatever the size of its pictures."""
+        height, width = np.shape(self.cutout)[:2]
+        found = f"subject with confidence {self.report.confidence:.2f}" if self.report.subject_found else "no subject"
+        return f"<Removal {width}×{height} px: {found}, {self.report.model} on {self.report.engine}>"
+
+    def _repr_png_(self) -> bytes:
+        """Show a small preview in notebooks, on a checkerboard where it is transparent."""
+        picture = np.asarray(self.cutout)
+        if picture.dtype == np.uint16:
+            picture = cv2.convertScaleAbs(picture, alpha=255 / 65535)
+        picture = resize_within(picture, _PREVIEW_SIDE_PX)
+        if picture.ndim == 3 and picture.shape[2] == 4:
+            rows, columns = np.indices(picture.shape[:2]) // _SQUARE_PX
+            board = np.where((rows + columns) % 2, *_GREYS).astype(np.uint8)
+            alpha = picture[..., 3].astype(np.float32) / np.float32(255)
+            picture = compose(np.ascontiguousarray(picture[..., :3]), alpha, np.dstack([board] * 3))
+        return encode_image(picture, "PNG")
 
     def as_pillow(self) -> Removal:
         """Return the same with Pillow images in place of arrays; 16-bit ones stay, Pillow has no such RGB."""

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import islice
-from os import PathLike
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from PIL import Image
 
 from cutray.chain import StageTimer, cut_out, postprocess
 from cutray.config import EngineSettings, RemoverSettings, parse_settings
-from cutray.errors import CutrayError, InputError, OptionError
-from cutray.imaging.files import write_atomically
+from cutray.errors import CutrayError, EngineError, InputError, OptionError
+from cutray.options import PhotoOptions, RemoverOptions
 from cutray.removal import Removal as Removal
 from cutray.segmenter import Segmenter
-from cutray.sources import Photo, Source, decode_source, output_format
+from cutray.sources import Destination, Photo, Source, decode_source, output_format, write_result
 from cutray.tta import predict
 
 Progress = Callable[[str, int, int | None], None]
@@ -25,11 +27,16 @@ Progress = Callable[[str, int, int | None], None]
 class BackgroundRemover:
     """Removes backgrounds. Loads its network once; safe to use from several threads.
 
+    It pickles as its settings. Where it arrives, as in a pool of processes or on another machine, it loads its network
+    with the first photo; so it does in a process that is forked from this one.
+
     >>> remover = BackgroundRemover("u2net")  # doctest: +SKIP
     >>> cutout, mask = remover.remove_background("input.jpg", "output.png")  # doctest: +SKIP
     """
 
-    def __init__(self, model: str = "u2net", *, progress: Progress | None = None, **settings: Any) -> None:
+    def __init__(
+        self, model: str = "u2net", *, progress: Progress | None = None, **settings: Unpack[RemoverOptions]
+    ) -> None:
         """Load a model.
 
         Args:
@@ -42,7 +49,8 @@ class BackgroundRemover:
             WeightsError: The weights are unknown, damaged or not obtainable.
             EngineError: The engine is not available or cannot use the weights.
         """
-        self._load(parse_settings(RemoverSettings, {"model": str(model), **settings}), progress)
+        self._keep(parse_settings(RemoverSettings, {"model": str(model), **settings}))
+        self.segmenter = _load_network(self.settings, progress)
 
     @classmethod
     def from_settings(cls, settings: RemoverSettings, *, progress: Progress | None = None) -> Self:
@@ -57,26 +65,73 @@ class BackgroundRemover:
             EngineError: The engine is not available or cannot use the weights.
         """
         remover = cls.__new__(cls)
-        remover._load(settings, progress)
+        remover._keep(settings)
+        remover.segmenter = _load_network(remover.settings, progress)
         return remover
 
-    def _load(self, settings: RemoverSettings, progress: Progress | None) -> None:
-        """Keep the settings and load the network."""
+    def _keep(self, settings: RemoverSettings) -> None:
+        """Keep the settings; the network is loaded when it is needed."""
         if settings.compat and settings.precision == "auto":
             # bf16 would move single pixels by more than the recipe's own rounding
             settings = settings.model_copy(update={"precision": "fp32"})
+        if settings.background is not None and os.path.isfile(settings.background):
+            # The remover may be used from another folder, in another process.
+            settings = settings.model_copy(update={"background": os.path.abspath(settings.background)})
         self.settings = settings
-        self.segmenter = Segmenter.load(settings, progress)
+        self._segmenter: Segmenter | None = None
+        self._loading = threading.Lock()
+        _removers.add(self)
+
+    @property
+    def segmenter(self) -> Segmenter:
+        """The network; loaded now if it is not yet, as after unpickling.
+
+        Raises:
+            WeightsError: The weights are not obtainable here.
+            EngineError: The engine is not available here, or this process was forked from one that uses a GPU.
+        """
+        if self._segmenter is None:
+            with self._loading:
+                if self._segmenter is None:
+                    self._segmenter = _load_network(self.settings)
+        return self._segmenter
+
+    @segmenter.setter
+    def segmenter(self, segmenter: Segmenter) -> None:
+        """Put another network in its place."""
+        self._segmenter = segmenter
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel as the settings, with the attributes of a subclass."""
+        own = ("_segmenter", "_loading")
+        return {name: value for name, value in vars(self).items() if name not in own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrive without a network."""
+        self.__dict__.update(state)
+        self._keep(self.settings)
+
+    def _forget_network(self) -> Segmenter | None:
+        """Give up a network that this process has inherited; its threads, locks and devices were not copied."""
+        inherited, self._segmenter = self._segmenter, None
+        self._loading = threading.Lock()
+        return inherited
 
     def remove_background(
-        self, source: Source, destination: str | PathLike[str] | None = None, *, overwrite: bool = True, **options: Any
+        self,
+        source: Source,
+        destination: Destination | None = None,
+        *,
+        overwrite: bool = True,
+        **options: Unpack[PhotoOptions],
     ) -> Removal:
         """Cut the subject out of one photo.
 
         Args:
-            source: Path, encoded bytes, Pillow image, or (H, W[, 1|3|4]) array of sRGB samples.
-            destination: File to write, atomically; its ending names the format. None writes nothing.
-            overwrite: Whether an existing destination may be replaced.
+            source: Path, encoded bytes, open binary file, Pillow image, or (H, W[, 1|3|4]) array of sRGB samples.
+            destination: File to write, atomically, or an open binary file, written from where it stands. The ending of
+                its name gives the format. None writes nothing.
+            overwrite: Whether an existing file may be replaced.
             options: Any field of ``RemoverSettings`` but those of the engine, for this call alone.
 
         Returns:
@@ -88,14 +143,16 @@ class BackgroundRemover:
             EngineError: The network failed.
             OutputError: The destination cannot be written.
         """
-        settings = self._with(options)
+        settings = self._with(dict(options))
         format_name = output_format(settings, destination)
         removal = _like_source(cut_out(source, settings, format_name, self.segmenter), source)
         if destination is not None:
-            write_atomically(destination, removal.data, overwrite=overwrite)
+            write_result(destination, removal.data, overwrite=overwrite)
         return removal
 
-    def remove_many(self, sources: Iterable[Source], **options: Any) -> Iterator[Removal | CutrayError]:
+    def remove_many(
+        self, sources: Iterable[Source], **options: Unpack[PhotoOptions]
+    ) -> Iterator[Removal | CutrayError]:
         """Cut out many photos, several per forward pass; nothing is written.
 
         Args:
@@ -109,7 +166,7 @@ class BackgroundRemover:
             ConfigError: An option is unknown or has a value that is not allowed.
             EngineError: The network failed.
         """
-        settings = self._with(options)
+        settings = self._with(dict(options))
         format_name = output_format(settings, None)
         stream = iter(sources)
         while chunk := list(islice(stream, settings.batch_size)):
@@ -144,6 +201,44 @@ class BackgroundRemover:
         return parse_settings(RemoverSettings, {**self.settings.model_dump(), **options})
 
 
+def _load_network(settings: RemoverSettings, progress: Progress | None = None) -> Segmenter:
+    """Load a network, if need be as a process that was forked from one with networks can.
+
+    Raises:
+        WeightsError: The weights are unknown, damaged or not obtainable.
+        EngineError: The engine is not available or cannot use the weights, or a GPU is not available after a fork.
+    """
+    if settings.device != "cpu" and any(one.engine.device != "cpu" for one in _inherited):
+        raise EngineError(
+            got="a process that is forked from one with a network on a GPU cannot use the GPU",
+            fix='start processes with multiprocessing.get_context("spawn"), or use device cpu',
+        )
+    if any(one.engine.name == "pytorch" for one in _inherited):
+        # OpenMP, which PyTorch computes with, waits for ever for the threads that it had before the fork.
+        settings = settings.model_copy(update={"threads": 1})
+    return Segmenter.load(settings, progress)
+
+
+# All removers of this process, and the networks that it has inherited from the process that it was forked from.
+_removers: weakref.WeakSet[BackgroundRemover] = weakref.WeakSet()
+_inherited: list[Segmenter] = []
+
+
+def _forget_networks() -> None:
+    """Have a forked process load networks of its own: a fork copies neither threads nor devices, and locks as held."""
+    import ctypes
+
+    for remover in list(_removers):
+        if (segmenter := remover._forget_network()) is not None:
+            # Never destroyed, not even at exit: the destructors of engines wait for threads that are not there.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(segmenter))
+            _inherited.append(segmenter)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_networks)
+
+
 @lru_cache(maxsize=2)
 def _shared(model: str) -> BackgroundRemover:
     """Keep the last two models loaded between calls of ``remove``."""
@@ -151,14 +246,20 @@ def _shared(model: str) -> BackgroundRemover:
 
 
 def remove(
-    source: Source, destination: str | PathLike[str] | None = None, *, model: str = "u2net", **options: Any
+    source: Source,
+    destination: Destination | None = None,
+    *,
+    model: str = "u2net",
+    overwrite: bool = True,
+    **options: Unpack[PhotoOptions],
 ) -> Removal:
     """Cut the subject out of one photo in one call; the model stays loaded for the next one.
 
     Args:
         source: As for ``BackgroundRemover.remove_background``.
-        destination: File to write, or None.
+        destination: As for ``BackgroundRemover.remove_background``.
         model: Name or path of the model.
+        overwrite: Whether an existing file may be replaced.
         options: As for ``BackgroundRemover.remove_background``.
 
     Returns:
@@ -167,7 +268,7 @@ def remove(
     Raises:
         CutrayError: As ``BackgroundRemover`` and its ``remove_background`` do.
     """
-    return _shared(model).remove_background(source, destination, **options)
+    return _shared(model).remove_background(source, destination, overwrite=overwrite, **options)
 
 
 def _like_source(removal: Removal, source: Source) -> Removal:

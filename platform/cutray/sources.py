@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
 
-from cutray.config import RemoverSettings
-from cutray.errors import InputError, OptionError
+from cutray.config import InputLimits, RemoverSettings
+from cutray.errors import InputError, OptionError, OutputError
 from cutray.imaging.compose import compose
 from cutray.imaging.decode import DecodedImage, decode_image, from_array, from_pil
 from cutray.imaging.encode import parse_format
-from cutray.imaging.files import read_bytes
+from cutray.imaging.files import read_bytes, write_atomically
+from cutray.imaging.limits import check_bytes
 
-Source = str | PathLike[str] | bytes | Image.Image | np.ndarray
+_BLOCK_BYTES = 1 << 20
+
+
+@runtime_checkable
+class BinaryReader(Protocol):
+    """An open binary file, or anything else that gives bytes."""
+
+    def read(self, size: int, /) -> bytes | None:
+        """Return at most so many bytes; none at the end."""
+
+
+@runtime_checkable
+class BinaryWriter(Protocol):
+    """An open binary file, or anything else that takes bytes."""
+
+    def write(self, data: bytes, /) -> int | None:
+        """Take bytes, and return how many were taken."""
+
+
+Source = str | PathLike[str] | bytes | bytearray | memoryview | BinaryReader | Image.Image | np.ndarray
+Destination = str | PathLike[str] | BinaryWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +58,7 @@ def decode_source(source: Source, settings: RemoverSettings) -> Photo:
     """Bring any kind of source to pixels.
 
     Args:
-        source: Path, encoded bytes, Pillow image, or (H, W[, 1|3|4]) array of sRGB samples.
+        source: Path, encoded bytes, open binary file, Pillow image, or (H, W[, 1|3|4]) array of sRGB samples.
         settings: Limits, bit depth and colour profile.
 
     Returns:
@@ -55,10 +77,12 @@ def decode_source(source: Source, settings: RemoverSettings) -> Photo:
         image = from_pil(source, keep_profile=keep, keep_uint16=uint16)
     elif isinstance(source, np.ndarray):
         image = from_array(source, keep_uint16=uint16)
+    elif isinstance(source, BinaryReader):
+        image = decode_image(_read_file(source, settings), settings, keep_profile=keep, keep_uint16=uint16)
     else:
         raise InputError(
             got=f"a source of type {type(source).__name__}",
-            allowed="a path, encoded bytes, a Pillow image or a numpy array",
+            allowed="a path, encoded bytes, an open binary file, a Pillow image or a numpy array",
             fix="convert it to one of these",
         )
     return Photo(image, flatten_on_white(image))
@@ -78,7 +102,7 @@ def flatten_on_white(image: DecodedImage) -> np.ndarray:
     return compose(image.pixels, image.alpha.astype(np.float32) / 255.0, (255, 255, 255))
 
 
-def output_format(settings: RemoverSettings, destination: str | PathLike[str] | None) -> str:
+def output_format(settings: RemoverSettings, destination: Destination | None) -> str:
     """Settle the file format before any work is done, so that a wrong name costs nothing.
 
     Args:
@@ -89,20 +113,80 @@ def output_format(settings: RemoverSettings, destination: str | PathLike[str] | 
         PNG, WEBP, AVIF, JPEG or TIFF.
 
     Raises:
-        OptionError: The ending names no format, or the format cannot hold a transparent cutout.
+        OptionError: The ending names no format, the format cannot hold a transparent cutout, or the destination is
+            nothing that bytes can be written to.
     """
-    named = settings.format
-    name = (
-        parse_format(named)
-        if named != "auto"
-        else parse_format(Path(destination))
-        if destination is not None
-        else "PNG"
-    )
+    named = settings.format if settings.format != "auto" else _name_of(destination)
+    name = "PNG" if named is None else parse_format(named)
     if name == "JPEG" and settings.background is None and not settings.only_mask:
         raise OptionError(
             got="a cutout as JPEG, which cannot be transparent",
             allowed="PNG, WebP, AVIF or TIFF, or JPEG on a background",
             fix="choose another ending, or add a background such as white",
         )
+    if isinstance(destination, str | PathLike) or destination is None:
+        return name
+    if isinstance(destination, io.TextIOBase) or not isinstance(destination, BinaryWriter):
+        raise OptionError(
+            got=f"a destination of type {type(destination).__name__}",
+            allowed="a path or a file that is open for writing bytes",
+            fix='open it with mode "wb"',
+        )
+    writable = getattr(destination, "writable", None)
+    if callable(writable) and not writable():
+        raise OptionError(got="a file that is open for reading only", fix='open it with mode "wb"')
     return name
+
+
+def write_result(destination: Destination, data: bytes, *, overwrite: bool) -> None:
+    """Write an encoded picture.
+
+    Args:
+        destination: A path, which is written atomically, or an open binary file, which stays open.
+        data: The encoded picture.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    if isinstance(destination, str | PathLike):
+        write_atomically(destination, data, overwrite=overwrite)
+        return
+    rest = memoryview(data)
+    try:
+        while rest:
+            taken = destination.write(bytes(rest))
+            rest = rest[len(rest) if taken is None else taken :]
+        flush = getattr(destination, "flush", None)
+        if callable(flush):
+            flush()
+    except (OSError, ValueError) as error:  # ValueError: the file is closed
+        raise OutputError(got=f"the result cannot be written: {error}", fix="check the file and its disk") from error
+
+
+def _read_file(file: BinaryReader, limits: InputLimits) -> bytes:
+    """Read an open file from where it stands to its end, as far as the limits allow.
+
+    Raises:
+        InputError: It gives no bytes, cannot be read, or has too many.
+    """
+    content = bytearray()
+    try:
+        while block := file.read(_BLOCK_BYTES):
+            if not isinstance(block, bytes | bytearray | memoryview):
+                raise InputError(got="a file that is open as text", allowed="bytes", fix='open it with mode "rb"')
+            content += block
+            check_bytes(len(content), limits)
+    except UnicodeDecodeError as error:
+        raise InputError(got="a file that is open as text", allowed="bytes", fix='open it with mode "rb"') from error
+    except (OSError, ValueError) as error:  # ValueError: the file is closed
+        raise InputError(got=f"the file cannot be read: {error}", fix='open it with mode "rb"') from error
+    return bytes(content)
+
+
+def _name_of(destination: Destination | None) -> str | PathLike[str] | None:
+    """Return the name whose ending may give a format; None for no destination and for files without such a name."""
+    if destination is None or isinstance(destination, str | PathLike):
+        return destination
+    name = getattr(destination, "name", None)
+    return name if isinstance(name, str) and "." in name.rpartition("/")[2] else None

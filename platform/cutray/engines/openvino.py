@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from pathlib import Path
 from queue import SimpleQueue
@@ -20,6 +21,8 @@ from cutray.privacy import import_openvino
 # other's preparation while it holds Python's own lock, which the other needs: both wait for ever. So the first pass of
 # each engine is made by one thread at a time.
 _FIRST_PASS = threading.Lock()
+if hasattr(os, "register_at_fork"):  # a forked process must not wait for a pass that its parent was making
+    os.register_at_fork(after_in_child=lambda: globals().update(_FIRST_PASS=threading.Lock()))
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cutray.commands.remove.outputs import RemovalTask
 from cutray.config import RemoverSettings
@@ -15,6 +15,7 @@ from cutray.errors import CutrayError, OutputExistsError
 from cutray.imaging.provenance import is_result
 
 if TYPE_CHECKING:
+    from cutray.options import FormatName
     from cutray.remover import BackgroundRemover
 
 Row = dict[str, Any]
@@ -145,7 +146,7 @@ def remove_one(
     """
     row: Row = {"source": name, "output": None, "status": "failed"}
     try:
-        removal = remover.remove_background(photo, format=format_name)
+        removal = remover.remove_background(photo, format=cast("FormatName", format_name))
         row |= asdict(removal.report)
         if not removal.report.subject_found and not allow_empty:
             return row | {"status": "no_subject", "reason": _no_subject(removal.report.confidence)}

@@ -1,0 +1,57 @@
+"""The options of the Python functions, with their types, so that editors list them and type checkers check them.
+
+They are the fields of the settings classes, which check the values; a test compares names and types.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+Quality = Literal["fast", "balanced", "best"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+FormatName = Literal["auto", "png", "webp", "avif", "jpeg", "tiff"]
+
+
+class PhotoOptions(TypedDict, total=False):
+    """Options of one call; docs/settings.md says what each does."""
+
+    max_bytes: int
+    max_side_px: int
+    max_megapixels: float
+    max_jpeg_scans: int
+    max_metadata_bytes: int
+    quality: Quality
+    looks: Literal[0, 1, 2, 4]
+    edges: Literal["auto", "soft", "matted", "fine"]
+    refine: Literal["auto", "never", "detected", "edges", "everywhere"]
+    compat: bool
+    sure_background: float
+    sure_foreground: float
+    solid_interior: bool
+    see_through: bool
+    edge_cases: bool
+    min_confidence: float
+    min_area_fraction: float
+    clean_edges: bool
+    only_mask: bool
+    inverse: bool
+    threshold: float | None
+    background: str | None
+    crop: bool
+    crop_margin: str
+    format: FormatName
+    encode_quality: int
+    bit_depth: Literal[8, 16]
+    color_profile: Literal["srgb", "keep"]
+
+
+class RemoverOptions(PhotoOptions, total=False):
+    """Options of a remover: those of one call, which become its defaults, and those of the engine."""
+
+    engine: Literal["auto", "openvino", "onnxruntime", "pytorch"]
+    device: Literal["auto", "cpu", "cuda"]
+    precision: Precision
+    threads: int
+    streams: int
+    batch_size: int
+    offline: bool

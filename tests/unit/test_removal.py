@@ -1,0 +1,107 @@
+"""A result by itself: it shows itself in notebooks, says what it is in a line, saves itself, and travels."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from cutray.errors import OptionError, OutputExistsError
+from cutray.imaging.encode import encode_image
+from cutray.removal import Removal, RemovalReport
+
+
+def _removal(
+    height: int = 900, width: int = 1200, channels: int = 4, dtype: type = np.uint8, **encoding: object
+) -> Removal:
+    """Make a result whose left half is red and opaque; the rest is transparent."""
+    full = np.iinfo(dtype).max
+    cutout = np.zeros((height, width, channels), dtype)
+    cutout[:, : width // 2, 0] = full
+    cutout[:, : width // 2, 3:] = full
+    mask = np.zeros((height, width), np.uint8)
+    mask[:, : width // 2] = 255
+    report = RemovalReport(True, 0.93, 0.5, width, height, (0, 0, width, height), "u2net", "openvino cpu bf16")
+    return Removal(cutout, mask, report, encode_image(cutout, "PNG", **encoding))
+
+
+def _opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_notebook_shows_a_small_picture_on_a_checkerboard(dtype: type) -> None:
+    """The preview is small whatever the size of the cutout, and no pixel is transparent."""
+    preview = _opened(_removal(dtype=dtype)._repr_png_())
+    assert preview.size == (480, 360) and preview.mode == "RGB"
+    pixels = np.asarray(preview)
+    assert (pixels[5, 5] == (255, 0, 0)).all()
+    assert {int(value) for value in np.unique(pixels[:, 300:])} == {204, 255}
+
+
+@pytest.mark.parametrize("removal", [_removal().as_pillow(), _removal(channels=3), _removal(3, 1), _removal(1, 5000)])
+def test_every_kind_of_cutout_has_a_preview(removal: Removal) -> None:
+    """Pillow images, pictures without transparency, and odd shapes."""
+    assert max(_opened(removal._repr_png_()).size) <= 480
+
+
+def test_a_mask_alone_has_a_preview_and_a_line() -> None:
+    """A grey cutout, as `only_mask` gives it."""
+    one = _removal()
+    grey = Removal(one.mask, one.mask, one.report, encode_image(one.mask, "PNG"))
+    assert _opened(grey._repr_png_()).mode == "L"
+    assert "1200×900" in repr(grey)
+
+
+def test_its_repr_is_one_short_line() -> None:
+    """Not the arrays."""
+    assert repr(_removal()) == "<Removal 1200×900 px: subject with confidence 0.93, u2net on openvino cpu bf16>"
+    empty = _removal()
+    empty.report.subject_found = False
+    assert "no subject" in repr(empty)
+
+
+@pytest.mark.parametrize(("name", "format"), [("a.png", "PNG"), ("b.webp", "WEBP"), ("c.TIFF", "TIFF")])
+def test_it_saves_itself_in_the_format_of_the_ending(tmp_path: Path, name: str, format: str) -> None:
+    """The same pixels in each."""
+    removal = _removal()
+    removal.save(tmp_path / "new" / name)
+    with Image.open(tmp_path / "new" / name) as saved:
+        assert saved.format == format
+        assert (np.asarray(saved.convert("RGBA"))[..., 3] == removal.mask).all()
+    if format == "PNG":
+        assert (tmp_path / "new" / name).read_bytes() == removal.data
+
+
+def test_another_format_keeps_profile_and_resolution(tmp_path: Path) -> None:
+    """Pixels in a colour space of their own stay what they are."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    _removal(icc_profile=profile, dpi=(300.0, 300.0)).save(tmp_path / "a.tiff")
+    with Image.open(tmp_path / "a.tiff") as saved:
+        assert saved.info["icc_profile"] == profile
+        assert round(float(saved.info["dpi"][0])) == 300
+
+
+def test_saving_refuses_what_it_cannot_do(tmp_path: Path) -> None:
+    """An unknown ending, a format without transparency, and a file that may not be replaced."""
+    removal = _removal(30, 40)
+    for name in ("a.xyz", "a", "a.jpg"):
+        with pytest.raises(OptionError):
+            removal.save(tmp_path / name)
+    removal.save(tmp_path / "a.png")
+    removal.save(tmp_path / "a.png")
+    with pytest.raises(OutputExistsError):
+        removal.save(tmp_path / "a.png", overwrite=False)
+
+
+@pytest.mark.parametrize("removal", [_removal(30, 40), _removal(30, 40).as_pillow()])
+def test_it_travels_with_its_report(removal: Removal) -> None:
+    """Pickled and copied, arrays and Pillow images alike."""
+    for other in (pickle.loads(pickle.dumps(removal)), copy.deepcopy(removal), copy.copy(removal)):
+        assert other.report == removal.report and other.data == removal.data
+        assert np.array_equal(np.asarray(other.cutout), np.asarray(removal.cutout))
