@@ -96,11 +96,16 @@ def test_executors_use_it(remover: BackgroundRemover, paths: list[Path]) -> None
 _FORKS = """
 import os, sys, threading
 import cutray
+import numpy as np
 from cutray import BackgroundRemover
 photo, engine, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
 remover = BackgroundRemover("u2netp", engine=engine, threads=threads, offline=True)
-expected = remover.remove_background(photo).data
-shared = cutray.remove(photo, model="u2netp").data
+expected = remover.remove_background(photo)
+shared = cutray.remove(photo, model="u2netp")
+# PyTorch computes with one thread after a fork, in another order.
+most = 3 if engine == "pytorch" else 0
+def same(one, two):
+    return int(np.abs(one.mask.astype(int) - two.mask).max()) <= most
 stop = threading.Event()
 def busy():
     while not stop.is_set():
@@ -110,8 +115,8 @@ if "busy" in sys.argv:
     worker.start()
 child = os.fork()
 if child == 0:  # it ends like any program, with all destructors
-    same = remover.remove_background(photo).data == expected and cutray.remove(photo, model="u2netp").data == shared
-    sys.exit(7 if same else 8)
+    equal = same(remover.remove_background(photo), expected) and same(cutray.remove(photo, model="u2netp"), shared)
+    sys.exit(7 if equal else 8)
 stop.set()
 _, status = os.waitpid(child, 0)
 print(os.waitstatus_to_exitcode(status))
