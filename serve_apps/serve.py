@@ -138,13 +138,14 @@ def proxy_variables(args: dict[str, Any]) -> dict[str, str]:
     Args:
         args: The application's arguments in the YAML: fields of ``AppArgs``.
     """
-    from serve_apps.remover.schemas import BATCH_VARIABLE, BODY_VARIABLE, Limits
+    from serve_apps.remover.schemas import BATCH_VARIABLE, BODY_VARIABLE, ORIGINS_VARIABLE, Limits
 
     limits = Limits(**args.get("limits", {}))
     return {
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": PROXY_MIDDLEWARE,
         BODY_VARIABLE: str(limits.max_body_bytes),
         BATCH_VARIABLE: str(limits.max_batch_body_bytes),
+        **({ORIGINS_VARIABLE: " ".join(origins)} if (origins := args.get("cors_origins")) else {}),
     }
 
 

@@ -17,13 +17,14 @@ from cutray import __version__
 from serve_apps.remover import openapi
 from serve_apps.remover.access_log import AccessLog
 from serve_apps.remover.compat_routes import compat_router
-from serve_apps.remover.errors import ApiError, install_handlers
+from serve_apps.remover.errors import ApiError, RequestError, install_handlers
+from serve_apps.remover.http_methods import HttpMethods
 from serve_apps.remover.load_shedder import CapacityHeader
 from serve_apps.remover.request_limits import RequestLimits
-from serve_apps.remover.responses import batch_response, image_response
+from serve_apps.remover.responses import EXPOSED_HEADERS, batch_response, image_response
 from serve_apps.remover.schemas import CutReply
 from serve_apps.remover.service import Service
-from serve_apps.remover.uploads import parse_options, pick_images, read_upload
+from serve_apps.remover.uploads import parse_options, pick_background, pick_images, read_upload
 
 _ABOUT = "Cuts the subject out of photos. Every error is JSON with a stable code, a message and the request's id."
 _IMAGE_FIELDS = ("image", "file")
@@ -56,23 +57,27 @@ def create_api(service: Service) -> FastAPI:
     """
     app = FastAPI(title="Cutray", version=__version__, docs_url=None, redoc_url=None, description=_ABOUT)
     install_handlers(app)
-    app.include_router(_photos(service))
-    app.include_router(_state(service))
-    app.include_router(compat_router(service))
-    app.include_router(_static(_DOCS | (_PAGE if service.args.page else {})))
+    static = _static(_DOCS | (_PAGE if service.args.page else {}))
+    routers = (_photos(service), _state(service), compat_router(service), static)
+    for router in routers:
+        app.include_router(router)
+    app.add_middleware(HttpMethods, routes=[*app.routes, *(route for router in routers for route in router.routes)])
     if service.args.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=service.args.cors_origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["X-API-Key", "Authorization", "Content-Type"],
-            expose_headers=["X-Subject-Found", "X-Confidence", "X-Request-Id", "X-Error-Code", "Retry-After"],
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=["X-API-Key", "Authorization", "Content-Type", "X-Request-Id"],
+            expose_headers=EXPOSED_HEADERS,
         )
     app.add_middleware(CapacityHeader, capacity=service.capacity)
     app.add_middleware(AccessLog, metrics=service.metrics)
     limits = service.limits
     app.add_middleware(
-        RequestLimits, max_body_bytes=limits.max_body_bytes, max_batch_body_bytes=limits.max_batch_body_bytes
+        RequestLimits,
+        max_body_bytes=limits.max_body_bytes,
+        max_batch_body_bytes=limits.max_batch_body_bytes,
+        cors_origins=service.args.cors_origins,
     )
     return app
 
@@ -88,10 +93,10 @@ def _photos(service: Service) -> APIRouter:
         service.check_capacity()
         upload = await read_upload(request, service.limits, max_files=1)
         (image,) = pick_images(upload, _IMAGE_FIELDS, most=1)
-        backdrop = next((data for name, data in upload.files if name == "background_image"), None)
+        backdrop = pick_background(upload)
         options = parse_options(upload.fields, has_backdrop=backdrop is not None)
         with service.admitted():
-            return image_response(await service.cut(image, options, backdrop))
+            return image_response(await service.cut(image.data, options, backdrop))
 
     @router.post("/batch-remove-background", openapi_extra=openapi.many(), response_class=Response)
     async def batch_remove_background(request: Request) -> Response:
@@ -100,7 +105,7 @@ def _photos(service: Service) -> APIRouter:
         service.check_capacity()
         upload = await read_upload(request, service.limits, max_files=service.limits.max_images)
         images = pick_images(upload, _BATCH_FIELDS, most=service.limits.max_images)
-        backdrop = next((data for name, data in upload.files if name == "background_image"), None)
+        backdrop = pick_background(upload)
         options = parse_options(upload.fields, has_backdrop=backdrop is not None)
 
         async def one(image: bytes) -> CutReply | ApiError:
@@ -110,9 +115,13 @@ def _photos(service: Service) -> APIRouter:
                 return error
 
         with service.admitted(len(images)):
-            results = await asyncio.gather(*(one(image) for image in images))
+            results = await asyncio.gather(*(one(image.data) for image in images))
+        for result in results:
+            if isinstance(result, RequestError):
+                raise result
         wants_parts = "multipart/mixed" in request.headers.get("accept", "")
-        return batch_response(results, request.headers["x-request-id"], multipart=wants_parts)
+        names = [image.name for image in images]
+        return batch_response(results, names, request.headers["x-request-id"], multipart=wants_parts)
 
     return router
 

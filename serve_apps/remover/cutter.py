@@ -52,7 +52,13 @@ class Cutter:
         """
         try:
             async with asyncio.timeout(request.seconds_left):
-                return await self._cut(request)
+                settings = parse_settings(RemoverSettings, {**request.options, **self._limits})
+                try:
+                    backdrop = await asyncio.to_thread(_decode_backdrop, request.backdrop, settings)
+                except (InputError, MissingExtraError) as error:
+                    code = error.code if isinstance(error, InputError) else "unsupported_format"
+                    return ErrorReply(code, f"background_image: {error}", of_request=True)
+                return await self._cut(request, settings, backdrop)
         except TimeoutError:
             return ErrorReply("deadline_exceeded", "The photo was not done in time.")
         except MissingExtraError as error:
@@ -62,14 +68,12 @@ class Cutter:
         except MemoryError:
             return ErrorReply("too_large", "The photo needs more memory than there is.")
 
-    async def _cut(self, request: CutRequest) -> CutReply:
+    async def _cut(self, request: CutRequest, settings: RemoverSettings, backdrop: np.ndarray | None) -> CutReply:
         """Go through the stages; those that compute run in threads, so that others can be taken meanwhile."""
-        settings = parse_settings(RemoverSettings, {**request.options, **self._limits})
         format_name = output_format(settings, None)
         timer = StageTimer()
         with timer.stage("decode"):
             photo = await asyncio.to_thread(decode_source, request.data, settings)
-            backdrop = await asyncio.to_thread(_decode_backdrop, request.backdrop, settings)
         started = time.perf_counter()
         prediction, answers = await self._predict(photo.flattened, settings)
         forward_ms = sum(answer.forward_ms for answer in answers)

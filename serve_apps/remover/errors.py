@@ -73,6 +73,10 @@ class ApiError(Exception):
         return {"X-Error-Code": self.code, **when}
 
 
+class RequestError(ApiError):
+    """An error of the whole request, such as its background picture: no photo of a batch can have a result."""
+
+
 def error_body(code: str, message: str, request_id: str) -> dict[str, str]:
     """Return the one JSON shape of all errors."""
     return {"code": code, "message": message, "request_id": request_id}

@@ -10,14 +10,17 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cutray.config import MIB
 from serve_apps.remover.errors import RETRY_AFTER_S, ApiError, code_for_status, error_body
 from serve_apps.remover.load_shedder import LoadShedder
-from serve_apps.remover.schemas import body_limits
+from serve_apps.remover.responses import EXPOSED_HEADERS
+from serve_apps.remover.schemas import body_limits, cors_origins
 
 _DROPPED = frozenset({b"x-request-timeout-seconds", b"x-request-disconnect-disabled", b"serve_multiplexed_model_id"})
 _GOOD_ID = re.compile(rb"[A-Za-z0-9-]{1,64}")
@@ -32,10 +35,20 @@ _SECURITY = (
 class RequestLimits:
     """Pure ASGI middleware; counts the body's bytes as they arrive, whatever the headers promise."""
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int, max_batch_body_bytes: int) -> None:
-        """Wrap an application."""
+    def __init__(
+        self, app: ASGIApp, max_body_bytes: int, max_batch_body_bytes: int, cors_origins: Sequence[str] = ()
+    ) -> None:
+        """Wrap an application.
+
+        Args:
+            app: The application.
+            max_body_bytes: Largest body.
+            max_batch_body_bytes: Largest body of a batch.
+            cors_origins: Web origins that may read what is refused here; the application tells them the rest.
+        """
         self._app = app
         self._limit, self._batch_limit = max_body_bytes, max_batch_body_bytes
+        self._origins = frozenset(cors_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request through, or answer it right here."""
@@ -46,13 +59,25 @@ class RequestLimits:
             await self._app(scope, receive, send)
             return
         headers, request_id, refusal = self._check(scope)
-        watch = _Watch(receive, send, self._limit_of(scope), request_id)
+        watch = _Watch(receive, send, self._limit_of(scope), request_id, self._cors_headers(headers))
         if refusal:
             await watch.refuse(refusal)
             return
         await self._app({**scope, "headers": headers}, watch.receive, watch.send)
         if watch.too_large and not watch.started:
-            await watch.refuse(ApiError("body_too_large"))
+            await watch.refuse(_too_large(self._limit_of(scope)))
+
+    def _cors_headers(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """Return the headers by which a page of an allowed origin may read a refusal."""
+        origin = next((value for name, value in headers if name == b"origin"), b"").decode("latin-1")
+        if not origin or not self._origins & {origin, "*"}:
+            return []
+        allowed = "*" if "*" in self._origins else origin
+        return [
+            (b"access-control-allow-origin", allowed.encode("latin-1")),
+            (b"access-control-expose-headers", ", ".join(EXPOSED_HEADERS).encode()),
+            (b"vary", b"Origin"),
+        ]
 
     def _limit_of(self, scope: Scope) -> int:
         """Return how many bytes a body may have at this address."""
@@ -70,7 +95,7 @@ class RequestLimits:
             if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
                 refusal = ApiError("unsupported_encoding")
             if name == b"content-length" and (not value.isdigit() or int(value[:20]) > self._limit_of(scope)):
-                refusal = ApiError("body_too_large")
+                refusal = _too_large(self._limit_of(scope))
             kept.append((name, value))
         request_id = request_id or str(uuid.uuid4())
         return [*kept, (b"x-request-id", request_id.encode())], request_id, refusal
@@ -79,8 +104,11 @@ class RequestLimits:
 class _Watch:
     """One request on its way: counts what comes in, completes what goes out."""
 
-    def __init__(self, receive: Receive, send: Send, limit: int, request_id: str) -> None:
+    def __init__(
+        self, receive: Receive, send: Send, limit: int, request_id: str, cors_headers: list[tuple[bytes, bytes]]
+    ) -> None:
         self._receive, self._send = receive, send
+        self._cors_headers = cors_headers
         self._limit, self._request_id = limit, request_id
         self._seen = 0
         self._replaced = False
@@ -130,6 +158,7 @@ class _Watch:
             (b"content-length", str(len(body)).encode()),
             (b"x-request-id", self._request_id.encode()),
             *_SECURITY,
+            *self._cors_headers,
             *((name.lower().encode(), value.encode()) for name, value in error.headers().items()),
         ]
         if error.status == 413:
@@ -139,7 +168,14 @@ class _Watch:
         await self._send({"type": "http.response.body", "body": body})
 
 
+def _too_large(limit: int) -> ApiError:
+    """Name the limit that a body exceeds."""
+    shown = f"{limit / MIB:.4g} MiB ({limit} bytes)" if limit >= MIB else f"{limit} bytes"
+    return ApiError("body_too_large", f"The body has more than {shown}, the most that this address takes.")
+
+
 def middlewares() -> list[Middleware]:
     """Return what Serve puts on its proxies and on replicas that are reached directly; the last one is outermost."""
     single, batch = body_limits()
-    return [Middleware(LoadShedder), Middleware(RequestLimits, max_body_bytes=single, max_batch_body_bytes=batch)]
+    limits = Middleware(RequestLimits, max_body_bytes=single, max_batch_body_bytes=batch, cors_origins=cors_origins())
+    return [Middleware(LoadShedder), limits]

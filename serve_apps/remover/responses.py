@@ -6,11 +6,13 @@ import io
 import json
 import secrets
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from urllib.parse import quote
 
 from starlette.responses import Response
 
 from serve_apps.remover.errors import ApiError, error_body
+from serve_apps.remover.result_names import name_results
 from serve_apps.remover.schemas import CutReply
 
 MEDIA = {
@@ -21,13 +23,44 @@ MEDIA = {
     "TIFF": "image/tiff",
 }
 _ENDINGS = {"PNG": "png", "WEBP": "webp", "AVIF": "avif", "JPEG": "jpg", "TIFF": "tif"}
+# All headers of answers that a page of another origin may read, if its origin may call at all.
+EXPOSED_HEADERS = (
+    "X-Subject-Found",
+    "X-Confidence",
+    "X-Area-Fraction",
+    "X-Width",
+    "X-Height",
+    "X-Box",
+    "X-Model",
+    "X-Engine",
+    "X-Notes",
+    "X-Edge-Cases",
+    "X-Images",
+    "X-Failed",
+    "X-Request-Id",
+    "X-Error-Code",
+    "X-Type",
+    "X-Credits-Charged",
+    "X-Foreground-Left",
+    "X-Foreground-Top",
+    "X-Foreground-Width",
+    "X-Foreground-Height",
+    "Content-Disposition",
+    "Retry-After",
+    "Server-Timing",
+)
 
 
-def result_headers(reply: CutReply) -> dict[str, str]:
-    """Return what is known about a result, as headers."""
+def result_headers(reply: CutReply, notes: Sequence[str] = ()) -> dict[str, str]:
+    """Return what is known about a result, as headers.
+
+    Args:
+        reply: The result.
+        notes: What is to be said about the request beside the notes of the result.
+    """
     report = reply.report
     timing = ", ".join(f"{stage};dur={spent:g}" for stage, spent in report.timings_ms.items())
-    notes = "; ".join(report.notes).encode("ascii", "replace").decode()
+    told = _header_text("; ".join([*report.notes, *notes]))
     return {
         "X-Subject-Found": str(report.subject_found).lower(),
         "X-Confidence": f"{report.confidence:.4f}",
@@ -35,39 +68,57 @@ def result_headers(reply: CutReply) -> dict[str, str]:
         "X-Width": str(report.width_px),
         "X-Height": str(report.height_px),
         "X-Box": ",".join(map(str, report.box)),
-        "X-Model": report.model,
-        "X-Engine": report.engine,
-        **({"X-Notes": notes} if notes else {}),
+        "X-Model": _header_text(report.model),
+        "X-Engine": _header_text(report.engine),
+        **({"X-Notes": told} if told else {}),
+        **({"X-Edge-Cases": ",".join(report.edge_cases)} if report.edge_cases else {}),
         "Server-Timing": timing,
         "Cache-Control": "no-store",
     }
 
 
-def image_response(reply: CutReply, more: dict[str, str] | None = None) -> Response:
-    """Return one result as a picture."""
-    return Response(reply.data, media_type=MEDIA[reply.format], headers={**result_headers(reply), **(more or {})})
+def _header_text(text: str) -> str:
+    """Return a text as a header may hold it: printable ASCII alone."""
+    return "".join(char if " " <= char <= "~" else "?" for char in text)
 
 
-def _result_rows(results: Sequence[CutReply | ApiError], request_id: str) -> list[dict[str, object]]:
+def image_response(reply: CutReply, more: Mapping[str, str] | None = None, notes: Sequence[str] = ()) -> Response:
+    """Return one result as a picture.
+
+    Args:
+        reply: The result.
+        more: Further headers.
+        notes: What is to be said about the request, for ``X-Notes``.
+    """
+    headers = {**result_headers(reply, notes), **(more or {})}
+    return Response(reply.data, media_type=MEDIA[reply.format], headers=headers)
+
+
+def _result_rows(
+    results: Sequence[CutReply | ApiError], names: Sequence[str], request_id: str
+) -> list[dict[str, object]]:
     """Describe each result or error, in order."""
+    endings = [None if isinstance(result, ApiError) else _ENDINGS[result.format] for result in results]
     rows: list[dict[str, object]] = []
-    for index, result in enumerate(results):
+    for index, (result, name, file) in enumerate(zip(results, names, name_results(names, endings), strict=True)):
+        shared: dict[str, object] = {"index": index, "name": name}
         if isinstance(result, ApiError):
-            rows.append(
-                {"index": index, "status": result.status, **error_body(result.code, result.message, request_id)}
-            )
+            rows.append({**shared, "status": result.status, **error_body(result.code, result.message, request_id)})
             continue
+        report = result.report
         rows.append(
             {
-                "index": index,
+                **shared,
                 "status": 200,
-                "file": f"{index + 1:02d}.{_ENDINGS[result.format]}",
-                "subject_found": result.report.subject_found,
-                "confidence": result.report.confidence,
-                "area_fraction": result.report.area_fraction,
-                "width_px": result.report.width_px,
-                "height_px": result.report.height_px,
-                "box": result.report.box,
+                "file": file,
+                "subject_found": report.subject_found,
+                "confidence": report.confidence,
+                "area_fraction": report.area_fraction,
+                "width_px": report.width_px,
+                "height_px": report.height_px,
+                "box": report.box,
+                "notes": report.notes,
+                "edge_cases": report.edge_cases,
             }
         )
     return rows
@@ -90,7 +141,7 @@ def _multipart(results: Sequence[CutReply | ApiError], rows: list[dict[str, obje
     for result, row in zip(results, rows, strict=True):
         if isinstance(result, CutReply):
             head = {"Content-Type": MEDIA[result.format], **result_headers(result), "X-Status": "200"}
-            head["Content-Disposition"] = f'attachment; filename="{row["file"]}"'
+            head["Content-Disposition"] = _disposition(str(row["file"]))
             body = result.data
         else:
             head, body = {"Content-Type": "application/json", "X-Status": str(result.status)}, json.dumps(row).encode()
@@ -99,18 +150,27 @@ def _multipart(results: Sequence[CutReply | ApiError], rows: list[dict[str, obje
     return b"".join(parts) + f"--{boundary}--\r\n".encode()
 
 
-def batch_response(results: Sequence[CutReply | ApiError], request_id: str, *, multipart: bool) -> Response:
+def _disposition(name: str) -> str:
+    """Name a part's file, in ASCII and in full. Source: RFC 6266, section 4.1."""
+    plain = _header_text(name).replace('"', "_").replace("?", "_")
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+
+
+def batch_response(
+    results: Sequence[CutReply | ApiError], names: Sequence[str], request_id: str, *, multipart: bool
+) -> Response:
     """Return many results in one answer.
 
     Args:
         results: One result or error per photo, in the order in which they came.
+        names: Name of each photo, from ``clean_name``.
         request_id: For the errors.
         multipart: As multipart/mixed instead of a zip.
 
     Returns:
         The answer; its status is 200 even when photos failed, because each has its own.
     """
-    rows = _result_rows(results, request_id)
+    rows = _result_rows(results, names, request_id)
     failed = sum(isinstance(result, ApiError) for result in results)
     headers = {"X-Images": str(len(results)), "X-Failed": str(failed), "Cache-Control": "no-store"}
     if multipart:

@@ -16,6 +16,7 @@ from cutray.segmenter import NetworkInfo
 
 BODY_VARIABLE = "CUTRAY_MAX_BODY_BYTES"
 BATCH_VARIABLE = "CUTRAY_MAX_BATCH_BODY_BYTES"
+ORIGINS_VARIABLE = "CUTRAY_CORS_ORIGINS"
 
 
 class CutOptions(PhotoSettings):
@@ -66,6 +67,11 @@ def body_limits() -> tuple[int, int]:
     return int(single), int(batch)
 
 
+def cors_origins() -> tuple[str, ...]:
+    """Return the web origins that may call, from the environment of the cluster; none by default."""
+    return tuple(os.environ.get(ORIGINS_VARIABLE, "").split())
+
+
 @dataclass(frozen=True, slots=True)
 class CutRequest:
     """One photo on its way to a Cutter.
@@ -100,10 +106,17 @@ class CutReply:
 
 @dataclass(frozen=True, slots=True)
 class ErrorReply:
-    """Why a photo has no result, as a value: an exception would fill the replicas' logs with stack traces."""
+    """Why a photo has no result, as a value: an exception would fill the replicas' logs with stack traces.
+
+    Attributes:
+        code: One of ``errors.CODES``.
+        message: For people.
+        of_request: Whether it holds for every photo of the request.
+    """
 
     code: str
     message: str
+    of_request: bool = False
 
 
 @dataclass(frozen=True, slots=True)

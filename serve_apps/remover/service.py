@@ -12,7 +12,7 @@ from typing import Any
 from ray.serve.handle import DeploymentHandle
 
 from serve_apps.remover.api_keys import ApiKeyAuth
-from serve_apps.remover.errors import ApiError
+from serve_apps.remover.errors import ApiError, RequestError
 from serve_apps.remover.metrics import IngressMetrics
 from serve_apps.remover.replicas import queue_full, replica_lost
 from serve_apps.remover.schemas import AppArgs, CutReply, CutRequest, ErrorReply, ModelInfo
@@ -88,7 +88,8 @@ class Service:
             raise ApiError("deadline_exceeded", retry_after_s=self.limits.retry_after_s) from error
         if isinstance(reply, ErrorReply):
             self.metrics.rejected.inc(tags={"reason": reply.code})
-            raise ApiError(reply.code, reply.message, self.limits.retry_after_s)
+            kind = RequestError if reply.of_request else ApiError
+            raise kind(reply.code, reply.message, self.limits.retry_after_s)
         for stage, spent_ms in reply.report.timings_ms.items():
             self.metrics.stage_ms.observe(spent_ms, {"stage": stage})
         if not reply.report.subject_found:

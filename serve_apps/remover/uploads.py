@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -12,17 +12,37 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 
-from cutray.config import parse_settings
+from cutray.config import RemoverSettings, parse_settings
 from cutray.errors import ConfigError, InputError, OptionError
 from cutray.imaging.compose import parse_color
 from cutray.imaging.detect_format import detect_format
+from cutray.preflight import check_output_settings
 from serve_apps.remover.errors import ApiError
+from serve_apps.remover.result_names import clean_name
 from serve_apps.remover.schemas import CutOptions, Limits
 
 _MAX_FIELDS = 60
 _MAX_FIELD_BYTES = 64 << 10
 _ECHOED_CHARACTERS = 300
+_TRUE = frozenset({"true", "1", "yes", "on", "y", "t"})
+_FALSE = frozenset({"false", "0", "no", "off", "n", "f", ""})
+BACKGROUND_FIELD = "background_image"
 _MULTIPART, _URLENCODED = "multipart/form-data", "application/x-www-form-urlencoded"
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedFile:
+    """One file of a request.
+
+    Attributes:
+        field: Name of the form's field; empty for a raw body.
+        data: Its content.
+        name: The file's name in the words of the client, safe to use; may be empty.
+    """
+
+    field: str
+    data: bytes
+    name: str = ""
 
 
 @dataclass(slots=True)
@@ -30,45 +50,66 @@ class Upload:
     """What came in.
 
     Attributes:
-        files: Name of the form's field and content of each file, in order; the raw body has the name "".
+        files: The files, in order.
         fields: All other fields of form and query; the form has the last word.
     """
 
-    files: list[tuple[str, bytes]] = field(default_factory=list)
+    files: list[UploadedFile] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
 
 
-async def read_upload(request: Request, limits: Limits, *, max_files: int) -> Upload:
+async def read_upload(
+    request: Request, limits: Limits, *, max_files: int, max_field_bytes: int = _MAX_FIELD_BYTES
+) -> Upload:
     """Read a request's body.
+
+    Args:
+        request: The request.
+        limits: How long the body may take.
+        max_files: Most photos; two more files are read, for a background and for telling what is too many.
+        max_field_bytes: Longest field of a form that is no file.
 
     Raises:
         ApiError: It is malformed, has too many files or fields, or does not arrive in time.
     """
     try:
         async with asyncio.timeout(limits.upload_timeout_s):
-            return await _read(request, max_files)
+            return await _read(request, max_files, max_field_bytes)
     except TimeoutError as error:
         raise ApiError("upload_too_slow") from error
-    except (MultiPartException, HTTPException, UnicodeDecodeError) as error:
-        raise ApiError("bad_request", "The form is malformed, or has too many parts.") from error
+    except (MultiPartException, HTTPException) as error:
+        raise _form_error(str(getattr(error, "detail", error)), max_files, max_field_bytes) from error
+    except UnicodeDecodeError as error:
+        raise ApiError("bad_request", "The form holds text that is not UTF-8.") from error
     except ClientDisconnect as error:
         raise ApiError("body_too_large", "The body has too many bytes, or broke off.") from error
 
 
-async def _read(request: Request, max_files: int) -> Upload:
+def _form_error(told: str, max_files: int, max_field_bytes: int) -> ApiError:
+    """Name the limit that a form exceeds; the parser tells which one in words alone."""
+    if "many files" in told:
+        return ApiError("too_many_images", f"More files came than {max_files} photos and a background.")
+    if "many fields" in told:
+        return ApiError("bad_request", f"The form has more than {_MAX_FIELDS} fields.")
+    if "maximum size" in told:
+        return ApiError("bad_request", f"A field of the form has more than {max_field_bytes} bytes.")
+    return ApiError("bad_request", "The form is malformed.")
+
+
+async def _read(request: Request, max_files: int, max_field_bytes: int) -> Upload:
     """Tell a form from a raw body by its content type, which some clients get wrong."""
     upload = Upload(fields=dict(request.query_params.multi_items()))
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind != _MULTIPART and (kind != _URLENCODED or _is_picture(await request.body())):
         body = await request.body()
         if body:
-            upload.files.append(("", body))
+            upload.files.append(UploadedFile("", body))
         return upload
-    form = await request.form(max_files=max_files + 2, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES)
+    form = await request.form(max_files=max_files + 2, max_fields=_MAX_FIELDS, max_part_size=max_field_bytes)
     try:
         for name, value in form.multi_items():
             if isinstance(value, UploadFile):
-                upload.files.append((name, await value.read()))
+                upload.files.append(UploadedFile(name, await value.read(), clean_name(value.filename or "")))
             else:
                 upload.fields[name] = value
     finally:
@@ -84,24 +125,55 @@ def _is_picture(body: bytes) -> bool:
         return False
 
 
-def pick_images(upload: Upload, names: Iterable[str], *, most: int) -> list[bytes]:
+def pick_images(upload: Upload, names: Sequence[str], *, most: int) -> list[UploadedFile]:
     """Take the photos out of an upload.
 
     Args:
         upload: What came in.
-        names: Fields that hold photos; a raw body always does.
+        names: Fields that hold photos, the documented one first; a raw body always does.
         most: How many there may be.
 
     Raises:
         ApiError: There is none, or too many.
     """
     wanted = {"", *names}
-    images = [data for name, data in upload.files if name.removesuffix("[]") in wanted]
+    images = [file for file in upload.files if file.field.removesuffix("[]") in wanted]
     if not images:
-        raise ApiError("missing_image", f"No photo came with the request; send a file as {sorted(wanted)[1]!r}.")
+        raise ApiError("missing_image", f"No photo came with the request; send a file as {names[0]!r}.")
     if len(images) > most:
         raise ApiError("too_many_images", f"{len(images)} photos came, and at most {most} are taken.")
     return images
+
+
+def pick_background(upload: Upload) -> bytes | None:
+    """Take the picture to lay the subject on out of an upload, or None.
+
+    Raises:
+        ApiError: There are several, or a colour came as well.
+    """
+    pictures = [file.data for file in upload.files if file.field == BACKGROUND_FIELD]
+    color = next((value for name, value in upload.fields.items() if name == "background"), "")
+    if len(pictures) > 1:
+        raise ApiError("bad_option", f"{len(pictures)} files {BACKGROUND_FIELD} came, and one is taken.")
+    if pictures and color.strip():
+        raise ApiError("bad_option", f"background and {BACKGROUND_FIELD} came together; send one of them.")
+    return pictures[0] if pictures else None
+
+
+def is_true(name: str, value: str) -> bool:
+    """Read a field that is true or false; empty is false.
+
+    Args:
+        name: The field, for the message.
+        value: Its text.
+
+    Raises:
+        ApiError: The text is neither.
+    """
+    text = value.strip().lower()
+    if text not in _TRUE | _FALSE:
+        raise ApiError("bad_option", f"{name} = {value[:60]!r}: allowed is true or false.")
+    return text in _TRUE
 
 
 def parse_options(values: Mapping[str, str], *, has_backdrop: bool = False) -> dict[str, Any]:
@@ -120,6 +192,7 @@ def parse_options(values: Mapping[str, str], *, has_backdrop: bool = False) -> d
     plain = {name.replace("-", "_"): _plain(name.replace("-", "_"), value) for name, value in values.items()}
     if has_backdrop:
         plain["background"] = "white"  # never seen: the picture takes its place
+    background = None
     try:
         settings = parse_settings(CutOptions, plain)
         background = settings.background
@@ -129,8 +202,13 @@ def parse_options(values: Mapping[str, str], *, has_backdrop: bool = False) -> d
     except ConfigError as error:
         raise ApiError("bad_option", error.got[:_ECHOED_CHARACTERS]) from error
     except OptionError as error:
-        raise ApiError("bad_option", f"background {background!r:.60} is neither a colour nor blur.") from error
-    return {**settings.model_dump(include=set(plain)), **{k: v for k, v in plain.items() if k == "background"}}
+        raise ApiError("bad_option", f"background = {background!r:.60}: allowed is a colour or blur.") from error
+    options = {**settings.model_dump(include=set(plain)), **{k: v for k, v in plain.items() if k == "background"}}
+    try:
+        check_output_settings(parse_settings(RemoverSettings, options))
+    except OptionError as error:
+        raise ApiError("bad_option", str(error)) from error
+    return options
 
 
 def _plain(name: str, value: str) -> Any:

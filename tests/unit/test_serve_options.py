@@ -17,7 +17,7 @@ from serve_apps.config_file import CONFIG, load_config, with_single_replicas
 from serve_apps.remover.api_keys import ApiKeyAuth
 from serve_apps.remover.errors import CODES, ApiError
 from serve_apps.remover.schemas import CutOptions
-from serve_apps.remover.uploads import Upload, parse_options, pick_images
+from serve_apps.remover.uploads import Upload, UploadedFile, parse_options, pick_background, pick_images
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -75,12 +75,38 @@ def test_long_values_are_not_echoed_whole() -> None:
 
 def test_photos_are_found_and_counted() -> None:
     """A raw body, the usual names and the form with brackets all count; one too many is refused."""
-    upload = Upload(files=[("", b"a"), ("images[]", b"b"), ("other", b"c")])
-    assert pick_images(upload, ("images",), most=2) == [b"a", b"b"]
+    upload = Upload([UploadedFile("", b"a"), UploadedFile("images[]", b"b"), UploadedFile("other", b"c")])
+    assert [image.data for image in pick_images(upload, ("images",), most=2)] == [b"a", b"b"]
     with pytest.raises(ApiError, match="2 photos"):
         pick_images(upload, ("images",), most=1)
     with pytest.raises(ApiError, match="No photo"):
-        pick_images(Upload(files=[("other", b"c")]), ("image",), most=1)
+        pick_images(Upload([UploadedFile("other", b"c")]), ("image",), most=1)
+
+
+@pytest.mark.parametrize("names", [("image", "file"), ("images", "image", "files", "file")])
+def test_missing_photo_is_asked_for_by_the_documented_field(names: tuple[str, ...]) -> None:
+    """The message names the field that the documentation names."""
+    with pytest.raises(ApiError, match=f"as '{names[0]}'"):
+        pick_images(Upload(), names, most=1)
+
+
+def test_two_backgrounds_are_refused() -> None:
+    """A colour beside a picture, and two pictures, are refused; one or none is fine."""
+    picture = UploadedFile("background_image", b"x")
+    assert pick_background(Upload([picture])) == b"x"
+    assert pick_background(Upload([], {"background": "white"})) is None
+    for upload in (Upload([picture], {"background": "white"}), Upload([picture, picture])):
+        with pytest.raises(ApiError, match="background_image"):
+            pick_background(upload)
+
+
+def test_format_that_cannot_hold_the_result_is_refused_at_once() -> None:
+    """JPEG is refused for a transparent cutout, and taken for a mask or on a background."""
+    assert "JPEG" in refused("bad_option", format="jpeg")
+    assert "16 bits" in refused("bad_option", format="webp", bit_depth="16")
+    assert parse_options({"format": "jpeg", "only_mask": "true"})["format"] == "jpeg"
+    assert parse_options({"format": "jpeg", "background": "white"})["format"] == "jpeg"
+    assert parse_options({"format": "jpeg"}, has_backdrop=True)["format"] == "jpeg"
 
 
 def test_every_input_error_has_a_status() -> None:

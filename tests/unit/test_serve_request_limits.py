@@ -33,7 +33,13 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def ask(app: Any, chunks: list[bytes], headers: dict[str, str] | None = None, path: str = "/x") -> tuple[Answer, int]:
+def ask(
+    app: Any,
+    chunks: list[bytes],
+    headers: dict[str, str] | None = None,
+    path: str = "/x",
+    origins: tuple[str, ...] = (),
+) -> tuple[Answer, int]:
     """Send a request through the limits; returns the answer and how many chunks were read."""
     sent: list[Any] = []
     read = 0
@@ -51,7 +57,7 @@ def ask(app: Any, chunks: list[bytes], headers: dict[str, str] | None = None, pa
 
     raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (headers or {}).items()]
     scope = {"type": "http", "method": "POST", "path": path, "headers": raw}
-    asyncio.run(RequestLimits(app, LIMIT, BATCH_LIMIT)(scope, receive, send))
+    asyncio.run(RequestLimits(app, LIMIT, BATCH_LIMIT, origins)(scope, receive, send))
     starts = [message for message in sent if message["type"] == "http.response.start"]
     assert len(starts) == 1
     head = {name.decode(): value.decode() for name, value in starts[0]["headers"]}
@@ -141,6 +147,29 @@ def test_plain_text_errors_of_the_server_become_json() -> None:
     assert headers["retry-after"] == "2"
     assert set(json.loads(body)) == {"code", "message", "request_id"}
     assert b"10.0.0.1" not in body
+
+
+def test_refusal_names_the_limit() -> None:
+    """Whoever sends too much learns how much is taken, by the length that was promised and by the bytes that came."""
+    for headers in ({"Content-Length": "4000"}, {}):
+        (status, _, body), _ = ask(echo, [b"a" * 4000], headers)
+        assert status == 413
+        assert "1000 bytes" in json.loads(body)["message"]
+
+
+def test_pages_of_named_origins_can_read_a_refusal() -> None:
+    """The headers of CORS are on refusals too, for the named origins alone; by default for none."""
+    shop, evil = "https://shop.example", "https://evil.example"
+
+    def allowed(origins: tuple[str, ...], origin: str) -> str | None:
+        (status, headers, _), _ = ask(echo, [b"a" * 4000], {"Origin": origin}, origins=origins)
+        assert status == 413
+        return headers.get("access-control-allow-origin")
+
+    assert allowed((shop,), shop) == shop
+    assert allowed((shop,), evil) is None
+    assert allowed(("*",), evil) == "*"
+    assert allowed((), shop) is None
 
 
 def test_former_import_path_still_works_and_warns() -> None:
