@@ -22,6 +22,7 @@ from cutray.config import (
 )
 from cutray.console.extras import requires_extra
 from cutray.console.options import GroupedCommand, given, settings_options
+from cutray.console.ray_address import resolve_address
 from cutray.console.run import run
 
 _FLAGS = ("masks", "shard_masks", "retry_failed", "reprocess", "verify", "overwrite", "allow_empty", "report")
@@ -62,6 +63,7 @@ def batch(source: str, target: str, **options: Any) -> int:
     batch_settings = parse_settings(
         BatchSettings, {name: chosen.pop(name) for name in BatchSettings.model_fields & chosen.keys()}
     )
+    batch_settings = batch_settings.model_copy(update={"address": resolve_address(batch_settings.address)})
     settings = parse_settings(RemoverSettings, chosen)
     from pipelines.batch.job import BatchJob
     from pipelines.batch.run import run_batch

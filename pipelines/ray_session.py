@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from cutray.console.ray_address import check_reachable
+from cutray.console.ray_setup import installed_code_config, local_ray_options, set_local_token
 from cutray.errors import ConfigError, MissingExtraError
 from cutray.privacy import disable_ray_reporter
-from cutray.ray_setup import installed_code_config, use_short_temp_dir
 
 
 @contextmanager
@@ -20,7 +20,7 @@ def ray_session(
     """Have a Ray cluster for the length of a job.
 
     Args:
-        address: Cluster to join (auto, or HOST:PORT); None starts one on this machine.
+        address: Cluster to join, from ``resolve_address``; None starts one on this machine.
         num_cpus: Processors of one that is started. Book-keeping, not pinning: give room to spare.
         store_bytes: Size of its object store.
         extra: Extra of the package that brings Ray.
@@ -34,9 +34,8 @@ def ray_session(
     common = {"RAY_AUTH_MODE": "token", "RAY_BACKEND_LOG_LEVEL": "fatal"}
     for name, value in {**common, **(variables or {})}.items():
         os.environ.setdefault(name, value)
-    if address is None and os.environ["RAY_AUTH_MODE"] == "token":
-        # Left to itself Ray writes one into the home folder, which need not exist.
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    if address is None:
+        set_local_token()
     try:
         import ray
         import ray.data
@@ -45,8 +44,10 @@ def ray_session(
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "address": address or "local"}
     if address is None:
         options |= {"num_cpus": num_cpus, "include_dashboard": False, "object_store_memory": store_bytes}
-        use_short_temp_dir()
-    options["job_config"] = installed_code_config()
+        options |= local_ray_options()
+    else:
+        check_reachable(address)
+        options["job_config"] = installed_code_config()
     disable_ray_reporter()
     try:
         ray.init(**options)

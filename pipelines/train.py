@@ -21,6 +21,7 @@ import click
 from cutray.config import TrainSettings, parse_settings
 from cutray.console.extras import requires_extra
 from cutray.console.options import GroupedCommand, given, settings_options
+from cutray.console.ray_address import resolve_address
 from cutray.console.run import run
 from cutray.errors import ConfigError, CutrayError
 from cutray.imaging.files import write_atomically
@@ -150,11 +151,12 @@ def training_session(settings: TrainSettings) -> Iterator[Any]:
 
     least = settings.model_copy(update={"workers": settings.min_workers or settings.workers})
     gpus = least.workers * least.gpus_per_worker
-    if settings.address is None:
+    address = resolve_address(settings.address)
+    if address is None:
         require_gpus_here(gpus)
     num_cpus = math.ceil(cpus_needed(settings)) + 1
     store = store_bytes(settings.data, settings.optim.batch_size)
-    with ray_session(settings.address, num_cpus, max(_LEAST_STORE_BYTES, store), "train", _VARIABLES):
+    with ray_session(address, num_cpus, max(_LEAST_STORE_BYTES, store), "train", _VARIABLES):
         room_for(cpus_needed(least), gpus)
         with _progress(settings) as actor:
             yield actor

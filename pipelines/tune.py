@@ -17,6 +17,7 @@ import click
 from cutray.config import SweepSettings, parse_settings
 from cutray.console.extras import requires_extra
 from cutray.console.options import GroupedCommand, given, settings_options
+from cutray.console.ray_address import resolve_address
 from cutray.console.run import run
 from cutray.errors import ConfigError, DatasetError
 from cutray.imaging.files import write_atomically
@@ -59,6 +60,7 @@ def tune(file: Path | None, dry_run: bool, resume: Path | None, changes: tuple[s
     if (file is None) == (resume is None):
         raise ConfigError(got="a file and --resume together" if file else "no file", allowed="FILE, or --resume DIR")
     sweep = _begun(resume) if resume else _settings(Path(str(file)), given(options), changes)
+    sweep = sweep.model_copy(update={"address": resolve_address(sweep.address)})
     space = SearchSpace(sweep)
     _check_data(sweep, space)
     if dry_run:

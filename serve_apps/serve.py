@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import secrets
 import sys
 import threading
 import time
@@ -19,10 +18,10 @@ import click
 from cutray.config import EngineSettings
 from cutray.console.extras import requires_extra
 from cutray.console.options import GroupedCommand, given, settings_options
+from cutray.console.ray_setup import local_ray_options, set_local_token
 from cutray.console.run import run
 from cutray.errors import CutrayError, MissingExtraError
 from cutray.privacy import disable_ray_reporter
-from cutray.ray_setup import local_ray_options
 from serve_apps.config_file import (
     CONFIG,
     application_args,
@@ -121,8 +120,7 @@ def prepare_environment(*, verbose: bool = False) -> None:
         ("RAY_SERVE_LOG_TO_STDERR", "1" if verbose else "0"),
     ):
         os.environ.setdefault(name, value)
-    if os.environ["RAY_AUTH_MODE"] == "token":
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    set_local_token()
     for module in ("ray.serve", "python_multipart", "yaml"):
         try:
             importlib.import_module(module)

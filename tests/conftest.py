@@ -9,6 +9,9 @@ from pathlib import Path
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
+# A cluster that the developer uses is not for tests to join.
+os.environ.pop("RAY_ADDRESS", None)
+
 import cv2
 import numpy as np
 import pytest

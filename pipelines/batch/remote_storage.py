@@ -59,7 +59,15 @@ class RemoteStorage:
 
         filesystem, root = self._opened
         selector = fs.FileSelector(root, recursive=True, allow_not_found=True)
-        for info in sorted(_retry(lambda: filesystem.get_file_info(selector)), key=lambda info: str(info.path)):
+        try:
+            found = _retry(lambda: filesystem.get_file_info(selector))
+        except OSError as error:
+            raise InputError(
+                got=f"{self.address!r} cannot be listed: {error}",
+                allowed="a bucket or folder that these credentials may list",
+                fix="check the address, the endpoint (AWS_ENDPOINT_URL), the region and the keys in the environment",
+            ) from error
+        for info in sorted(found, key=lambda info: str(info.path)):
             name = info.path[len(root) :].lstrip("/")
             if info.type == fs.FileType.File and not any(part.startswith(".") for part in name.split("/")):
                 yield FileInfo(name, info.size or 0, info.mtime_ns or 0)

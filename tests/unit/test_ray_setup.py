@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from cutray.console.ray_setup import installed_code_config, set_local_token, use_short_temp_dir
 from cutray.errors import ConfigError
-from cutray.ray_setup import installed_code_config, use_short_temp_dir
 
 
 @pytest.fixture
@@ -21,20 +22,29 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_long_or_closed_temp_dir_gives_way(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A long TMPDIR, one with long characters and one that is a file make Ray use another folder."""
-    (tmp_path / "file").touch()
-    for folder in ("/scratch/" + "a" * 40, "/scratch/" + "ü" * 20, str(tmp_path / "file")):
-        environment.delenv("RAY_TMPDIR", raising=False)
-        environment.setenv("TMPDIR", folder)
-        use_short_temp_dir()
-        assert os.environ["RAY_TMPDIR"] == "/tmp"
+@pytest.mark.parametrize("folder", ["/scratch/" + "a" * 40, "/scratch/ü", "/nowhere", "tmp", "/etc/passwd"])
+def test_unusable_temp_dir_gives_way(
+    folder: str, environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """A TMPDIR that is long, missing, relative, a file or has other letters gives way to another folder, with a note."""
+    environment.setenv("TMPDIR", folder)
+    use_short_temp_dir()
+    assert os.environ["RAY_TMPDIR"] == "/tmp"
+    assert "note: TMPDIR" in capsys.readouterr().err
+
+
+def test_empty_temp_dir_is_none(environment: pytest.MonkeyPatch) -> None:
+    """An empty TMPDIR would put Ray's files below the current folder."""
+    environment.setenv("TMPDIR", "")
+    use_short_temp_dir()
+    assert os.environ["RAY_TMPDIR"] == "/tmp"
 
 
 def test_short_temp_dir_stays(environment: pytest.MonkeyPatch) -> None:
-    """A folder that Ray can use is left to it, also one that does not exist yet."""
-    environment.setenv("TMPDIR", "/tmp/of mine")
-    use_short_temp_dir()
+    """A folder that Ray can use is left to it."""
+    with tempfile.TemporaryDirectory(prefix="of mine ", dir="/tmp") as folder:
+        environment.setenv("TMPDIR", folder)
+        use_short_temp_dir()
     assert "RAY_TMPDIR" not in os.environ
 
 
@@ -76,3 +86,25 @@ def test_verbs_are_ours(tmp_path: Path, name: str, variables: dict[str, str]) ->
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_cluster_of_ones_own_has_a_token() -> None:
+    """The token is new, unless the user has one or wants none."""
+    environ = {"RAY_AUTH_MODE": "token"}
+    set_local_token(environ)
+    assert len(environ["RAY_AUTH_TOKEN"]) == 64
+    for kept in ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "/x"}):
+        before = dict(kept)
+        set_local_token(kept)
+        assert kept == before
+
+
+def test_python_m_cutray_does_not_look_into_the_current_folder(tmp_path: Path) -> None:
+    """Files of the user's own named like ours or like a library are not imported."""
+    for name in ("pipelines", "serve_apps", "numpy", "click"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(77)")
+    done = subprocess.run(
+        [sys.executable, "-m", "cutray", "bench", "--help"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "rembg" in done.stdout

@@ -29,7 +29,8 @@ class ClusterSettings(Settings):
     """Which Ray cluster a job runs on."""
 
     address: Annotated[str | None, _PLACE] = Field(
-        None, description="Ray cluster to join (auto, or HOST:PORT); without it, this machine."
+        None,
+        description="Ray cluster to join (auto, or HOST:PORT; local for this machine); without it RAY_ADDRESS, else this machine.",
     )
 
 

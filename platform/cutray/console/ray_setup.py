@@ -6,8 +6,12 @@ Call ``local_ray_options`` before ``ray.init(address="local", **options)``.
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
+import sys
+from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from cutray.errors import ConfigError
 
@@ -18,6 +22,15 @@ if TYPE_CHECKING:
 # "/ray/session_2026-01-31_23-59-59_123456_1234567/sockets/plasma_store".
 _LONGEST_TEMP_DIR = 103 - 72
 _SHORT_TEMP_DIRS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 (Ray's own default; its sockets ask for a token)
+
+
+def set_local_token(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Give a Ray that this process starts a token of its own; call it before Ray is imported.
+
+    No other program can join then, and Ray writes none into the home folder, which need not exist.
+    """
+    if environ.get("RAY_AUTH_MODE") == "token" and not environ.get("RAY_AUTH_TOKEN_PATH"):
+        environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def local_ray_options() -> dict[str, Any]:
@@ -31,32 +44,42 @@ def local_ray_options() -> dict[str, Any]:
 
 
 def use_short_temp_dir() -> None:
-    """Set ``RAY_TMPDIR`` where the folder for temporary files has too long a path for sockets, or is not writable.
+    """Set ``RAY_TMPDIR``, and say so, where Ray cannot keep its sockets in the folder for temporary files.
 
     Raises:
         ConfigError: ``RAY_TMPDIR`` itself is unusable, or no other folder is usable.
     """
-    chosen = os.environ.get("RAY_TMPDIR")
-    if _is_usable(chosen or os.environ.get("TMPDIR") or tempfile.gettempdir()):
+    if sys.platform == "win32":  # no such sockets there
         return
-    short = next((folder for folder in _SHORT_TEMP_DIRS if _is_usable(folder)), None)
-    if chosen or short is None:
+    # Ray takes the first of these that is set, even when it is empty.
+    variable = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), None)
+    usual = os.environ[variable] if variable else "/tmp"  # noqa: S108
+    problem = _problem(usual)
+    if problem is None:
+        return
+    short = next((folder for folder in _SHORT_TEMP_DIRS if _problem(folder) is None), None)
+    if (variable == "RAY_TMPDIR" and usual) or short is None:
         raise ConfigError(
-            got=f"Ray cannot keep its sockets in {chosen or os.environ.get('TMPDIR') or tempfile.gettempdir()!r}",
-            allowed=f"a folder that may be written to, with a path of at most {_LONGEST_TEMP_DIR} bytes",
+            got=f"Ray cannot keep its sockets in {usual!r}: {variable or 'it'} {problem}",
+            allowed=f"a folder that may be written to, with an absolute path of at most {_LONGEST_TEMP_DIR} bytes",
             fix="set RAY_TMPDIR to one, such as /tmp",
         )
     os.environ["RAY_TMPDIR"] = short
+    if usual:
+        click.echo(f"note: {variable or usual} {problem}, so Ray's files go to {short}", err=True)
 
 
-def _is_usable(folder: str) -> bool:
-    """Return whether Ray can make its folder of sockets in a folder, which need not exist yet."""
-    path = os.path.abspath(folder)
-    if len(os.fsencode(path)) > _LONGEST_TEMP_DIR:
-        return False
-    while not os.path.lexists(path):
-        path = os.path.dirname(path)
-    return os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK)
+def _problem(folder: str) -> str | None:
+    """Say why Ray cannot keep its sockets in a folder, or return None when it can."""
+    if not os.path.isabs(folder):
+        return "is not an absolute path"
+    if not folder.isascii():
+        return "has characters that Ray's addresses cannot have"
+    if len(folder.rstrip("/")) > _LONGEST_TEMP_DIR:
+        return f"is too long for the names of sockets ({len(folder)} bytes)"
+    if not os.path.isdir(folder):
+        return "is not a folder that exists"
+    return None if os.access(folder, os.W_OK | os.X_OK) else "may not be written to"
 
 
 def installed_code_config() -> JobConfig:
