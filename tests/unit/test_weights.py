@@ -243,7 +243,7 @@ def test_changed_byte_in_the_cache(home: Path) -> None:
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     with pytest.raises(ChecksumError, match=r"small\.onnx") as caught:
         resolve("small", models=[spec])
-    assert "delete that file" in str(caught.value).lower()
+    assert "run `cutray models pull small`" in str(caught.value).lower()
 
 
 def test_verify_reads_every_byte(home: Path) -> None:

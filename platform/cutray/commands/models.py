@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
-from cutray.errors import CutrayError, UnknownModelError
+from cutray.errors import CutrayError
 from cutray.models.catalog import ModelSpec, describe_file, list_models
+from cutray.models.elsewhere import list_elsewhere, unknown_model
 
 
 @click.group()
@@ -33,18 +35,20 @@ def list_command() -> None:
         here = "yes" if locate(spec) else "no"
         about = f"{spec.description} ({spec.license})"
         click.echo(row.format(spec.name, _size(spec.size_bytes), f"{spec.input_size_px}²", here, about))
+    names = ", ".join(model.name for model in list_elsewhere())
+    click.echo(f"\nnot run here; `cutray models show NAME` says why, and what to use instead: {names}")
 
 
 @models.command()
 @click.argument("names", nargs=-1, required=True)
 def pull(names: tuple[str, ...]) -> None:
-    """Fetch weights and check their hash."""
+    """Fetch weights and check their hash; a damaged file is fetched again."""
     from cutray.console.progress import download_progress
-    from cutray.models.weights import resolve
+    from cutray.models.weights import pull as pull_weights
 
     for name in names:
         with download_progress() as report:
-            weights = resolve(_spec(name).name, progress=report)
+            weights = pull_weights(name, progress=report)
         click.echo(f"{name}: {weights.path} (sha256 {weights.sha256})")
 
 
@@ -55,6 +59,18 @@ def show(name: str) -> None:
     from cutray.models.weights import locate
 
     path = Path(name)
+    if elsewhere := {model.name: model for model in list_elsewhere()}.get(name):
+        _print_rows(
+            {
+                "name": elsewhere.name,
+                "runs here": f"no: {elsewhere.reason}",
+                "instead": elsewhere.instead,
+                "size": f"about {elsewhere.size_mb} MB" if elsewhere.size_mb else "none",
+                "licence": elsewhere.license,
+                "published": elsewhere.source,
+            }
+        )
+        return
     spec = describe_file(path) if path.is_file() else _spec(name)
     found = path if path.is_file() else locate(spec)
     rows = {
@@ -70,8 +86,7 @@ def show(name: str) -> None:
         "sources": "\n           ".join(map(str, spec.sources)) or ("the package" if spec.packaged else "none"),
         "here": str(found or f"no; get it with `cutray models pull {spec.name}`"),
     }
-    for key, value in rows.items():
-        click.echo(f"{key:<13}{value}")
+    _print_rows(rows)
 
 
 @models.command()
@@ -99,8 +114,14 @@ def _spec(name: str) -> ModelSpec:
     """Find a model by name."""
     known = {spec.name: spec for spec in list_models()}
     if name not in known:
-        raise UnknownModelError(got=f"no model is called {name!r}", allowed=", ".join(known), fix="choose one of these")
+        raise unknown_model(name, known, f"names are {', '.join(known)}")
     return known[name]
+
+
+def _print_rows(rows: Mapping[str, str]) -> None:
+    """Print names and values in two columns."""
+    for key, value in rows.items():
+        click.echo(f"{key:<13}{value}")
 
 
 def _size(size_bytes: int) -> str:

