@@ -7,7 +7,7 @@ TESTS ?= tests/unit tests/repo tests/model tests/integration tests/e2e
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
 
 # Two processes; tests that start Ray stay in one of them (tests/conftest.py). Faults have the machine to themselves.
-PARALLEL := $(if $(findstring tests/fault,$(TESTS)),,-n 2 --dist loadgroup)
+PARALLEL := $(if $(findstring tests/fault,$(TESTS)),,-n 2 --dist loadgroup --no-loadscope-reorder)
 # Unit tests and checks of the tree need no weights.
 WEIGHTS := $(if $(filter-out tests/unit% tests/repo%,$(TESTS)),u2net u2netp)
 

@@ -25,22 +25,28 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     cv2.setNumThreads(1)
 
 TESTS = Path(__file__).parent
-# Tiers whose tests start Ray or whole programs.
+_RAY = "ray"
+# Tiers whose tests start Ray, but for these files.
 ONE_AT_A_TIME = ("integration", "e2e", "fault")
+WITHOUT_RAY = ("test_cli.py", "test_pages.py", "test_metrics_reference.py")
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "camera")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test with its tier, which is the name of its folder, and say which tests may run side by side.
 
-    With `-n` all tests that start processes of their own run in one worker, one after the other; of the rest each
-    file does, so that what it prepares is prepared once.
+    With `-n` all tests that start Ray run in one worker, one after the other, and it begins with them, because they
+    take the longest; of the rest each file runs in one worker, so that what it prepares is prepared once.
     """
     for item in items:
         parts = item.path.relative_to(TESTS).parts if item.path.is_relative_to(TESTS) else ()
         if len(parts) > 1:
             item.add_marker(parts[0])
-            item.add_marker(pytest.mark.xdist_group("processes" if parts[0] in ONE_AT_A_TIME else parts[-1]))
+            starts_ray = parts[0] in ONE_AT_A_TIME and parts[-1] not in WITHOUT_RAY
+            item.add_marker(pytest.mark.xdist_group(_RAY if starts_ray else parts[-1]))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        groups = {item: next(item.iter_markers("xdist_group"), None) for item in items}
+        items.sort(key=lambda item: (mark := groups[item]) is None or mark.args[0] != _RAY)
 
 
 def require_weights(name: str) -> Path:
