@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from cutray.config import EngineSettings, InputLimits, MattingSettings, RemoverSettings, parse_settings
+from cutray.config import EngineSettings, InputLimits, MattingSettings, ReadingSettings, RemoverSettings, parse_settings
 from cutray.console.options import GroupedCommand, given, settings_options
 from cutray.console.run import run
 from cutray.evaluation.masks import MaskEncoding
@@ -26,7 +26,7 @@ _SHORT = ("iou", "dice", "mae_binary", "weighted_f", "f_max", "s_measure", "e_ma
 
 @click.command(cls=GroupedCommand)
 @click.argument("dataset", type=click.Path(path_type=Path))
-@settings_options(MattingSettings, EngineSettings, InputLimits, exclude=["model"])
+@settings_options(MattingSettings, EngineSettings, ReadingSettings, InputLimits, exclude=["model"])
 @click.option(
     "-m", "--model", "models", multiple=True, default=("u2net",), show_default=True, help="Model; several are compared."
 )

@@ -101,7 +101,7 @@ def render(
 
 
 def encode(rendered: Rendered, image: DecodedImage, options: OutputSettings, format_name: str) -> bytes:
-    """Encode the picture, keeping colour profile and resolution but no private metadata.
+    """Encode the picture with colour profile and resolution, and with the metadata that was asked for.
 
     Args:
         rendered: The picture.
@@ -117,7 +117,12 @@ def encode(rendered: Rendered, image: DecodedImage, options: OutputSettings, for
     """
     profile = image.icc_profile if rendered.picture.ndim == 3 else None
     return encode_image(
-        rendered.picture, format_name, quality=options.encode_quality, icc_profile=profile, dpi=image.dpi
+        rendered.picture,
+        format_name,
+        quality=options.encode_quality,
+        icc_profile=profile,
+        dpi=image.dpi,
+        metadata=image.metadata,
     )
 
 

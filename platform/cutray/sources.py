@@ -14,7 +14,7 @@ from cutray.config import InputLimits, RemoverSettings
 from cutray.errors import InputError, OptionError, OutputError
 from cutray.imaging.compose import compose
 from cutray.imaging.decode import DecodedImage, decode_image, from_array, from_pil
-from cutray.imaging.encode import parse_format
+from cutray.imaging.encode import format_of_output
 from cutray.imaging.files import read_bytes, write_atomically
 from cutray.imaging.limits import check_bytes
 
@@ -68,17 +68,24 @@ def decode_source(source: Source, settings: RemoverSettings) -> Photo:
         InputError: The photo cannot be used.
     """
     uint16 = settings.bit_depth == 16
-    keep = settings.color_profile == "keep"
+    keep, keep_metadata = settings.color_profile == "keep", settings.metadata == "keep"
     if isinstance(source, str | PathLike):
         source = read_bytes(source, settings)
+    elif isinstance(source, BinaryReader) and not isinstance(source, Image.Image | np.ndarray):
+        source = _read_file(source, settings)
     if isinstance(source, bytes | bytearray | memoryview):
-        image = decode_image(bytes(source), settings, keep_profile=keep, keep_uint16=uint16)
+        image = decode_image(
+            bytes(source),
+            settings,
+            keep_profile=keep,
+            keep_uint16=uint16,
+            keep_metadata=keep_metadata,
+            allow_damaged=settings.allow_damaged,
+        )
     elif isinstance(source, Image.Image):
-        image = from_pil(source, keep_profile=keep, keep_uint16=uint16)
+        image = from_pil(source, keep_profile=keep, keep_uint16=uint16, keep_metadata=keep_metadata)
     elif isinstance(source, np.ndarray):
         image = from_array(source, keep_uint16=uint16)
-    elif isinstance(source, BinaryReader):
-        image = decode_image(_read_file(source, settings), settings, keep_profile=keep, keep_uint16=uint16)
     else:
         raise InputError(
             got=f"a source of type {type(source).__name__}",
@@ -117,7 +124,7 @@ def output_format(settings: RemoverSettings, destination: Destination | None) ->
             nothing that bytes can be written to.
     """
     named = settings.format if settings.format != "auto" else _name_of(destination)
-    name = "PNG" if named is None else parse_format(named)
+    name = "PNG" if named is None else format_of_output(named)
     if name == "JPEG" and settings.background is None and not settings.only_mask:
         raise OptionError(
             got="a cutout as JPEG, which cannot be transparent",

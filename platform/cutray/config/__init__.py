@@ -20,6 +20,7 @@ from cutray.config.remover import (
     MattingSettings,
     OutputSettings,
     PhotoSettings,
+    ReadingSettings,
     RemoverSettings,
 )
 from cutray.config.shared import AdamWSettings, ClusterSettings, RunSettings
@@ -44,6 +45,7 @@ __all__ = [
     "OptimSettings",
     "OutputSettings",
     "PhotoSettings",
+    "ReadingSettings",
     "RefinerSettings",
     "RemoverSettings",
     "RunSettings",

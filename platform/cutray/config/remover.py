@@ -37,6 +37,19 @@ class InputLimits(Settings):
     )
 
 
+class ReadingSettings(Settings):
+    """How tolerantly photos are read."""
+
+    title: ClassVar[str] = "Reading"
+    every_field_is_option: ClassVar[bool] = True
+
+    allow_damaged: Annotated[bool, _LIMIT] = Field(
+        False,
+        description="Accept damaged photos of which much is missing; the missing rows become transparent. Without it "
+        "only photos that lack a few rows are accepted.",
+    )
+
+
 class EngineSettings(Settings):
     """Which network runs, and on what."""
 
@@ -178,6 +191,11 @@ class OutputSettings(Settings):
     color_profile: Literal["srgb", "keep"] = Field(
         "srgb", description="Convert to sRGB, or keep the photo's own RGB profile."
     )
+    metadata: Literal["none", "keep"] = Field(
+        "none",
+        description="Write no metadata, or keep the photo's EXIF, IPTC and XMP copyright. Position (GPS), orientation, "
+        "thumbnails, maker notes and serial numbers are never written.",
+    )
 
     @model_validator(mode="after")
     def _margin_belongs_to_a_crop(self) -> Self:
@@ -187,7 +205,7 @@ class OutputSettings(Settings):
         return self
 
 
-class PhotoSettings(MattingSettings, OutputSettings):
+class PhotoSettings(ReadingSettings, MattingSettings, OutputSettings):
     """What may differ from photo to photo: options of one call, of one HTTP request, of one row in a list."""
 
 

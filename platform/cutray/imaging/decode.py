@@ -1,4 +1,4 @@
-"""Decodes a picture of any allowed format to upright sRGB pixels, refusing what is hostile or damaged."""
+"""Decode a picture of any allowed format to upright sRGB pixels; refuse what is hostile or damaged."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from PIL import Image
 from cutray.config import InputLimits
 from cutray.errors import CutrayError, DecodeError, ImageTooLargeError, ShapeMismatchError
 from cutray.imaging.detect_format import detect_format
-from cutray.imaging.image import DecodedImage, StoredFrame, to_decoded
+from cutray.imaging.image import DecodedImage, ReadOptions, StoredFrame, to_decoded
 from cutray.imaging.limits import check_bytes
 from cutray.imaging.raw_image import RawImage, raw_from_pil, raw_from_uint16, to_uint8, to_uint16
-from cutray.imaging.readers import READERS
+from cutray.imaging.readers import pil_metadata, read_frame
 
 __all__ = ["DecodedImage", "decode_image", "from_array", "from_pil"]
 
@@ -25,41 +25,54 @@ _DEFAULT_LIMITS = InputLimits()
 
 
 def decode_image(
-    data: bytes, limits: InputLimits = _DEFAULT_LIMITS, *, keep_profile: bool = False, keep_uint16: bool = False
+    data: bytes,
+    limits: InputLimits = _DEFAULT_LIMITS,
+    *,
+    keep_profile: bool = False,
+    keep_uint16: bool = False,
+    keep_metadata: bool = False,
+    allow_damaged: bool = False,
 ) -> DecodedImage:
     """Decode the first frame of a picture.
 
-    The format is told by the content; size and cost are checked on the header. EXIF orientation is applied,
-    colours are brought to sRGB, samples of 16 bits are scaled, never clipped.
+    The format is told by the content; size and cost are checked on the header. The orientation is applied,
+    colours are brought to sRGB, samples of 16 bits are scaled, never clipped. A file whose end is missing is
+    accepted as long as it lacks no more than a few rows; ``notes`` says what was mended.
 
     Args:
         data: The whole file.
         limits: What the picture may cost.
         keep_profile: Leave RGB pixels in their own colour space and return its profile.
         keep_uint16: Return samples of more than 8 bits as well.
+        keep_metadata: Return the metadata that may be published.
+        allow_damaged: Accept a picture of which more is missing; the missing rows become transparent.
 
     Returns:
         The picture.
 
     Raises:
-        DecodeError: The bytes are no picture, or a damaged or truncated one.
+        DecodeError: The bytes are no picture, or one of which more than a few rows are missing or damaged.
         UnsupportedFormatError: The type of file is never opened.
         ImageTooLargeError: A limit is exceeded.
         MissingExtraError: The format needs a package that is not installed.
     """
     check_bytes(len(data), limits)
     name = detect_format(data)
+    options = ReadOptions(limits, keep_profile, keep_uint16, keep_metadata, allow_damaged)
     with _typed_errors(name):
-        return to_decoded(READERS[name](data, limits, keep_uint16), name, keep_profile)
+        return to_decoded(read_frame(name, data, options), name, options)
 
 
-def from_pil(image: Image.Image, *, keep_profile: bool = False, keep_uint16: bool = False) -> DecodedImage:
+def from_pil(
+    image: Image.Image, *, keep_profile: bool = False, keep_uint16: bool = False, keep_metadata: bool = False
+) -> DecodedImage:
     """Take over a Pillow image with the same rules as for files.
 
     Args:
         image: Image of any mode, possibly not loaded yet; pixels, mode and metadata stay as they are.
         keep_profile: Leave RGB pixels in their own colour space and return its profile.
         keep_uint16: Return samples of more than 8 bits as well.
+        keep_metadata: Return the metadata that may be published.
 
     Returns:
         The picture.
@@ -68,16 +81,18 @@ def from_pil(image: Image.Image, *, keep_profile: bool = False, keep_uint16: boo
         DecodeError: The image cannot be loaded or its values have no meaning.
     """
     name = str(image.format or "ARRAY")
+    options = ReadOptions(keep_profile=keep_profile, keep_uint16=keep_uint16, keep_metadata=keep_metadata)
     with _typed_errors(name):
         image.load()
         icc, dpi = image.info.get("icc_profile"), image.info.get("dpi")
-        source = StoredFrame(
+        frame = StoredFrame(
             raw_from_pil(image, keep_uint16=keep_uint16),
             icc if isinstance(icc, bytes) else None,
+            pil_metadata(image, complete=keep_metadata),
             _orientation(image),
-            dpi if isinstance(dpi, tuple) and len(dpi) == 2 else None,
+            dpi=dpi if isinstance(dpi, tuple) and len(dpi) == 2 else None,
         )
-        return to_decoded(source, name, keep_profile)
+        return to_decoded(frame, name, options)
 
 
 def from_array(array: npt.ArrayLike, *, keep_uint16: bool = False) -> DecodedImage:
@@ -111,9 +126,11 @@ def from_array(array: npt.ArrayLike, *, keep_uint16: bool = False) -> DecodedIma
         values, alpha = values[..., :3], np.ascontiguousarray(values[..., 3])
     if values.dtype == np.uint16:
         alpha_8 = None if alpha is None else to_uint8(alpha)
-        return to_decoded(StoredFrame(raw_from_uint16(values, alpha_8, keep_uint16=keep_uint16)), "ARRAY", False)
+        return to_decoded(
+            StoredFrame(raw_from_uint16(values, alpha_8, keep_uint16=keep_uint16)), "ARRAY", ReadOptions()
+        )
     raw = RawImage(np.ascontiguousarray(values), "L" if values.ndim == 2 else "RGB", alpha)
-    return to_decoded(StoredFrame(raw), "ARRAY", False)
+    return to_decoded(StoredFrame(raw), "ARRAY", ReadOptions())
 
 
 def _integer_samples(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Tells a file's type by its first bytes; names and content types are never believed."""
+"""Tell a file's type by its first bytes; names and content types are never believed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ ALLOWED = "JPEG, PNG, WebP, AVIF, HEIC, TIFF, BMP or GIF"
 
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+
+_BMP_HEADER_BYTES = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 
 _REFUSED: tuple[tuple[bytes, str], ...] = (
     (b"%PDF", "a PDF document"),
@@ -79,7 +81,8 @@ def _picture_format(head: bytes) -> str | None:
         return "TIFF"
     if head.startswith((b"GIF87a", b"GIF89a")):
         return "GIF"
-    if head.startswith(b"BM") and head[6:10] == b"\x00\x00\x00\x00":
+    # The reserved fields of a BMP are often not zero; the size of its second header tells it as surely.
+    if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BMP_HEADER_BYTES:
         return "BMP"
     if head[4:8] == b"ftyp":
         return _container_format(head)

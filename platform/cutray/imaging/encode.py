@@ -1,4 +1,4 @@
-"""Encodes arrays as PNG, WebP, AVIF, JPEG or TIFF, without any metadata but profile, resolution and Cutray's mark."""
+"""Encode arrays as PNG, WebP, AVIF, JPEG or TIFF, with Cutray's mark and no other metadata than was asked for."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from cutray.errors import OptionError, OutputError, ShapeMismatchError
+from cutray.imaging.exif import EXIF_PREFIX, ExifFields, encode_exif
+from cutray.imaging.files import is_stream
+from cutray.imaging.iptc import PHOTOSHOP_PREFIX, wrap_iptc
+from cutray.imaging.metadata import Metadata
 from cutray.imaging.png_writer import write_png
-from cutray.imaging.provenance import software_exif
 from cutray.imaging.tiff_writer import write_tiff
 
 FORMATS: Mapping[str, str] = MappingProxyType(
@@ -33,6 +36,7 @@ _MAX_SIDE_PX = {"WEBP": 16_383, "JPEG": 65_535, "AVIF": 65_536}
 _WEBP_METHOD = 2  # 4, the usual default, saves about 5 % of the bytes and takes a quarter longer
 _AVIF_SPEED = 9  # 7 saves about 3 % of the bytes and takes several times as long
 _FULL_CHROMA_QUALITY = 90
+_MAX_SEGMENT_BYTES = 65_533
 
 
 def parse_format(path_or_suffix: str | os.PathLike[str]) -> str:
@@ -55,6 +59,23 @@ def parse_format(path_or_suffix: str | os.PathLike[str]) -> str:
     return name
 
 
+def format_of_output(path: str | os.PathLike[str]) -> str:
+    """Name the format of an output file; a pipe or a device without an ending gets PNG.
+
+    Args:
+        path: Where the result goes.
+
+    Returns:
+        One of the values of ``FORMATS``.
+
+    Raises:
+        OptionError: It is a file whose ending stands for none of them.
+    """
+    if is_stream(path) and os.path.splitext(os.fspath(path))[1].lower() not in FORMATS:
+        return "PNG"
+    return parse_format(path)
+
+
 def encode_image(
     pixels: npt.NDArray[Any],
     format: str,
@@ -62,6 +83,7 @@ def encode_image(
     quality: int = 90,
     icc_profile: bytes | None = None,
     dpi: tuple[float, float] | None = None,
+    metadata: Metadata | None = None,
 ) -> bytes:
     """Encode an array.
 
@@ -72,7 +94,8 @@ def encode_image(
         quality: 1 to 100, for WEBP, AVIF and JPEG; PNG and TIFF lose nothing. The alpha channel of WEBP is
             always kept exactly.
         icc_profile: Profile of the pixels, or None for sRGB.
-        dpi: Horizontal and vertical dots per inch, or None.
+        dpi: Horizontal and vertical dots per inch, or None. WEBP and AVIF have no place for it but the EXIF.
+        metadata: What is written besides, or None. WEBP and AVIF have no place for IPTC.
 
     Returns:
         The file.
@@ -83,11 +106,12 @@ def encode_image(
         OutputError: The encoder failed.
     """
     name = _check(pixels, format, quality, dpi)
+    metadata = metadata or Metadata()
     if name == "PNG":
-        return write_png(pixels, icc_profile, dpi)
+        return write_png(pixels, icc_profile, dpi, metadata)
     if name == "TIFF":
-        return write_tiff(pixels, icc_profile, dpi)
-    options: dict[str, Any] = {"quality": quality, "exif": software_exif()}
+        return write_tiff(pixels, icc_profile, dpi, metadata)
+    options: dict[str, Any] = {"quality": quality, **_blocks_for_pillow(name, metadata, dpi)}
     if icc_profile:
         options["icc_profile"] = icc_profile
     if name == "JPEG":
@@ -104,6 +128,18 @@ def encode_image(
     except (OSError, ValueError, MemoryError) as error:
         raise OutputError(f"the {name} encoder failed: {error}", "", "write PNG instead") from error
     return sink.getvalue()
+
+
+def _blocks_for_pillow(name: str, metadata: Metadata, dpi: tuple[float, float] | None) -> dict[str, bytes]:
+    """Return metadata in the form that Pillow's encoders take."""
+    blocks = {"exif": EXIF_PREFIX + (encode_exif(metadata.exif, dpi) if metadata.exif else encode_exif(ExifFields()))}
+    if metadata.xmp:
+        blocks["xmp"] = metadata.xmp
+    if metadata.iptc and name == "JPEG":
+        block = PHOTOSHOP_PREFIX + wrap_iptc(metadata.iptc)
+        if len(block) <= _MAX_SEGMENT_BYTES:
+            blocks["extra"] = b"\xff\xed" + (len(block) + 2).to_bytes(2, "big") + block
+    return blocks
 
 
 def _check(pixels: npt.NDArray[Any], format: str, quality: int, dpi: tuple[float, float] | None) -> str:

@@ -4,9 +4,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from cutray.config import InputLimits
 from cutray.imaging.color import to_srgb
+from cutray.imaging.metadata import Metadata, StoredMetadata, select_metadata
 from cutray.imaging.orientation import apply_orientation, swaps_sides
 from cutray.imaging.raw_image import U8, U16, RawImage
+
+# In these formats programs leave the fourth byte of a pixel at 0 although it is called alpha.
+_ALPHA_MAY_BE_UNUSED = frozenset({"BMP", "DIB", "ICO", "TGA", "TIFF"})
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How a file is read.
+
+    Attributes:
+        limits: What the picture may cost.
+        keep_profile: Leave RGB pixels in their own colour space and return its profile.
+        keep_uint16: Return samples of more than 8 bits as well.
+        keep_metadata: Return the metadata that may be published.
+        allow_damaged: Accept a picture of which more than a few rows are missing.
+    """
+
+    limits: InputLimits = field(default_factory=InputLimits)
+    keep_profile: bool = False
+    keep_uint16: bool = False
+    keep_metadata: bool = False
+    allow_damaged: bool = False
 
 
 @dataclass(slots=True)
@@ -14,16 +38,20 @@ class StoredFrame:
     """A decoded first frame with what its file says about it.
 
     Attributes:
-        raw: The samples, not yet turned or converted.
+        raw: The samples, not yet turned (unless ``upright``) or converted.
         icc: Embedded colour profile or None.
-        orientation: EXIF value 1 to 8 that is still to be applied.
-        dpi: Dots per inch or None.
-        notes: What was left out.
+        metadata: Blocks of metadata.
+        orientation: EXIF value 1 to 8 that the container states; None leaves it to the metadata.
+        upright: Whether the decoder has applied the orientation.
+        dpi: Dots per inch that the container states, or None.
+        notes: What was left out or mended.
     """
 
     raw: RawImage
     icc: bytes | None = None
-    orientation: int = 1
+    metadata: StoredMetadata = field(default_factory=StoredMetadata)
+    orientation: int | None = None
+    upright: bool = False
     dpi: tuple[float, float] | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -39,7 +67,8 @@ class DecodedImage:
         pixels_uint16: (H, W, 3) uint16 RGB in the same space as ``pixels``; only when asked for and there.
         icc_profile: The profile that the pixels are still in; only when asked for and not sRGB.
         dpi: Horizontal and vertical dots per inch, or None.
-        notes: What was left out or changed, such as "first of 12 frames".
+        metadata: What may be published of the photo's metadata; only when asked for and there.
+        notes: What was left out, changed or mended, such as "first of 12 frames".
     """
 
     pixels: U8
@@ -48,23 +77,26 @@ class DecodedImage:
     pixels_uint16: U16 | None = None
     icc_profile: bytes | None = None
     dpi: tuple[float, float] | None = None
+    metadata: Metadata | None = None
     notes: tuple[str, ...] = ()
 
 
-def to_decoded(source: StoredFrame, name: str, keep_profile: bool) -> DecodedImage:
+def to_decoded(frame: StoredFrame, name: str, options: ReadOptions) -> DecodedImage:
     """Convert the colours, turn everything upright and drop an alpha that hides nothing.
 
+    Orientation and resolution are taken from the container if it states them, else from EXIF, else from XMP.
+
     Args:
-        source: A decoded frame as it is stored.
+        frame: A decoded frame as it is stored.
         name: Its format.
-        keep_profile: Leave RGB pixels in their own colour space and return its profile.
+        options: Which of profile and metadata to return.
 
     Returns:
         The picture as callers get it.
     """
-    raw = source.raw
-    pixels, icc, notes = to_srgb(raw.samples, raw.mode, source.icc, keep_profile=keep_profile)
-    notes = [*source.notes, *raw.notes, *notes]
+    raw = frame.raw
+    pixels, icc, notes = to_srgb(raw.samples, raw.mode, frame.icc, keep_profile=options.keep_profile)
+    notes = [*frame.notes, *raw.notes, *notes]
     uint16 = raw.uint16
     if uint16 is not None and pixels is not raw.samples and raw.mode != "L":
         uint16 = None
@@ -72,17 +104,28 @@ def to_decoded(source: StoredFrame, name: str, keep_profile: bool) -> DecodedIma
     alpha = raw.alpha
     if alpha is not None and int(alpha.min()) == 255:
         alpha = None
-    dpi, turn = source.dpi, source.orientation
-    if dpi is not None:
-        across, down = float(dpi[0]), float(dpi[1])
-        usable = 0 < across < 1e6 and 0 < down < 1e6
-        dpi = ((down, across) if swaps_sides(turn) else (across, down)) if usable else None
+    if alpha is not None and name in _ALPHA_MAY_BE_UNUSED and not alpha.any():
+        alpha = None
+        notes.append("alpha is 0 everywhere and was ignored")
+    orientation = frame.metadata.read_orientation() if frame.orientation is None else frame.orientation
+    turn = 1 if frame.upright else orientation
     return DecodedImage(
         pixels=apply_orientation(pixels, turn),
         alpha=None if alpha is None else apply_orientation(alpha, turn),
         format=name,
         pixels_uint16=None if uint16 is None else apply_orientation(uint16, turn),
         icc_profile=icc,
-        dpi=dpi,
+        dpi=_turn_dpi(frame.dpi or frame.metadata.read_dpi(), orientation),
+        metadata=select_metadata(frame.metadata) if options.keep_metadata else None,
         notes=tuple(notes),
     )
+
+
+def _turn_dpi(dpi: tuple[float, float] | None, orientation: int) -> tuple[float, float] | None:
+    """Exchange the two values when the picture is turned by a quarter; drop values without a meaning."""
+    if dpi is None:
+        return None
+    across, down = float(dpi[0]), float(dpi[1])
+    if not (0 < across < 1e6 and 0 < down < 1e6):
+        return None
+    return (down, across) if swaps_sides(orientation) else (across, down)

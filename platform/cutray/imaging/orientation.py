@@ -1,46 +1,13 @@
-"""Reads the EXIF orientation tag and turns arrays upright."""
+"""Turn arrays upright."""
 
 from __future__ import annotations
 
-import struct
 from typing import TypeVar
 
 import cv2
 import numpy as np
 
-_ORIENTATION_TAG = 0x0112
-_SHORT = 3
-
 ArrayT = TypeVar("ArrayT", bound=np.ndarray)
-
-
-def read_orientation(exif: bytes | None) -> int:
-    """Find the orientation in a block of EXIF data.
-
-    Source: EXIF 2.32, section 4.6.4 (tag 0x0112), in the TIFF 6.0 structure of section 2.
-
-    Args:
-        exif: The block, with or without its ``Exif`` prefix, or None.
-
-    Returns:
-        1 to 8; 1 when there is no tag or its value means nothing.
-    """
-    if not exif:
-        return 1
-    tiff = exif[6:] if exif.startswith(b"Exif\x00") else exif
-    order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(bytes(tiff[:4]))
-    if order is None:
-        return 1
-    try:
-        (at,) = struct.unpack_from(order + "I", tiff, 4)
-        (count,) = struct.unpack_from(order + "H", tiff, at)
-        for entry in range(min(count, 1000)):
-            tag, kind, number, value = struct.unpack_from(order + "HHIH", tiff, at + 2 + 12 * entry)
-            if tag == _ORIENTATION_TAG:
-                return value if kind == _SHORT and number == 1 and 1 <= value <= 8 else 1
-    except struct.error:
-        return 1  # offsets beyond the block: a damaged tag is no reason to refuse the picture
-    return 1
 
 
 def swaps_sides(orientation: int) -> bool:

@@ -1,4 +1,4 @@
-"""Walks a PNG's chunks without decoding it: size, checksums, profile, orientation, completeness."""
+"""Walk a PNG's chunks without decoding it: size, checksums, profile, metadata, completeness."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 
 from cutray.config import InputLimits
 from cutray.errors import DecodeError, ImageTooLargeError
+from cutray.imaging.metadata import StoredMetadata
+from cutray.imaging.png_text import read_metadata_text
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _NEEDED = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 _FRAMES = frozenset({b"fcTL", b"fdAT"})
+_TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _PALETTE = 3
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _MAX_CHUNKS = 200_000  # eight kilobytes each would be 1.6 GB; millions of empty ones would only cost time
@@ -30,11 +33,15 @@ class PngHeader:
         colour: Colour type: 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGBA.
         channels: Samples per pixel.
         frames: Frames of an animation, 1 for a still picture.
-        exif: The EXIF block or None.
+        interlaced: Whether the rows are stored in seven passes.
+        metadata: EXIF, XMP and IPTC, from chunks of their own or from text chunks.
         icc: The colour profile or None.
         broken_icc: Whether there was a profile that cannot be unpacked.
         key: The transparent colour of a grey or RGB picture, in samples of ``bits`` bits, or None.
         dpi: Horizontal and vertical dots per inch, or None.
+        complete: Whether the last chunk was found.
+        bad_checksums: Needed chunks whose checksum is wrong.
+        chunks: The needed chunks in order, kind and payload.
         stream: The same picture without metadata and animation.
     """
 
@@ -44,14 +51,24 @@ class PngHeader:
     color_type: int = 0
     channels: int = 1
     frames: int = 1
-    exif: bytes | None = None
+    interlaced: bool = False
     icc: bytes | None = None
     broken_icc: bool = False
     key: tuple[int, ...] | None = None
     dpi: tuple[float, float] | None = None
+    complete: bool = False
+    bad_checksums: set[bytes] = field(default_factory=set)
+    chunks: list[tuple[bytes, memoryview]] = field(default_factory=list)
     stream: bytes = b""
     _idat_bytes: int = 0
     _kept: list[memoryview] = field(default_factory=list)
+    _blocks: dict[str, bytes] = field(default_factory=dict)
+    _text_blocks: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def metadata(self) -> StoredMetadata:
+        """The blocks of metadata; a chunk of its own comes before a text chunk."""
+        return StoredMetadata(**{**self._text_blocks, **self._blocks})
 
 
 def read_png_header(data: bytes, limits: InputLimits) -> PngHeader:
@@ -64,27 +81,27 @@ def read_png_header(data: bytes, limits: InputLimits) -> PngHeader:
         limits: Most bytes of metadata.
 
     Returns:
-        The header; ``stream`` is what a decoder should be given.
+        The header; ``stream`` is what a decoder should be given if the file is complete and its checksums are right.
 
     Raises:
-        DecodeError: A chunk is damaged or missing, or the file is not complete.
+        DecodeError: The header is missing or damaged, or there are no pixels.
         ImageTooLargeError: Too many bytes of metadata.
     """
-    header, view, at, metadata_bytes = PngHeader(), memoryview(data), len(_SIGNATURE), 0
+    header, view, at, metadata_bytes = PngHeader(), memoryview(data), len(SIGNATURE), 0
     for index in range(_MAX_CHUNKS):
-        if at + 12 > len(data):
-            raise _damaged("it ends in front of its last chunk")
         size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         end = at + 12 + size
-        if end > len(data):
-            raise _damaged("it ends inside a chunk")
         if (index == 0) != (kind == b"IHDR"):
             raise _damaged("its header is missing or repeated")
-        needed = kind in _NEEDED
+        if end > len(data) or not kind.isalpha():
+            if kind == b"IDAT":
+                _keep(header, kind, view[at : at + 8 + size], view[at + 8 : at + 8 + size])
+            return _finish(header)
+        needed = kind in _NEEDED and (kind != b"PLTE" or header.color_type == _PALETTE)
         if kind not in _FRAMES:
             intact = zlib.crc32(view[at + 4 : end - 4]) == int.from_bytes(data[end - 4 : end], "big")
             if needed and not intact:
-                raise _damaged(f"the checksum of a {kind.decode('latin-1')} chunk is wrong")
+                header.bad_checksums.add(kind)
             metadata_bytes += 0 if needed else end - at
             if metadata_bytes > limits.max_metadata_bytes:
                 raise ImageTooLargeError(
@@ -92,16 +109,24 @@ def read_png_header(data: bytes, limits: InputLimits) -> PngHeader:
                     f"at most {limits.max_metadata_bytes:,}",
                     "remove the metadata",
                 )
-            if intact:
+            if intact or kind == b"IHDR":
                 _read_chunk(header, kind, view[at + 8 : end - 4])
-        if needed and (
-            kind != b"tRNS" or header.color_type == _PALETTE
-        ):  # other transparent colours are returned as key
-            header._kept.append(view[at:end])
+            # Other transparent colours than those of a palette are returned as key.
+            if needed and (kind != b"tRNS" or (header.color_type == _PALETTE and intact)):
+                _keep(header, kind, view[at:end], view[at + 8 : end - 4])
         if kind == b"IEND":
+            header.complete = True
             return _finish(header)
         at = end
     raise _damaged("it has too many chunks")
+
+
+def _keep(header: PngHeader, kind: bytes, chunk: memoryview, payload: memoryview) -> None:
+    """Keep a chunk that the decoder needs."""
+    header._kept.append(chunk)
+    header.chunks.append((kind, payload))
+    if kind == b"IDAT":
+        header._idat_bytes += len(payload)
 
 
 def _read_chunk(header: PngHeader, kind: bytes, payload: memoryview) -> None:
@@ -110,15 +135,18 @@ def _read_chunk(header: PngHeader, kind: bytes, payload: memoryview) -> None:
         if len(payload) != 13:
             raise _damaged("its header has the wrong size")
         header.width, header.height, header.bits, header.color_type = struct.unpack_from(">IIBB", payload)
+        header.interlaced = payload[12] == 1
         if header.color_type not in _CHANNELS or header.bits not in (1, 2, 4, 8, 16):
             raise _damaged("its colour type does not exist")
         header.channels = _CHANNELS[header.color_type]
-    elif kind == b"IDAT":
-        header._idat_bytes += len(payload)
     elif kind == b"tRNS" and header.color_type in (0, 2) and len(payload) == 2 * header.channels:
         header.key = struct.unpack(f">{header.channels}H", payload)
-    elif kind == b"eXIf" and header.exif is None:
-        header.exif = bytes(payload)
+    elif kind == b"eXIf":
+        header._blocks.setdefault("exif", bytes(payload))
+    elif kind in _TEXTS:
+        found = read_metadata_text(kind, bytes(payload))
+        if found:
+            header._text_blocks.setdefault(*found)
     elif kind == b"iCCP" and header.icc is None:
         header.icc = _unpack_profile(bytes(payload))
         header.broken_icc = header.icc is None
@@ -151,7 +179,7 @@ def _finish(header: PngHeader) -> PngHeader:
     most_bytes = int(header.height * row_bytes * 1.3) + 65_536  # interlaced and badly compressed files stay below
     if header._idat_bytes > most_bytes:
         raise _damaged("it holds more data than its pixels need")
-    header.stream = b"".join((_SIGNATURE, *header._kept))
+    header.stream = b"".join((SIGNATURE, *header._kept))
     header._kept.clear()
     return header
 

@@ -1,4 +1,4 @@
-"""Writes PNG files fast: one filter for all rows, compressed by ISA-L where it is installed."""
+"""Write PNG files fast: one filter for all rows, compressed by ISA-L where it is installed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cutray.imaging.exif import encode_exif
+from cutray.imaging.iptc import wrap_iptc
+from cutray.imaging.metadata import Metadata
+from cutray.imaging.png_text import pack_raw_profile
 from cutray.imaging.provenance import SOFTWARE
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -18,12 +22,14 @@ _UP = 2
 _LEVEL = 1
 _STRIP_BYTES = 4 << 20
 _METRES_PER_INCH = 0.0254
+_NOTHING = Metadata()
 
 
 def write_png(
     pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16],
     icc_profile: bytes | None = None,
     dpi: tuple[float, float] | None = None,
+    metadata: Metadata = _NOTHING,
 ) -> bytes:
     """Encode an array as PNG, without loss.
 
@@ -31,12 +37,13 @@ def write_png(
     once and which suits photos, cutouts and masks alike; the strips go through one deflate stream.
 
     Source: PNG (Third Edition), sections 5.2 (signature), 5.3 (chunks), 9.2 (filter type Up), 10 (compression),
-    11.2.1 (IHDR), 11.3.2.3 (iCCP), 11.3.2.5 (sRGB), 11.3.3 (tEXt), 11.3.4.3 (pHYs).
+    11.2.1 (IHDR), 11.3.2.3 (iCCP), 11.3.2.5 (sRGB), 11.3.3 (tEXt, zTXt, iTXt), 11.3.4.3 (pHYs), 11.3.5 (eXIf).
 
     Args:
         pixels: (H, W) grey, (H, W, 3) RGB or (H, W, 4) straight RGBA; uint8 or uint16.
         icc_profile: Profile of the pixels; None marks them as sRGB.
         dpi: Horizontal and vertical dots per inch, or None.
+        metadata: EXIF and XMP get chunks of their own, IPTC a text chunk as ExifTool and ImageMagick write it.
 
     Returns:
         The file.
@@ -53,9 +60,21 @@ def write_png(
     if dpi:
         across, down = (round(value / _METRES_PER_INCH) for value in dpi)
         chunks.append(_chunk(b"pHYs", struct.pack(">IIB", across, down, 1)))
+    chunks.extend(_metadata_chunks(metadata))
     chunks.extend(_chunk(b"IDAT", part) for part in _compressed(_rows(pixels)) if part)
     chunks.append(_chunk(b"IEND", b""))
     return b"".join(chunks)
+
+
+def _metadata_chunks(metadata: Metadata) -> Iterator[bytes]:
+    """Frame what is written about a photo."""
+    if metadata.exif:
+        yield _chunk(b"eXIf", encode_exif(metadata.exif))
+    if metadata.xmp:
+        yield _chunk(b"iTXt", b"XML:com.adobe.xmp\x00\x00\x00\x00\x00" + metadata.xmp)
+    if metadata.iptc:
+        text = zlib.compress(pack_raw_profile("iptc", wrap_iptc(metadata.iptc)))
+        yield _chunk(b"zTXt", b"Raw profile type iptc\x00\x00" + text)
 
 
 def _rows(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

@@ -10,20 +10,10 @@ import os
 import stat
 from functools import lru_cache
 
-from PIL import ExifTags, Image
-
 SOFTWARE = "Cutray background removal"
 
 # The entry is among the first or, in WebP and TIFF, the last bytes of a file, beside profile and other metadata.
 _SEARCHED_BYTES = 64 << 10
-
-
-@lru_cache(maxsize=1)
-def software_exif() -> bytes:
-    """Return an EXIF block that holds the mark and nothing else."""
-    exif = Image.Exif()
-    exif[ExifTags.Base.Software] = SOFTWARE
-    return exif.tobytes()
 
 
 def is_marked(head: bytes, tail: bytes = b"") -> bool:

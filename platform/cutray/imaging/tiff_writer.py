@@ -1,4 +1,4 @@
-"""Writes TIFF files of 8 or 16 bits, which Pillow cannot do for 16 bits."""
+"""Write TIFF files of 8 or 16 bits, which Pillow cannot do for 16 bits."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cutray.imaging.exif import Field, encode_directory
+from cutray.imaging.metadata import Metadata
 from cutray.imaging.provenance import SOFTWARE
 
-_ASCII, _SHORT, _LONG, _RATIONAL, _UNDEFINED = 2, 3, 4, 5, 7
-_SIZES = {_ASCII: 1, _SHORT: 2, _LONG: 4, _RATIONAL: 8, _UNDEFINED: 1}
+_BYTE, _ASCII, _SHORT, _LONG, _RATIONAL, _UNDEFINED = 1, 2, 3, 4, 5, 7
 _DEFLATE, _HORIZONTAL = 8, 2
 _STRIP_BYTES = 1 << 20
-
-_Field = tuple[int, int, list[int] | bytes]
+_NOTHING = Metadata()
 
 
 def write_tiff(
     pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16],
     icc_profile: bytes | None = None,
     dpi: tuple[float, float] | None = None,
+    metadata: Metadata = _NOTHING,
 ) -> bytes:
     """Encode an array as TIFF, without loss, with deflate and horizontal differencing.
 
@@ -33,6 +34,7 @@ def write_tiff(
         pixels: (H, W) grey, (H, W, 3) RGB or (H, W, 4) straight RGBA; uint8 or uint16.
         icc_profile: Profile of the pixels, or None.
         dpi: Horizontal and vertical dots per inch, or None.
+        metadata: What is written besides.
 
     Returns:
         The file, little-endian.
@@ -46,30 +48,50 @@ def write_tiff(
     for strip in strips:
         offsets.append(at)
         at += len(strip) + len(strip) % 2
-    fields: list[_Field] = [
-        (256, _LONG, [width]),
-        (257, _LONG, [height]),
-        (258, _SHORT, [8 * pixels.dtype.itemsize] * channels),
-        (259, _SHORT, [_DEFLATE]),
-        (262, _SHORT, [1 if channels == 1 else 2]),
-        (273, _LONG, offsets),
-        (277, _SHORT, [channels]),
-        (278, _LONG, [rows]),
-        (279, _LONG, [len(strip) for strip in strips]),
-    ]
+    fields: dict[int, Field] = {
+        256: _longs([width]),
+        257: _longs([height]),
+        258: _shorts([8 * pixels.dtype.itemsize] * channels),
+        259: _shorts([_DEFLATE]),
+        262: _shorts([1 if channels == 1 else 2]),
+        273: _longs(offsets),
+        277: _shorts([channels]),
+        278: _longs([rows]),
+        279: _longs([len(strip) for strip in strips]),
+        284: _shorts([1]),
+        317: _shorts([_HORIZONTAL]),
+    }
     if dpi:
-        fields += [(282, _RATIONAL, [round(dpi[0] * 1000), 1000]), (283, _RATIONAL, [round(dpi[1] * 1000), 1000])]
-    fields.append((284, _SHORT, [1]))
-    if dpi:
-        fields.append((296, _SHORT, [2]))
-    fields.append((305, _ASCII, SOFTWARE.encode() + b"\x00"))
-    fields.append((317, _SHORT, [_HORIZONTAL]))
+        fields[282], fields[283] = ((_RATIONAL, struct.pack("<II", round(value * 1000), 1000)) for value in dpi)
+        fields[296] = _shorts([2])
     if channels == 4:
-        fields.append((338, _SHORT, [2]))  # unassociated alpha
+        fields[338] = _shorts([2])  # unassociated alpha
     if icc_profile:
-        fields.append((34675, _UNDEFINED, icc_profile))
+        fields[34675] = (_UNDEFINED, icc_profile)
+    if metadata.xmp:
+        fields[700] = (_BYTE, metadata.xmp)
+    if metadata.iptc:
+        fields[33723] = (_UNDEFINED, metadata.iptc)
+    behind = b""
+    if metadata.exif:
+        fields |= metadata.exif.image
+        behind = encode_directory(metadata.exif.photo, at)
+        fields[34665] = _longs([at])
+    fields[305] = (_ASCII, SOFTWARE.encode() + b"\x00")
     body = b"".join(strip + b"\x00" * (len(strip) % 2) for strip in strips)
-    return b"".join((struct.pack("<2sHI", b"II", 42, at), body, _directory(fields, at)))
+    directory_at = at + len(behind)
+    head = struct.pack("<2sHI", b"II", 42, directory_at)
+    return b"".join((head, body, behind, encode_directory(fields, directory_at)))
+
+
+def _shorts(values: list[int]) -> Field:
+    """Pack numbers of 16 bits."""
+    return _SHORT, struct.pack(f"<{len(values)}H", *values)
+
+
+def _longs(values: list[int]) -> Field:
+    """Pack numbers of 32 bits."""
+    return _LONG, struct.pack(f"<{len(values)}I", *values)
 
 
 def _strip(samples: npt.NDArray[Any]) -> bytes:
@@ -81,21 +103,3 @@ def _strip(samples: npt.NDArray[Any]) -> bytes:
     except ImportError:
         return zlib.compress(little.data, 1)
     return bytes(isal_zlib.compress(little.data, 1))
-
-
-def _directory(fields: list[_Field], at: int) -> bytes:
-    """Lay out the directory at an offset, with long values behind it."""
-    entries, behind = [], bytearray()
-    behind_at = at + 2 + 12 * len(fields) + 4
-    for tag, kind, values in fields:
-        if isinstance(values, bytes):
-            payload = values
-        else:
-            payload = struct.pack(f"<{len(values)}{'H' if kind == _SHORT else 'I'}", *values)
-        count = len(payload) // _SIZES[kind]
-        if len(payload) <= 4:
-            entries.append(struct.pack("<HHI", tag, kind, count) + payload.ljust(4, b"\x00"))
-            continue
-        entries.append(struct.pack("<HHII", tag, kind, count, behind_at + len(behind)))
-        behind += payload + b"\x00" * (len(payload) % 2)
-    return b"".join((struct.pack("<H", len(fields)), *entries, struct.pack("<I", 0), bytes(behind)))

@@ -58,8 +58,9 @@ def check_options(sources: tuple[str, ...], chosen: RemoveOptions) -> None:
 
 def check_settings(settings: RemoverSettings, destinations: list[Path]) -> None:
     """Find what is wrong for all photos before the model is loaded."""
+    from cutray.imaging.files import is_stream
     from cutray.preflight import check_output_settings, check_writable
 
     check_output_settings(settings, destinations)
-    for folder in {path.parent for path in destinations}:
+    for folder in {path.parent for path in destinations if not is_stream(path)}:
         check_writable(folder / "x")

@@ -18,6 +18,7 @@ from cutray.config import (
     InputLimits,
     MattingSettings,
     OutputSettings,
+    ReadingSettings,
     RemoverSettings,
     parse_settings,
 )
@@ -36,7 +37,7 @@ from cutray.errors import InputError
 @click.option("--explain", type=click.Path(path_type=Path), help="Draw the edge cases of one photo into this file.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write a row per photo into this file (.csv or .json).")
 @click.option("--json", "as_json", is_flag=True, help="Print a report as JSON on standard output.")
-@settings_options(OutputSettings, MattingSettings, EngineSettings, InputLimits)
+@settings_options(OutputSettings, MattingSettings, EngineSettings, ReadingSettings, InputLimits)
 def remove(sources: tuple[str, ...], **options: Any) -> int:
     """Cut the subject out of photos.
 

@@ -161,9 +161,9 @@ def remove_one(
 
 def format_of(settings: RemoverSettings, destination: Path) -> str:
     """Format of an output file: what was asked for, else what its name says."""
-    from cutray.imaging.encode import parse_format
+    from cutray.imaging.encode import format_of_output
 
-    return settings.format if settings.format != "auto" else parse_format(destination).lower()
+    return settings.format if settings.format != "auto" else format_of_output(destination).lower()
 
 
 def count_unfinished(rows: Iterable[Row]) -> int:
