@@ -20,6 +20,7 @@ class PhotoOptions(TypedDict, total=False):
     max_megapixels: float
     max_jpeg_scans: int
     max_metadata_bytes: int
+    allow_damaged: bool
     quality: Quality
     looks: Literal[0, 1, 2, 4]
     edges: Literal["auto", "soft", "matted", "fine"]
@@ -43,6 +44,7 @@ class PhotoOptions(TypedDict, total=False):
     encode_quality: int
     bit_depth: Literal[8, 16]
     color_profile: Literal["srgb", "keep"]
+    metadata: Literal["none", "keep"]
 
 
 class RemoverOptions(PhotoOptions, total=False):
