@@ -29,7 +29,7 @@ def make_batch_dynamic(path: Path, input_size_px: int) -> tuple[bytes, str]:
         ) from error
     try:
         model = onnx.load(path)
-    except (OSError, DecodeError) as error:
+    except (OSError, ValueError, DecodeError, onnx.checker.ValidationError) as error:
         raise EngineError(got=f"{path} cannot be read as ONNX: {error}") from error
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}

@@ -31,6 +31,7 @@ def read_network(core: Any, path: Path, input_size_px: int) -> Any:
 
     Raises:
         RuntimeError: OpenVINO cannot read the file, or its input is not pictures.
+        IndexError: The network has no output.
     """
     whole = core.read_model(path)
     # The side outputs exist for training; without them their last layers are not computed.
@@ -92,7 +93,7 @@ class OpenVinoEngine:
             if precision == "int8":
                 quantise(network, _read_required(stats))
             self._compiled = core.compile_model(network, "CPU", options)
-        except RuntimeError as error:
+        except (RuntimeError, IndexError) as error:
             raise EngineError(
                 got=f"OpenVINO cannot use {path}: {str(error).strip().splitlines()[-1]}",
                 allowed=f"an ONNX network for (1, 3, {input_size_px}, {input_size_px})",

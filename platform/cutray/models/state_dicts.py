@@ -32,8 +32,11 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # Arbitrary bytes make the reader fail in arbitrary ways, IndexError among them.
+        reason = next(iter(str(error).splitlines()), "")
+        if not reason or reason.isdigit() or reason.startswith("Weights only load failed"):
+            reason = "it is damaged, or holds more than tensors"
         raise WeightsError(
-            got=f"{path} cannot be read: {next(iter(str(error).splitlines()), 'it is damaged')}",
+            got=f"{path} cannot be read: {reason}",
             allowed="a file that torch.save wrote from a state_dict, with nothing but tensors",
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -70,7 +73,7 @@ def read_convolutions(path: Path) -> list[Convolution]:
         raise MissingExtraError(got="onnx is not installed", fix="`pip install 'cutray[torch]'`") from error
     try:
         graph = onnx.load(path).graph
-    except (OSError, ValueError, DecodeError) as error:
+    except (OSError, ValueError, DecodeError, onnx.checker.ValidationError) as error:
         raise WeightsError(got=f"{path} cannot be read as ONNX: {error}") from error
     stored = {tensor.name: tensor for tensor in graph.initializer}
     found = []
