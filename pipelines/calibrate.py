@@ -22,8 +22,8 @@ from cutray.imaging.decode import decode_image
 from cutray.imaging.files import write_atomically
 from cutray.models.int8_stats import SUFFIX
 from cutray.models.weights import Weights, resolve
+from cutray.preprocess import prepare
 from cutray.privacy import import_openvino
-from cutray.segmenter import prepare
 
 
 @click.command()

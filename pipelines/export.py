@@ -29,7 +29,8 @@ from cutray.imaging.decode import decode_image
 from cutray.imaging.files import write_atomically
 from cutray.models.int8_stats import SUFFIX
 from cutray.models.weights import Weights, resolve
-from cutray.segmenter import Segmenter, prepare
+from cutray.preprocess import prepare
+from cutray.segmenter import Segmenter
 from pipelines.calibrate import measure, spread_files
 
 _TIMED = 8

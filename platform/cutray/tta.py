@@ -14,11 +14,11 @@ import numpy as np
 
 from cutray.config import MattingSettings
 from cutray.errors import EngineError
+from cutray.log_odds import average
 from cutray.models.catalog import ModelSpec
-from cutray.segmenter import Segmenter, prepare
+from cutray.preprocess import prepare
+from cutray.segmenter import Segmenter
 
-# Probabilities are kept this far from 0 and 1, so that no single view outvotes all others for good.
-_MARGIN = 1e-3
 # A part of the subject counts if it holds this share of it. The crop around all that count is widened by a share.
 _PART, _ROOM = 0.05, 0.12
 # A crop must be this small a part of the frame in one direction at least, else it shows nothing new.
@@ -157,7 +157,7 @@ def _run_views(
         return [maps[0], *(one[:, ::-1] for one in maps[1:])]
 
     each = unmirror((yield batch_of(image)))
-    frame = merge_views(each)
+    frame = average(each)
     map_size = frame.shape[0]
     height, width = image.shape[:2]
     crop = crop_around_subject(frame, height, width) if views > 1 else None
@@ -167,24 +167,10 @@ def _run_views(
     doubtful = is_doubtful(frame=each[0], mirrored=each[1])
     if not (blends or doubtful):
         return Prediction(frame, map_size)
-    closer = merge_views(unmirror((yield batch_of(image[crop.top : crop.bottom, crop.left : crop.right]))))
+    closer = average(unmirror((yield batch_of(image[crop.top : crop.bottom, crop.left : crop.right]))))
     if doubtful and not is_confirmed(frame, closer, crop, height, width):
         return Prediction(np.zeros_like(frame), map_size)
     return Prediction(blend_crop(frame, closer, crop, height, width) if blends else frame, map_size)
-
-
-def merge_views(maps: Sequence[np.ndarray]) -> np.ndarray:
-    """Average maps of the same scene as logits, in which a sure map weighs more than a doubtful one.
-
-    Args:
-        maps: (S, S) float32 in [0, 1] each; a single one comes back as it is.
-
-    Returns:
-        (S, S) float32 in [0, 1].
-    """
-    if len(maps) == 1:
-        return maps[0]
-    return _to_probs(np.mean([_to_logits(one) for one in maps], axis=0))
 
 
 def crop_around_subject(probs: np.ndarray, height_px: int, width_px: int) -> Crop | None:
@@ -279,7 +265,7 @@ def blend_crop(frame: np.ndarray, closer: np.ndarray, crop: Crop, height_px: int
         return frame
     fade = np.minimum.outer(_ramp(window[0], fine), _ramp(window[1], fine))
     doubt = np.clip(np.minimum(old, 1.0 - old) / _SURE, 0.0, 1.0)
-    both = merge_views([old, new])
+    both = average([old, new])
     fused[window] = old + fade * doubt * (both - old)
     return np.asarray(fused, dtype=np.float32)
 
@@ -307,15 +293,3 @@ def _iou(one: np.ndarray, two: np.ndarray) -> float:
     """Intersection over union of two maps at one half."""
     first, second = one > 0.5, two > 0.5
     return float((first & second).sum() / max(1, (first | second).sum()))
-
-
-def _to_logits(probs: np.ndarray) -> np.ndarray:
-    """Logarithm of the odds."""
-    safe = np.clip(probs, _MARGIN, 1.0 - _MARGIN)
-    return np.asarray(np.log(safe / (1.0 - safe)))
-
-
-def _to_probs(logits: np.ndarray) -> np.ndarray:
-    """Probabilities, reaching from 0 to 1 although their logits were kept from the ends."""
-    probs = 1.0 / (1.0 + np.exp(-logits))
-    return np.asarray(np.clip((probs - _MARGIN) / (1.0 - 2.0 * _MARGIN), 0.0, 1.0), dtype=np.float32)

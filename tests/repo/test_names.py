@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RENAMED = {
     r"(?:class|->|import) Looks|Looks\(": "TTARunner",
     r"(?:class|->|import) Seen|Seen\(": "Prediction",
-    r"average_looks": "merge_views",
+    r"average_looks": "average",
     r"fuse_looks": "blend_crop",
     r"shows_detail": "has_resolution",
     r"_cleared": "apply_see_through",

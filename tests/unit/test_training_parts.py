@@ -15,7 +15,7 @@ from cutray.config import LossSettings  # noqa: E402
 from cutray.errors import TrainingError  # noqa: E402
 from cutray.models.catalog import list_models  # noqa: E402
 from cutray.models.u2net import U2Net  # noqa: E402
-from cutray.segmenter import prepare  # noqa: E402
+from cutray.preprocess import prepare  # noqa: E402
 from cutray.training.averaging import ModelEma, interpolate_weights  # noqa: E402
 from cutray.training.batchnorm import recalibrate  # noqa: E402
 from cutray.training.inputs import to_device_batch  # noqa: E402

@@ -8,8 +8,9 @@ import pytest
 
 from cutray.config import MattingSettings
 from cutray.errors import EngineError
+from cutray.log_odds import average
 from cutray.models.catalog import list_models
-from cutray.tta import Crop, TTARunner, blend_crop, crop_around_subject, is_doubtful, merge_views
+from cutray.tta import Crop, TTARunner, blend_crop, crop_around_subject, is_doubtful
 from tests.alphas import soft_disc
 
 SIDE = 64
@@ -31,21 +32,21 @@ def _crop(frame: np.ndarray, crop: Crop) -> np.ndarray:
 def test_one_look_is_left_alone() -> None:
     """A single map comes back as it is, to the bit."""
     probs = _map(20)
-    assert merge_views([probs]) is probs
+    assert average([probs]) is probs
 
 
 def test_equal_looks_change_little_and_sure_looks_win() -> None:
     """Equal maps average to themselves; 0.999 and 0.3 average to more than their mean, for one of them is sure."""
     probs = _map(20)
-    assert np.abs(merge_views([probs, probs]) - probs).max() < 2e-3
+    assert np.abs(average([probs, probs]) - probs).max() < 2e-3
     sure, doubtful = np.full((2, 2), 0.999, np.float32), np.full((2, 2), 0.3, np.float32)
-    assert merge_views([sure, doubtful]).min() > (0.999 + 0.3) / 2 + 0.1
+    assert average([sure, doubtful]).min() > (0.999 + 0.3) / 2 + 0.1
 
 
 def test_certainty_is_kept_at_both_ends() -> None:
     """Looks that are all 0 or all 1 average to exactly 0 and 1: no haze appears."""
     ends = np.float32([[0, 1]])
-    assert np.array_equal(merge_views([ends, ends]), ends)
+    assert np.array_equal(average([ends, ends]), ends)
 
 
 def test_box_surrounds_the_subject_but_no_speck() -> None:

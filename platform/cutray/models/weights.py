@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from cutray.models.transfer import Progress
 
 __all__ = ["ModelSpec", "Source", "Weights", "cache_dir", "list_models", "locate", "resolve", "verify"]
 
+# Joins the members of an ensemble: u2net+isnet.
+JOIN = "+"
 SUFFIXES = (".onnx", ".pth", ".safetensors")
 
 _log = logging.getLogger(__name__)
@@ -24,11 +27,24 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A file that was found and checked."""
+    """A file that was found and checked, or several that answer together.
+
+    Attributes:
+        spec: What it is, and how its input is prepared.
+        path: The file. Of an ensemble there is none; the path is then the ensemble's name.
+        sha256: Hash of the file; of an ensemble, of the members' hashes.
+        members: The networks of an ensemble; empty for a single one.
+    """
 
     spec: ModelSpec
     path: Path
     sha256: str
+    members: tuple[Weights, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of all files."""
+        return sum(one.path.stat().st_size for one in self.members or (self,))
 
 
 def resolve(
@@ -45,7 +61,7 @@ def resolve(
 
     Args:
         model: A name of ``list_models``, the path of an .onnx, .pth or .safetensors file, or an address in an MLflow
-            registry such as ``models:/shoes@champion``.
+            registry such as ``models:/shoes@champion``; or several of them joined by ``+``, an ensemble.
         offline: Do not download; ``CUTRAY_OFFLINE=1`` in the environment does the same.
         progress: Called with the file's name, the bytes so far, and all bytes or None.
         models: Known models; the packaged table by default.
@@ -57,6 +73,9 @@ def resolve(
         ConfigError: The description beside an own file is wrong.
     """
     known = {spec.name: spec for spec in (list_models() if models is None else models)}
+    if JOIN in model and model not in known and not Path(model).expanduser().is_file():
+        names = model.split(JOIN)
+        return _ensemble([resolve(name, offline=offline, progress=progress, models=models) for name in names])
     if model.startswith(registry.SCHEME):
         return _registered(model, known)
     spec = known.get(model)
@@ -148,6 +167,32 @@ def _fetch(spec: ModelSpec, progress: Progress | None) -> None:
         download.fetch(spec, _target(spec), progress)
     except WeightsUnavailableError as error:
         raise _unavailable(spec, error.got) from error
+
+
+def _ensemble(members: Sequence[Weights]) -> Weights:
+    """Describe several networks as one, whose input is prepared for each of them when it runs."""
+    distinct = list({member.sha256: member for member in members}.values())
+    if len(distinct) < 2:
+        raise UnknownModelError(
+            got=f"an ensemble of {members[0].spec.name!r} alone", allowed="different networks", fix="name two or more"
+        )
+    name = JOIN.join(member.spec.name for member in distinct)
+    spec = ModelSpec(
+        name=name,
+        architecture="ensemble",
+        file="",
+        size_bytes=sum(member.spec.size_bytes for member in distinct),
+        sha256="",
+        license="; ".join(dict.fromkeys(member.spec.license for member in distinct)),
+        origin=", ".join(dict.fromkeys(member.spec.origin for member in distinct)),
+        input_size_px=max(member.spec.input_size_px for member in distinct),
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        scale="255",
+        description="mean of the log-odds of " + ", ".join(member.spec.name for member in distinct),
+    )
+    digest = hashlib.sha256("".join(member.sha256 for member in distinct).encode()).hexdigest()
+    return Weights(spec, Path(name), digest, tuple(distinct))
 
 
 def _registered(model: str, known: dict[str, ModelSpec]) -> Weights:

@@ -1,0 +1,36 @@
+"""Average maps of probabilities as logarithms of their odds, in which a sure map weighs more than a doubtful one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+# Probabilities are kept this far from 0 and 1, so that no single map outvotes all others for good.
+_MARGIN = 1e-3
+
+
+def average(maps: Sequence[np.ndarray]) -> np.ndarray:
+    """Average maps of the same scene.
+
+    Args:
+        maps: (..., H, W) float32 in [0, 1] each, all of one shape; a single one comes back as it is.
+
+    Returns:
+        One map of that shape, float32 in [0, 1].
+    """
+    if len(maps) == 1:
+        return maps[0]
+    return _to_probs(np.mean([_to_log_odds(one) for one in maps], axis=0))
+
+
+def _to_log_odds(probs: np.ndarray) -> np.ndarray:
+    """Logarithm of the odds."""
+    safe = np.clip(probs, _MARGIN, 1.0 - _MARGIN)
+    return np.asarray(np.log(safe / (1.0 - safe)))
+
+
+def _to_probs(log_odds: np.ndarray) -> np.ndarray:
+    """Probabilities, reaching from 0 to 1 although their odds were kept from the ends."""
+    probs = 1.0 / (1.0 + np.exp(-log_odds))
+    return np.asarray(np.clip((probs - _MARGIN) / (1.0 - 2.0 * _MARGIN), 0.0, 1.0), dtype=np.float32)
