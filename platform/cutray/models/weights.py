@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cutray.errors import ChecksumError, WeightsUnavailableError
+from cutray.errors import ChecksumError, UnknownModelError, WeightsUnavailableError
 from cutray.folders import cache_dir, data_dir, expand_user
 from cutray.models import download, hashing, registry
 from cutray.models.catalog import ModelSpec, Source, describe_file, list_models
