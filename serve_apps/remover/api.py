@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import urllib.request
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from importlib import resources
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -20,6 +18,7 @@ from serve_apps.remover.compat_routes import compat_router
 from serve_apps.remover.errors import ApiError, RequestError, install_handlers
 from serve_apps.remover.http_methods import HttpMethods
 from serve_apps.remover.load_shedder import CapacityHeader
+from serve_apps.remover.page_routes import page_router
 from serve_apps.remover.request_limits import RequestLimits
 from serve_apps.remover.responses import EXPOSED_HEADERS, batch_response, image_response
 from serve_apps.remover.schemas import CutReply
@@ -29,21 +28,6 @@ from serve_apps.remover.uploads import parse_options, pick_background, pick_imag
 _ABOUT = "Cuts the subject out of photos. Every error is JSON with a stable code, a message and the request's id."
 _IMAGE_FIELDS = ("image", "file")
 _BATCH_FIELDS = ("images", "image", "files", "file")
-_CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self' blob:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_PAGE = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "/zip.js": ("zip.js", "text/javascript; charset=utf-8"),
-}
-_DOCS = {
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
-    "/docs": ("docs.html", "text/html; charset=utf-8"),
-    "/docs.js": ("docs.js", "text/javascript; charset=utf-8"),
-}
 
 
 def create_api(service: Service) -> FastAPI:
@@ -57,7 +41,7 @@ def create_api(service: Service) -> FastAPI:
     """
     app = FastAPI(title="Cutray", version=__version__, docs_url=None, redoc_url=None, description=_ABOUT)
     install_handlers(app)
-    static = _static(_DOCS | (_PAGE if service.args.page else {}))
+    static = page_router(page=service.args.page, key_needed=service.keys.needed)
     routers = (_photos(service), _state(service), compat_router(service), static)
     for router in routers:
         app.include_router(router)
@@ -175,22 +159,3 @@ def _scrape(port: int) -> bytes:
 def _credentials(request: Request) -> tuple[str | None, str | None]:
     """Take out of a request what may hold an API key."""
     return request.headers.get("x-api-key"), request.headers.get("authorization")
-
-
-def _static(files: dict[str, tuple[str, str]]) -> APIRouter:
-    """Make the routes of the page: a fixed list, so that no path is ever built from a request."""
-    router = APIRouter(include_in_schema=False)
-    for path, (name, media_type) in files.items():
-        content = resources.files(__package__).joinpath("page", name).read_bytes()
-        router.add_api_route(path, _constant(content, media_type), methods=["GET"], response_class=Response)
-    return router
-
-
-def _constant(content: bytes, media_type: str) -> Callable[[], Awaitable[Response]]:
-    """Return a route that always gives the same answer."""
-
-    async def answer() -> Response:
-        headers = {"Content-Security-Policy": _CSP, "Cache-Control": "no-cache"}
-        return Response(content, media_type=media_type, headers=headers)
-
-    return answer

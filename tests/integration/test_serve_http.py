@@ -176,19 +176,33 @@ def test_hostile_files_are_refused_and_nothing_breaks(client: Any) -> None:
 def test_batch_keeps_order_and_errors_apart(client: Any, photo_files: Path) -> None:
     """Of three photos the middle one is bad: two results and one error, in their places, as zip and as parts."""
     good = [(photo_files / name).read_bytes() for name in ("astronaut.jpg", "chelsea.jpg")]
-    files = [("images", good[0]), ("images", b"no picture"), ("images", good[1])]
+    sent = [("beach day.jpg", good[0]), ("notes.jpg", b"no picture"), ("../Beach Day.PNG", good[1])]
+    files = [("images", file) for file in sent]
     answer = client.post("/batch-remove-background", files=files)
     assert answer.headers["x-failed"] == "1"
     archive = zipfile.ZipFile(io.BytesIO(answer.content))
-    assert archive.namelist() == ["01.png", "03.png", "results.json"]
+    assert archive.namelist() == ["beach day.png", "Beach Day-2.png", "results.json"]
     rows = json.loads(archive.read("results.json"))
     assert [row["status"] for row in rows] == [200, 415, 200]
+    assert [row["name"] for row in rows] == ["beach day.jpg", "notes.jpg", "Beach Day.PNG"]
     alone = client.post("/remove-background", files={"image": good[1]})
-    assert archive.read("03.png") == alone.content
+    assert archive.read("Beach Day-2.png") == alone.content
     parts = client.post("/batch-remove-background", files=files, headers={"accept": "multipart/mixed"})
     boundary = parts.headers["content-type"].split("boundary=")[1].encode()
     assert parts.content.count(b"--" + boundary + b"\r\n") == 3
+    assert b'filename="Beach Day-2.png"' in parts.content
     assert parts.content.index(b"unsupported_format") < parts.content.index(alone.content[:200])
+
+
+def test_broken_background_is_told_once(client: Any, jpeg: bytes) -> None:
+    """A background picture that cannot be read is an error of the request, also of a batch, and is named."""
+    for path, field in (("/remove-background", "image"), ("/batch-remove-background", "images")):
+        files = [(field, jpeg), ("background_image", b"no picture")]
+        answer = client.post(path, files=files)
+        assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_format")
+        assert answer.json()["message"].startswith("background_image: ")
+    answer = client.post("/v1.0/removebg", files={"image_file": jpeg, "bg_image_file": b"no picture"})
+    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (400, "invalid_file_type")
 
 
 def test_clients_of_removebg_only_change_the_host(client: Any, jpeg: bytes) -> None:
@@ -215,6 +229,10 @@ def test_clients_of_rembg_only_change_the_host(client: Any, jpeg: bytes) -> None
     """Rembg's form, with its mask and its background colour."""
     mask = client.post("/api/remove", files={"file": jpeg}, data={"om": "true"})
     assert decode_image(mask.content).pixels.shape[:2] == (512, 512)
+    assert "x-notes" not in mask.headers
+    told = client.post("/api/remove?model=u2net&a=true", files={"file": jpeg}, data={"extras": '{"x": 1}'})
+    assert "model was ignored: u2netp is served" in told.headers["x-notes"]
+    assert "extras was ignored: x" in told.headers["x-notes"]
     red = client.post("/api/remove?bgc=255,0,0,255", files={"file": jpeg})
     assert tuple(pixels(red.content)[2, 2]) == (255, 0, 0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,25 @@ import pytest
 pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
 pytest.importorskip("httpx")
 
+from cutray.imaging.detect_format import ALLOWED
+from serve_apps.remover.page_routes import FORMATS, readable_formats
 from serve_apps.remover.responses import EXPOSED_HEADERS
 from serve_apps.remover.result_names import clean_name, name_results
 from tests.unit.test_serve_api import KEYS, call, make
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ["/", "/health", "/page.js", "/page.css", "/icon.svg", "/docs", "/docs.js", "/openapi.json", "/v1.0/account"]
+PAGES = [
+    "/",
+    "/page.json",
+    "/health",
+    "/page.js",
+    "/page.css",
+    "/icon.svg",
+    "/docs",
+    "/docs.js",
+    "/openapi.json",
+    "/v1.0/account",
+]
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -76,6 +90,18 @@ def test_pages_of_other_origins_may_read_every_header_of_ours() -> None:
     )
     exposed = answer.headers["access-control-expose-headers"].split(", ")
     assert set(exposed) == set(EXPOSED_HEADERS)
+
+
+def test_page_promises_only_formats_that_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its package HEIC is not offered; the list is the one of the decoder."""
+    names = set(re.findall(r"\w+", ALLOWED)) - {"or"}
+    assert names == set(FORMATS)
+    assert {entry["name"] for entry in readable_formats()} <= names
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    facts = call(make(api_keys=KEYS), "GET", "/page.json").json()
+    assert "HEIC" not in {entry["name"] for entry in facts["formats"]}
+    assert facts["key_needed"] is True
+    assert call(make(), "GET", "/page.json").json()["key_needed"] is False
 
 
 @pytest.mark.parametrize(

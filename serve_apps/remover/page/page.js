@@ -6,21 +6,63 @@ const TRIES = 5;
 const $ = (id) => document.getElementById(id);
 const photos = [];
 const waiting = [];
+let leftOut = []; // photos that had no place
+let notTaken = []; // files that the server cannot read
 let working = 0;
 let backdrop = null;
+let key = ""; // in this page alone, never stored
+let readable = null; // formats that the server reads, as file name endings; null until it has said so
 
 function say(text) { $("status").textContent = text; }
 
 function stemOf(name) { return (name.replace(/\.[^.]*$/, "") || "photo").slice(0, 80); }
 
+function endingOf(file) { return (/\.([^.]*)$/.exec(file.name)?.[1] ?? file.type.split("/").pop()).toLowerCase(); }
+
+function isPhoto(file) {
+  const known = readable ? readable.includes(endingOf(file)) : /^(heic|heif|avif|tiff?)$/.test(endingOf(file));
+  return known || (file.type.startsWith("image/") && !/hei[cf]/.test(file.type + endingOf(file)));
+}
+
 function add(files) {
-  const images = [...files].filter((file) => file.type.startsWith("image/") || /\.(heic|heif|avif|tiff?)$/i.test(file.name));
-  if (!images.length) return say("These files are no photos.");
+  const images = [...files].filter(isPhoto);
+  notTaken.push(...[...files].filter((file) => !isPhoto(file)));
   const room = MOST - photos.length;
-  for (const file of images.slice(0, room)) addOne(file);
-  say(images.length > room ? `Only ${MOST} photos at a time: ${images.length - room} left out.` : "");
+  images.slice(0, room).forEach(addOne);
+  leftOut.push(...images.slice(room));
   $("tools").hidden = photos.length === 0;
   work();
+  tell();
+}
+
+function namesOf(files) { return files.slice(0, 5).map((file) => file.name).join(", ") + (files.length > 5 ? " …" : ""); }
+
+/** Show what has no place yet, and what is no photo; it stays until somebody answers it. */
+function tell() {
+  const told = [];
+  if (notTaken.length) told.push(`Not taken, because this server cannot read ${notTaken.length > 1 ? "them" : "it"}: ${namesOf(notTaken)}.`);
+  if (leftOut.length) told.push(`${leftOut.length} ${leftOut.length > 1 ? "photos wait" : "photo waits"}, because ${MOST} fit at a time: ${namesOf(leftOut)}.`);
+  $("left").hidden = told.length === 0;
+  $("left").querySelector("p").textContent = told.join(" ");
+  $("next").hidden = leftOut.length === 0;
+  $("next").textContent = photos.length < MOST ? "Add them" : "Remove the finished ones and add them";
+  $("next").disabled = photos.length === MOST && !photos.some(isOver);
+  $("forget").textContent = leftOut.length ? "Leave them out" : "All right";
+}
+
+function isOver(photo) { return photo.cutout !== null || photo.card.classList.contains("failed"); }
+
+function addLeftOut() {
+  if (photos.length === MOST) photos.filter(isOver).forEach(remove);
+  const files = leftOut;
+  leftOut = [];
+  add(files);
+}
+
+function forget() {
+  leftOut = [];
+  notTaken = [];
+  tell();
 }
 
 function addOne(file) {
@@ -37,16 +79,31 @@ function addOne(file) {
   slider.addEventListener("input", move);
   move();
   card.querySelector(".save").addEventListener("click", () => saveOne(photo));
-  card.querySelector(".glass").addEventListener("click", () => again(photo));
+  card.querySelector(".glass").addEventListener("click", () => { photo.glass = !photo.glass; again(photo); });
+  card.querySelector(".retry").addEventListener("click", () => again(photo));
+  const cross = card.querySelector(".remove");
+  cross.setAttribute("aria-label", `Remove ${photo.name}`);
+  cross.addEventListener("click", () => { remove(photo); count(); tell(); });
   $("photos").append(card);
   photos.push(photo);
   waiting.push(photo);
 }
 
+function remove(photo) {
+  photo.removed = true;
+  photo.request?.abort();
+  URL.revokeObjectURL(photo.card.querySelector(".before img").src);
+  photo.card.remove();
+  photos.splice(photos.indexOf(photo), 1);
+  if (waiting.includes(photo)) waiting.splice(waiting.indexOf(photo), 1);
+  $("tools").hidden = photos.length === 0;
+  if (!photos.length) say("");
+}
+
 function again(photo) {
-  photo.glass = !photo.glass;
   photo.cutout = null;
-  photo.card.classList.remove("done");
+  photo.card.classList.remove("done", "failed");
+  photo.card.querySelector(".busy span").textContent = "waiting";
   photo.card.querySelector(".glass").setAttribute("aria-pressed", photo.glass);
   photo.card.querySelector(".note").textContent = "";
   waiting.push(photo);
@@ -56,7 +113,7 @@ function again(photo) {
 function work() {
   while (working < AT_ONCE && waiting.length) {
     working += 1;
-    cut(waiting.shift()).finally(() => { working -= 1; count(); work(); });
+    cut(waiting.shift()).finally(() => { working -= 1; count(); work(); tell(); });
   }
   count();
 }
@@ -85,6 +142,7 @@ async function cut(photo) {
     if (photo.glass && /see_through/.test(reply.notes)) note.textContent = "The background is too busy to tell what is clear.";
     paint(photo);
   } catch (error) {
+    if (photo.removed) return;
     photo.card.classList.add("failed");
     note.textContent = error.message;
   }
@@ -93,27 +151,32 @@ async function cut(photo) {
 async function send(photo, progress, busy) {
   for (let attempt = 1; ; attempt += 1) {
     const answer = await post(photo, progress);
+    if (answer.status === 401) askForKey();
     if (answer.status === 200) {
       const [found, notes] = ["X-Subject-Found", "X-Notes"].map((name) => answer.getResponseHeader(name));
       return { blob: answer.response, found, notes };
     }
     const passes = answer.status === 429 || answer.status === 503;
-    if (!passes || attempt === TRIES) throw new Error(await reason(answer));
+    if (photo.removed || !passes || attempt === TRIES) throw new Error(await reason(answer));
     busy();
     const pause = Number(answer.getResponseHeader("Retry-After")) || 2;
     await new Promise((resolve) => { setTimeout(resolve, pause * 1000 * (1 + Math.random())); });
+    if (photo.removed) throw new Error("removed");
   }
 }
 
 function post(photo, progress) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest(); // fetch cannot tell how much has been sent
+    photo.request = request;
     request.open("POST", "remove-background");
+    if (key) request.setRequestHeader("X-API-Key", key);
     request.responseType = "blob";
     request.upload.addEventListener("progress", (event) => { if (event.lengthComputable) progress(event.loaded / event.total); });
     request.upload.addEventListener("load", () => progress(1));
     request.addEventListener("load", () => resolve(request));
     request.addEventListener("error", () => reject(new Error("The server cannot be reached.")));
+    request.addEventListener("abort", () => reject(new Error("removed")));
     const form = new FormData();
     form.append("image", photo.file, "photo"); // its real name stays here
     if (photo.glass) form.append("see_through", "true");
@@ -191,17 +254,38 @@ async function pickBackdrop(file) {
 }
 
 function clear() {
-  photos.forEach((photo) => { URL.revokeObjectURL(photo.card.querySelector(".before img").src); photo.card.remove(); });
-  photos.length = 0;
-  waiting.length = 0;
-  $("tools").hidden = true;
-  say("");
+  [...photos].forEach(remove);
+  tell();
   $("pick").focus();
+}
+
+function askForKey() {
+  $("key-note").textContent = key ? "This key is not known to the server." : "";
+  $("key-form").hidden = false;
+  $("key").focus();
+}
+
+function takeKey(event) {
+  event.preventDefault();
+  key = $("key").value.trim();
+  $("key-form").hidden = true;
+  photos.filter((photo) => photo.card.classList.contains("failed")).forEach(again);
+}
+
+function learn({ formats, key_needed: needed }) {
+  readable = formats.flatMap((format) => format.endings);
+  $("formats").textContent = `up to ${MOST} at a time: ${formats.map((format) => format.name).join(", ")}`;
+  // Phones turn what is not listed here, such as HEIC, into JPEG themselves.
+  $("pick").accept = formats.flatMap((format) => [format.type, ...format.endings.map((ending) => `.${ending}`)]).join(",");
+  if (needed) askForKey();
 }
 
 $("pick").addEventListener("change", (event) => { add(event.target.files); event.target.value = ""; });
 $("all").addEventListener("click", saveAll);
 $("clear").addEventListener("click", clear);
+$("next").addEventListener("click", addLeftOut);
+$("forget").addEventListener("click", forget);
+$("key-form").addEventListener("submit", takeKey);
 $("colour").addEventListener("input", () => { document.querySelector("input[value=colour]").checked = true; repaint(); });
 $("picture").addEventListener("change", (event) => { if (event.target.files[0]) pickBackdrop(event.target.files[0]); });
 document.querySelectorAll("input[name=background]").forEach((radio) => radio.addEventListener("change", () => {
@@ -217,6 +301,7 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
     if (kind === "drop") add(event.dataTransfer.files);
   });
 }
+fetch("page.json").then((answer) => answer.json()).then(learn).catch(() => say("The server cannot be reached."));
 fetch("ready").then((answer) => answer.json()).then(({ model }) => {
   if (model) $("model").textContent = `Model ${model}. Photos are kept in memory while they are worked on, and never stored.`;
 }).catch(() => say("The server is not ready yet."));

@@ -1,0 +1,81 @@
+"""The routes of the page and of the description: a fixed list, so that no path is ever built from a request."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Awaitable, Callable
+from importlib import resources
+
+from fastapi import APIRouter
+from PIL import features
+from starlette.responses import Response
+
+_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self' blob:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_PAGE = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/zip.js": ("zip.js", "text/javascript; charset=utf-8"),
+}
+_DOCS = {
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+    "/docs": ("docs.html", "text/html; charset=utf-8"),
+    "/docs.js": ("docs.js", "text/javascript; charset=utf-8"),
+}
+# Name → media type, endings of files.
+FORMATS = {
+    "JPEG": ("image/jpeg", ["jpg", "jpeg", "jpe", "jfif", "mpo"]),
+    "PNG": ("image/png", ["png", "apng"]),
+    "WebP": ("image/webp", ["webp"]),
+    "AVIF": ("image/avif", ["avif"]),
+    "HEIC": ("image/heic", ["heic", "heif"]),
+    "TIFF": ("image/tiff", ["tif", "tiff"]),
+    "BMP": ("image/bmp", ["bmp", "dib"]),
+    "GIF": ("image/gif", ["gif"]),
+}
+
+
+def page_router(*, page: bool, key_needed: bool) -> APIRouter:
+    """Make the routes.
+
+    Args:
+        page: Whether there is a page at all; the description is always there.
+        key_needed: Whether requests need an API key, so that the page asks for one.
+    """
+    router = APIRouter(include_in_schema=False)
+    for path, (name, media_type) in (_DOCS | (_PAGE if page else {})).items():
+        content = resources.files(__package__).joinpath("page", name).read_bytes()
+        router.add_api_route(path, _constant(content, media_type), methods=["GET"], response_class=Response)
+    if page:
+        facts = json.dumps({"formats": readable_formats(), "key_needed": key_needed}).encode()
+        answer = _constant(facts, "application/json")
+        router.add_api_route("/page.json", answer, methods=["GET"], response_class=Response)
+    return router
+
+
+def readable_formats() -> list[dict[str, object]]:
+    """Return the formats of photos that can be opened with the packages that are installed."""
+    missing = set()
+    if importlib.util.find_spec("pillow_heif") is None:
+        missing.add("HEIC")
+    if not features.check("avif"):
+        missing.add("AVIF")
+    return [
+        {"name": name, "type": media_type, "endings": endings}
+        for name, (media_type, endings) in FORMATS.items()
+        if name not in missing
+    ]
+
+
+def _constant(content: bytes, media_type: str) -> Callable[[], Awaitable[Response]]:
+    """Return a route that always gives the same answer."""
+
+    async def answer() -> Response:
+        headers = {"Content-Security-Policy": _CSP, "Cache-Control": "no-cache"}
+        return Response(content, media_type=media_type, headers=headers)
+
+    return answer
