@@ -22,6 +22,8 @@ RUNNABLE = ("sh", "python")
 # Group → the test that runs its blocks.
 GROUPS = {
     "quick": "tests/e2e/test_pages.py",
+    "serving": "tests/integration/test_serve_docs.py",
+    "serving with keys": "tests/integration/test_serve_docs.py",
 }
 
 _BLOCK = re.compile(

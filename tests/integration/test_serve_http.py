@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ httpx = pytest.importorskip("httpx")
 from tests.endpoint import replicas, running, write_config  # noqa: E402
 
 Endpoint = tuple[Any, Any, Path]
+_PATIENCE_S = 300  # for what is waited for but not measured
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
         limits={"max_in_flight": 12, "max_body_bytes": 8 << 20, "max_megapixels": 30, "deadline_s": 55},
         deployments={"Segmenter": {"num_replicas": 2, "user_config": {"model": "u2netp"}}},
     )
-    with running(config, "--offline") as (url, process), httpx.Client(base_url=url, timeout=60) as client:
+    with running(config, "--offline") as (url, process), httpx.Client(base_url=url, timeout=_PATIENCE_S) as client:
         yield client, process, config
 
 
@@ -269,10 +270,10 @@ class Load:
                 answer = own.post("/remove-background", files={"image": jpeg})
                 self.answers.append((answer.status_code, answer.headers.get("x-model", answer.text)))
 
-    def wait_for(self, number: int, timeout_s: float = 90) -> None:
-        """Wait until there are so many answers, however slow the machine is."""
-        until = time.monotonic() + timeout_s
-        while len(self.answers) < number:
+    def wait_for(self, enough: Callable[[list[tuple[int, str]]], bool]) -> None:
+        """Wait until the answers are enough, however slow the machine is."""
+        until = time.monotonic() + _PATIENCE_S
+        while not enough(self.answers):
             assert time.monotonic() < until, self.answers
             time.sleep(0.2)
 
@@ -299,7 +300,7 @@ def test_killed_replica_costs_no_request(endpoint: Endpoint, jpeg: bytes, name: 
         time.sleep(1)
         os.kill(victims[0], signal.SIGKILL)
         time.sleep(6)
-        load.wait_for(4)
+        load.wait_for(lambda answers: len(answers) >= 4)
     assert [answer for answer in load.answers if answer[0] != 200] == []
 
 
@@ -316,7 +317,7 @@ def test_model_is_swapped_without_a_lost_request(endpoint: Endpoint, jpeg: bytes
         process.send_signal(signal.SIGHUP)
 
     def wait_for(field: str, value: object) -> None:
-        until = time.monotonic() + 40
+        until = time.monotonic() + _PATIENCE_S
         while client.get("/ready").json().get(field) != value:
             assert time.monotonic() < until, client.get("/ready").text
             time.sleep(0.3)
@@ -333,7 +334,7 @@ def test_model_is_swapped_without_a_lost_request(endpoint: Endpoint, jpeg: bytes
         assert client.get("/ready").json()["status"] == "ready"
         switch(str(own))
         wait_for("model", "mine")
-        time.sleep(3)
+        load.wait_for(lambda answers: any(model == "mine" for _, model in answers))
     answers = load.answers
     assert {status for status, _ in answers} == {200}
     assert {model for _, model in answers} == {"u2netp", "mine"}
@@ -350,7 +351,7 @@ def test_what_is_counted_can_be_scraped(client: Any) -> None:
         "cutray_model_info",
         "cutray_in_flight",
     )
-    until = time.monotonic() + 30
+    until = time.monotonic() + _PATIENCE_S
     while missing := [name for name in wanted if f"ray_{name}" not in client.get("/metrics").text]:
         assert time.monotonic() < until, missing
         time.sleep(1)
@@ -359,15 +360,22 @@ def test_what_is_counted_can_be_scraped(client: Any) -> None:
 def test_end_lets_photos_finish(endpoint: Endpoint, jpeg: bytes) -> None:
     """SIGTERM while photos are under way: they get their results, and the process ends well."""
     client, process, _ = endpoint
+    sent = threading.Semaphore(0)
+
+    def body() -> Iterator[bytes]:
+        yield jpeg
+        sent.release()
+
+    def post(_: int) -> Any:
+        return httpx.post(f"{client.base_url}/remove-background", content=body(), timeout=_PATIENCE_S)
+
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
-        answers = [pool.submit(httpx.post, f"{client.base_url}/remove-background", files={"image": jpeg}, timeout=60)]
-        answers += [
-            pool.submit(httpx.post, f"{client.base_url}/remove-background", files={"image": jpeg}, timeout=60)
-            for _ in range(5)
-        ]
+        answers = [pool.submit(post, number) for number in range(6)]
+        for _ in answers:
+            assert sent.acquire(timeout=_PATIENCE_S)
         time.sleep(0.15)
         process.send_signal(signal.SIGTERM)
         done = [answer.result() for answer in answers]
     assert {answer.status_code for answer in done} <= {200, 503}
     assert any(answer.status_code == 200 for answer in done)
-    assert process.wait(60) == 0
+    assert process.wait(_PATIENCE_S) == 0
