@@ -70,7 +70,9 @@ def measure(weights: Weights, inputs: Iterable[np.ndarray]) -> CalibrationStats:
     network = read_network(core, weights.path, weights.spec.input_size_px)
     sources = {name: node.input_value(0) for name, node in convolutions(network).items()}
     if not sources:
-        raise EngineUnavailableError(got=f"{weights.path} has no convolution that int8 would speed up")
+        raise EngineUnavailableError(
+            got=f"{weights.path} has no convolution that int8 would speed up", fix="leave --int8 out"
+        )
     probe = openvino.Model(list(sources.values()), network.get_parameters(), "probe")
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": usable_cores()}
     request = core.compile_model(probe, "CPU", options).create_infer_request()
@@ -84,7 +86,9 @@ def measure(weights: Weights, inputs: Iterable[np.ndarray]) -> CalibrationStats:
             means.setdefault(name, []).append(values.mean((1, 2)))
     usable = [name for name in sources if min(lows[name]) >= 0]
     if not usable:
-        raise EngineUnavailableError(got=f"{weights.path} has no convolution whose input is never negative")
+        raise EngineUnavailableError(
+            got=f"{weights.path} has no convolution whose input is never negative", fix="leave --int8 out"
+        )
     return CalibrationStats(
         weights.sha256,
         {name: np.max(peaks[name], axis=0) for name in usable},

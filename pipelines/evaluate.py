@@ -19,6 +19,7 @@ from cutray.evaluation.masks import MaskEncoding
 from cutray.evaluation.metrics import summarise
 from cutray.evaluation.report import ModelScores, markdown_table, write_html_report
 from cutray.evaluation.uncertainty import bootstrap_interval
+from cutray.preflight import check_new_file
 from pipelines.scoring import score_model, scored_samples, warn_if_seen
 
 _SHORT = ("iou", "dice", "mae_binary", "weighted_f", "f_max", "s_measure", "e_max", "boundary_iou", "boundary_f_3px")
@@ -32,6 +33,7 @@ _SHORT = ("iou", "dice", "mae_binary", "weighted_f", "f_max", "s_measure", "e_ma
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Use that many photos, spread over the whole set.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write a page with tables and the worst cases (HTML).")
+@click.option("--overwrite", is_flag=True, help="Replace the report if it exists.")
 @click.option(
     "--save-masks", type=click.Path(path_type=Path), help="Keep the masks in this folder, one sub-folder per model."
 )
@@ -48,6 +50,7 @@ def evaluate(
     models: tuple[str, ...],
     limit: int | None,
     report: Path | None,
+    overwrite: bool,
     save_masks: Path | None,
     subject_values: tuple[float, ...],
     ignore_value: float | None,
@@ -65,6 +68,8 @@ def evaluate(
     cutray evaluate data/voc --subject-value 15             one class of many
     cutray evaluate data/trimaps --ignore-value 128         pixels that are unknown
     """
+    if report is not None:
+        check_new_file(report, overwrite=overwrite)
     models = tuple(dict.fromkeys(models))
     settings = {
         model: parse_settings(RemoverSettings, {"model": model, "only_mask": True, **given(options)})

@@ -24,11 +24,11 @@ from cutray.data.synthetic import CASES, draw_scene
 from cutray.engines.base import Engine, EngineInfo
 from cutray.engines.hardware import inspect_hardware
 from cutray.engines.int8 import encode_stats
-from cutray.errors import OutputExistsError
 from cutray.imaging.decode import decode_image
 from cutray.imaging.files import write_atomically
 from cutray.models.int8_stats import SUFFIX
 from cutray.models.weights import Weights, resolve
+from cutray.preflight import check_new_file
 from cutray.preprocess import prepare
 from cutray.segmenter import Segmenter
 from pipelines.calibrate import measure, spread_files
@@ -89,8 +89,8 @@ def export(
     with download_progress() as report:
         found = resolve(weights, progress=report)
     target = output or found.path.with_suffix(".onnx")
-    if target.exists() and not overwrite:
-        raise OutputExistsError(got=f"{target} exists", fix="choose another --output, or add --overwrite")
+    for path in _files_to_write(target, fp16=fp16, int8=int8, openvino_ir=openvino_ir):
+        check_new_file(path, overwrite=overwrite)
     exported = export_onnx(load_u2net(found.path), found.spec.input_size_px)
     write_atomically(target, exported.data, overwrite=True)
     inputs = [prepare(photo, found.spec) for photo in _photos(images, count, found.spec.input_size_px)]
@@ -121,6 +121,12 @@ def export(
     if openvino_ir:
         save_openvino(target, target.with_suffix(".xml"))
     _tell(rows, target, exported.difference)
+
+
+def _files_to_write(target: Path, *, fp16: bool, int8: bool, openvino_ir: bool) -> list[Path]:
+    """Name the files that an export makes; the description beside them may be there already."""
+    wanted = ((fp16, ".fp16.onnx"), (int8, SUFFIX), (openvino_ir, ".xml"), (openvino_ir, ".bin"))
+    return [target, *(target.with_suffix(suffix) for is_wanted, suffix in wanted if is_wanted)]
 
 
 def _photos(images: Path | None, count: int, side_px: int) -> list[np.ndarray]:

@@ -26,6 +26,7 @@ from cutray.console.run import run
 from cutray.errors import ConfigError, CutrayError
 from cutray.imaging.files import write_atomically
 from cutray.models.registry import store_address
+from cutray.preflight import check_new_file
 from pipelines.ray_session import ray_session, require_gpus_here, room_for
 from pipelines.run_pictures import draw_batch, draw_curves, draw_results
 from pipelines.run_settings import PRESETS, assign, assign_changes, load_settings
@@ -61,6 +62,8 @@ def train(
     cutray train --data shoes/ --preset finetune --show-batch batch.png
     cutray train --resume runs/finetune-20260101-120000   go on after an interruption
     """
+    if show_batch is not None:
+        check_new_file(show_batch, overwrite=False)
     settings = _settings(preset, config, given(options), changes, resume)
     from cutray.training.fit import fit, prepare_run
     from cutray.training.tracking import keep_files

@@ -19,10 +19,11 @@ from cutray.console.extras import requires_extra
 from cutray.console.options import given
 from cutray.console.progress import download_progress
 from cutray.console.run import run
-from cutray.errors import ConfigError, OutputExistsError
+from cutray.errors import ConfigError
 from cutray.evaluation.report import ModelScores, markdown_table
 from cutray.imaging.files import write_atomically
 from cutray.models.weights import Weights, resolve
+from cutray.preflight import check_new_file
 from pipelines.run_settings import PRESETS
 from pipelines.scoring import score_model, scored_samples
 from pipelines.sweep.trial_results import RUNS, SWEEP, ranked, read_trial_results
@@ -62,8 +63,7 @@ def train_ensemble(
     from cutray.models.ensemble import load_ensemble
     from cutray.models.export import describe_model, export_onnx
 
-    if output.exists() and not overwrite:
-        raise OutputExistsError(got=f"{output} exists", fix="choose another --output, or add --overwrite")
+    check_new_file(output, overwrite=overwrite)
     wanted = bool(weights) + (from_sweep is not None) + any(training[name] for name in ("folders", "preset", "config"))
     if wanted != 1:
         raise ConfigError(

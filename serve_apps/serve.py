@@ -167,7 +167,7 @@ class Endpoint:
         try:
             self._client.deploy_apps(ServeDeploySchema.model_validate(config))
         except RayError as error:
-            raise CutrayError(got=f"Ray Serve refused the configuration: {error}") from error
+            raise CutrayError(got=f"Ray Serve refused the configuration: {error}", fix="correct the YAML") from error
 
     def is_running(self) -> bool:
         """Return whether all replicas have the configuration that was applied last.
@@ -191,7 +191,7 @@ class Endpoint:
         try:
             info: ModelInfo = segmenter.describe.remote().result(timeout_s=_INFO_TIMEOUT_S)
         except (RayError, RayServeException, TimeoutError) as error:
-            raise CutrayError(got=f"no Segmenter answers: {type(error).__name__}") from error
+            raise CutrayError(got=f"no Segmenter answers: {type(error).__name__}", fix="try again") from error
         return info.swap_error
 
     def stop(self) -> None:
@@ -278,7 +278,10 @@ def _status() -> str:
         return ""
     if application.status in ("DEPLOY_FAILED", "UNHEALTHY"):
         details = [deployment.message for deployment in application.deployments.values() if deployment.message]
-        raise CutrayError(got=f"the endpoint did not start: {' '.join(details or [application.message])[-1500:]}")
+        raise CutrayError(
+            got=f"the endpoint did not start: {' '.join(details or [application.message])[-1500:]}",
+            fix="correct what it names; --verbose shows every process's log",
+        )
     return str(application.status.value)
 
 

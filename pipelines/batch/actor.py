@@ -177,7 +177,8 @@ class RemoverActor:
         """Do one photo that has been in work when a process died, as long as it has not been often."""
         if crashes >= self._job.batch_settings.max_crashes:
             reason = f"the process died {crashes} times while it worked on this photo"
-            return PhotoResult(self._row(task, PhotoStatus.FAILED, CutrayError(got=reason)) | {"code": "crashed"})
+            died = CutrayError(got=reason, fix="try the photo alone, with more memory")
+            return PhotoResult(self._row(task, PhotoStatus.FAILED, died) | {"code": "crashed"})
         with self._gate.solo():
             return self._run_tracked(task)
 
@@ -213,7 +214,9 @@ class RemoverActor:
             return PhotoResult(self._row(task, PhotoStatus.FAILED, error))
         except Exception as error:
             # The outer edge of one photo: whatever a photo provokes is its own row, never the end of the job.
-            unknown = CutrayError(got=f"{type(error).__name__}: {error}"[:500])
+            unknown = CutrayError(
+                got=f"{type(error).__name__}: {error}"[:500], fix="report this, with the photo if you may"
+            )
             return PhotoResult(self._row(task, PhotoStatus.FAILED, unknown) | {"code": "internal"})
 
     def _remove(self, task: dict[str, Any]) -> PhotoResult:

@@ -7,6 +7,7 @@ from typing import Any
 
 from cutray.config import BatchSettings, RemoverSettings
 from cutray.errors import OptionError
+from cutray.preflight import check_output_settings
 from cutray.sources import output_format
 from pipelines.batch.storage import open_storage
 from pipelines.batch.storage_base import Storage
@@ -81,11 +82,13 @@ class BatchJob:
         return choices if self.sink == "files" else {**choices, "sink": self.sink, "shard_masks": self.shard_masks}
 
     def check(self) -> None:
-        """Refuse choices that contradict each other.
+        """Refuse choices that contradict each other, or that no photo could be done with.
 
         Raises:
-            OptionError: Masks have no place in the sink, or photos, results and masks would share a folder.
+            OptionError: The background or the format cannot be used, masks have no place in the sink, or photos,
+                results and masks would share a folder.
         """
+        check_output_settings(self.settings)
         if (self.shard_masks and self.sink == "files") or (self.masks and self.sink != "files"):
             raise OptionError(
                 got=f"{'--shard-masks' if self.shard_masks else '--masks'} with the sink {self.sink}",

@@ -78,7 +78,9 @@ def _wait(process: subprocess.Popen[str], ready_url: str, log: Path) -> None:
                     return
         except OSError:
             time.sleep(0.2)
-    raise EngineError(got=f"the server did not start: {log.read_text()[-_TOLD_CHARACTERS:]}")
+    raise EngineError(
+        got=f"the server did not start: {log.read_text()[-_TOLD_CHARACTERS:]}", fix="start it by hand to see why"
+    )
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -148,17 +148,22 @@ def _dimension(path: str, entry: Mapping[str, Any], before: list[Dimension]) -> 
     """Read one entry of the space."""
     kinds = [name for name in entry if name != "when"]
     if len(kinds) != 1 or kinds[0] not in ("choice", *_RANGES):
-        raise ConfigError(got=f"{path}: {', '.join(kinds) or 'nothing'} says how it varies")
+        raise ConfigError(
+            got=f"{path}: {', '.join(kinds) or 'nothing'} says how it varies",
+            allowed=f"one of choice, {', '.join(_RANGES)}",
+        )
     (kind,) = kinds
     values = entry[kind]
     if not isinstance(values, list) or not values:
-        raise ConfigError(got=f"{path}: {kind} {values!r} is no list of values")
+        raise ConfigError(got=f"{path}: {kind} {values!r} is no list of values", fix="write [a, b]")
     if kind in _RANGES:
         values = _ends(path, kind, values)
     when = {}
     for other, allowed in dict(entry.get("when", {})).items():
         if other not in {dimension.path for dimension in before}:
-            raise ConfigError(got=f"{path}: when {other}, which does not vary or comes later")
+            raise ConfigError(
+                got=f"{path}: when {other}, which does not vary or comes later", fix=f"put {other} before it"
+            )
         when[other] = tuple(allowed) if isinstance(allowed, list) else (allowed,)
     return Dimension(path, kind, tuple(values), when)
 
@@ -173,5 +178,7 @@ def _ends(path: str, kind: str, values: list[Any]) -> list[float]:
     low_enough = kind != "loguniform" or (ends and ends[0] > 0)
     if len(ends) != 2 or not ends[0] < ends[1] or not all(map(math.isfinite, ends)) or not low_enough:
         positive = " above 0" if kind == "loguniform" else ""
-        raise ConfigError(got=f"{path}: {kind} {values!r} is not a lower and a higher number{positive}")
+        raise ConfigError(
+            got=f"{path}: {kind} {values!r} is not a lower and a higher number{positive}", fix="write [low, high]"
+        )
     return ends

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from os import PathLike
 
 from cutray.config import RemoverSettings
-from cutray.errors import InputError, OptionError, OutputError
+from cutray.errors import InputError, OptionError, OutputError, OutputExistsError
 from cutray.imaging.compose import parse_color
 from cutray.imaging.decode import decode_image
 from cutray.imaging.files import read_bytes
@@ -62,6 +62,22 @@ def check_background(settings: RemoverSettings) -> None:
             allowed=error.allowed,
             fix="choose another picture, or a color",
         ) from error
+
+
+def check_new_file(path: str | PathLike[str], *, overwrite: bool) -> None:
+    """Check, before the work for it, that a file can be written and replaces none.
+
+    Args:
+        path: The file.
+        overwrite: Whether it may replace one.
+
+    Raises:
+        OutputExistsError: It exists.
+        OutputError: Its folder cannot be written to.
+    """
+    check_writable(path)
+    if os.path.isfile(path) and not overwrite:
+        raise OutputExistsError(got=f"{os.fspath(path)!r} exists", fix="choose another name, or add --overwrite")
 
 
 def check_writable(path: str | PathLike[str]) -> None:

@@ -73,7 +73,7 @@ class Segmenter:
     def check_health(self) -> None:
         """Raise while there is no model; Serve then replaces the replica."""
         if self._loaded is None:
-            raise EngineError(got="no model is loaded")
+            raise EngineError(got="no model is loaded", fix="try again when it is")
         self._metrics.repeat()
 
     async def describe(self) -> ModelInfo:
@@ -103,7 +103,7 @@ class Segmenter:
     async def spec(self) -> ModelSpec:
         """Return the description that photos are prepared by."""
         if self._loaded is None:
-            raise EngineError(got="no model is loaded")
+            raise EngineError(got="no model is loaded", fix="try again when it is")
         return self._loaded.network.weights.spec
 
     async def segment(self, tensors: np.ndarray, preprocess: PreprocessSpec) -> Probs | ModelSpec:
@@ -124,7 +124,7 @@ class Segmenter:
         """Run one forward pass for all photos that are prepared rightly."""
         loaded = self._loaded
         if loaded is None:
-            raise EngineError(got="no model is loaded")
+            raise EngineError(got="no model is loaded", fix="try again when it is")
         network = loaded.network
         right = [tensors for tensors, asked in zip(stages, specs, strict=True) if asked == loaded.preprocess]
         self._metrics.batch_size.observe(sum(len(tensors) for tensors in stages))

@@ -26,7 +26,11 @@ def models() -> None:
 
 @models.command("list")
 def list_command() -> None:
-    """List the known models."""
+    """List the known models.
+
+    \b
+    cutray models list            name, size, input, whether it is here, licence
+    """
     from cutray.models.weights import locate
 
     row = "{:<18} {:>9}  {:>6}  {:<4}  {}"
@@ -42,7 +46,12 @@ def list_command() -> None:
 @models.command()
 @click.argument("names", nargs=-1, required=True)
 def pull(names: tuple[str, ...]) -> None:
-    """Fetch weights and check their hash; a damaged file is fetched again."""
+    """Fetch weights and check their hash; a damaged file is fetched again.
+
+    \b
+    cutray models pull u2net                 one model
+    cutray models pull u2net u2netp          several
+    """
     from cutray.console.progress import download_progress
     from cutray.models.weights import pull as pull_weights
 
@@ -55,7 +64,12 @@ def pull(names: tuple[str, ...]) -> None:
 @models.command()
 @click.argument("name")
 def show(name: str) -> None:
-    """Show all that is known about a model or a weights file."""
+    """Show all that is known about a model or a weights file.
+
+    \b
+    cutray models show u2net                 hash, licence, sources, and where it is on this machine
+    cutray models show shoes.onnx            what a file of your own says of itself
+    """
     from cutray.models.weights import locate
 
     path = Path(name)
@@ -92,7 +106,12 @@ def show(name: str) -> None:
 @models.command()
 @click.argument("names", nargs=-1)
 def verify(names: tuple[str, ...]) -> int:
-    """Hash weights again, all that are here by default."""
+    """Hash weights again, all that are here by default.
+
+    \b
+    cutray models verify                     all that are on this machine
+    cutray models verify u2net               one of them
+    """
     from cutray.models.weights import locate
     from cutray.models.weights import verify as verify_weights
 

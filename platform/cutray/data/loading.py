@@ -209,7 +209,9 @@ def iter_batches(
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, CutrayError):
             raise error.cause from error
-        raise DatasetError(got=f"a sample cannot be read: {_first_reason(str(error))}") from error
+        raise DatasetError(
+            got=f"a sample cannot be read: {_first_reason(str(error))}", fix="mend or remove it"
+        ) from error
 
 
 def _first_reason(trace: str) -> str:

@@ -30,7 +30,7 @@ def make_batch_dynamic(path: Path, input_size_px: int) -> tuple[bytes, str]:
     try:
         model = onnx.load(path)
     except (OSError, ValueError, DecodeError, onnx.checker.ValidationError) as error:
-        raise EngineError(got=f"{path} cannot be read as ONNX: {error}") from error
+        raise EngineError(got=f"{path} cannot be read as ONNX: {error}", fix="export the model anew") from error
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]

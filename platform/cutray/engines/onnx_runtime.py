@@ -68,7 +68,9 @@ class OnnxRuntimeEngine:
             try:
                 return onnxruntime.InferenceSession(source, options, providers=providers)
             except Exception as error:  # The runtime's errors share no public base class.
-                raise EngineError(got=f"ONNX Runtime cannot use {path}: {error}") from error
+                raise EngineError(
+                    got=f"ONNX Runtime cannot use {path}: {error}", fix="try another engine, or export the model anew"
+                ) from error
 
         if device == "cuda":
             _require_provider(onnxruntime.get_available_providers(), precision)
@@ -89,7 +91,7 @@ class OnnxRuntimeEngine:
         try:
             outputs = [self._session.run([self._output], {self._input: piece})[0] for piece in pieces]
         except Exception as error:  # As above.
-            raise EngineError(got=f"ONNX Runtime failed: {error}") from error
+            raise EngineError(got=f"ONNX Runtime failed: {error}", fix="try another engine (--engine)") from error
         return as_probs(np.concatenate(outputs), len(batch), self._input_size_px)
 
 

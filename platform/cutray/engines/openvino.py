@@ -118,7 +118,9 @@ class OpenVinoEngine:
                 outputs = [request.infer([np.ascontiguousarray(one[None])])[0].copy() for one in batch]
                 self._used = True
         except RuntimeError as error:
-            raise EngineError(got=f"OpenVINO failed: {str(error).strip().splitlines()[-1]}") from error
+            raise EngineError(
+                got=f"OpenVINO failed: {str(error).strip().splitlines()[-1]}", fix="try another engine (--engine)"
+            ) from error
         finally:
             self._requests.put(request)
         return as_probs(np.concatenate(outputs), len(batch), self._input_size_px)

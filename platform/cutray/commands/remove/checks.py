@@ -8,7 +8,7 @@ from pathlib import Path
 from cutray.commands.remove import summary
 from cutray.commands.remove.pipe import STDIN, STDOUT
 from cutray.config import RemoverSettings
-from cutray.errors import OptionError, OutputExistsError
+from cutray.errors import OptionError
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class RemoveOptions:
 def check_options(sources: tuple[str, ...], chosen: RemoveOptions) -> None:
     """Refuse combinations that cannot be, and files of reports that exist or have the wrong ending."""
     from cutray.imaging.encode import parse_format
-    from cutray.preflight import check_writable
+    from cutray.preflight import check_new_file
 
     piped = any(source in STDIN for source in sources)
     single_folder = len(sources) == 1 and not piped and Path(sources[0]).is_dir()
@@ -51,9 +51,7 @@ def check_options(sources: tuple[str, ...], chosen: RemoveOptions) -> None:
         summary.check_report_name(chosen.report)
     for path in (chosen.explain, chosen.report):
         if path is not None:
-            check_writable(path)
-            if path.is_file() and not chosen.overwrite:
-                raise OutputExistsError(got=f"{str(path)!r} exists", fix="choose another name, or add --overwrite")
+            check_new_file(path, overwrite=chosen.overwrite)
 
 
 def check_settings(settings: RemoverSettings, destinations: list[Path]) -> None:
