@@ -18,6 +18,8 @@ from cutray.console.run import run
 from cutray.imaging.encode import encode_image
 
 ROOT = Path(__file__).parents[2]
+# Why one source of weights failed; what `download` raises joins these and says what to do.
+PARTS_OF_ERRORS = {"download.py", "url_download.py", "npm_package.py"}
 ERRORS = {name for name, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, errors.CutrayError)}
 
 
@@ -55,7 +57,7 @@ def test_every_verb_answers_an_unknown_option(verb: tuple[str, ...], capsys: pyt
 def _raised() -> Iterator[tuple[str, ast.Call]]:
     """Every place in which an error is made."""
     for folder in ("platform/cutray", "pipelines", "serve_apps"):
-        for path in (ROOT / folder).rglob("*.py"):
+        for path in (path for path in (ROOT / folder).rglob("*.py") if path.name not in PARTS_OF_ERRORS):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 name = getattr(node.func, "id", getattr(node.func, "attr", "")) if isinstance(node, ast.Call) else ""
                 if name in ERRORS:
