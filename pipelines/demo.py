@@ -78,7 +78,9 @@ def demo(photos: Path | None, output: Path, model: str) -> None:
     settings = RemoverSettings(model=model)
     run_batch(BatchJob(str(sources), str(cutouts), settings, BatchSettings(), reprocess=True, retry_failed=True))
     here = [
-        row for row in Manifest(LocalStorage(str(cutouts))).table().to_pylist() if (sources / row["source"]).exists()
+        row
+        for row in Manifest(LocalStorage(str(cutouts))).table().to_pylist()
+        if LocalStorage(str(sources)).find(row["source"])
     ]
     sheet = output / "contact_sheet.png"
     picture = draw_contact_sheet(list(_rows(here, sources, cutouts)))
@@ -105,6 +107,7 @@ def _gather(photos: Path | None, folder: Path) -> None:
 def _rows(manifest: list[Mapping[str, Any]], sources: Path, cutouts: Path) -> Iterator[tuple[str, np.ndarray, Any]]:
     """Yield caption, photo and cutout of each result, and tell what became of each photo."""
     from pipelines.batch.manifest import PhotoStatus
+    from pipelines.batch.names import decode_name
 
     for row in manifest:
         name, found = Path(row["source"]).stem, row["status"] == PhotoStatus.OK
@@ -114,11 +117,11 @@ def _rows(manifest: list[Mapping[str, Any]], sources: Path, cutouts: Path) -> It
         verdict = f"confidence {row['confidence']:.2f}" if found else "no subject found"
         caption = f"{name}: {row['width_px']} x {row['height_px']}, {row['seconds']:.2f} s, {verdict}"
         click.echo(f"  {caption}" + (f"  →  {cutouts / row['output']}" if found else ""))
-        photo = decode_image((sources / row["source"]).read_bytes()).pixels
+        photo = decode_image((sources / decode_name(row["source"])).read_bytes()).pixels
         if not found:
             yield caption, photo, np.zeros((*photo.shape[:2], 4), np.uint8)
             continue
-        cutout = decode_image((cutouts / row["output"]).read_bytes())
+        cutout = decode_image((cutouts / decode_name(row["output"])).read_bytes())
         opacity = np.full(cutout.pixels.shape[:2], 255, np.uint8) if cutout.alpha is None else cutout.alpha
         yield caption, photo, np.dstack([cutout.pixels, opacity])
 

@@ -24,6 +24,7 @@ from cutray.options import FormatName
 from cutray.remover import BackgroundRemover, Removal
 from pipelines.batch.job import BatchJob
 from pipelines.batch.manifest import SCHEMA, PhotoStatus
+from pipelines.batch.names import printable
 from pipelines.batch.plan import mask_name
 from pipelines.batch.shards import HashingWriter, fill_shard, sample_names
 from pipelines.batch.shared_engine import SharedEngine
@@ -264,7 +265,7 @@ class RemoverActor:
             "output": task["output"],
             "status": status,
             "code": error.code if error else None,
-            "reason": str(error) if error else None,
+            "reason": printable(str(error)) if error else None,
             "source_bytes": task["size_bytes"] if task["size_bytes"] >= 0 else None,
             "source_modified_ns": task["modified_ns"] if task["modified_ns"] >= 0 else None,
             "node": self._node,

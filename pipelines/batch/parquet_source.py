@@ -16,7 +16,8 @@ import pyarrow.types as pt
 from cutray.config import InputLimits
 from cutray.errors import InputError, OptionError
 from cutray.imaging.limits import check_bytes
-from pipelines.batch.photo import Photo, safe_key
+from pipelines.batch.names import safe_key
+from pipelines.batch.photo import Photo
 from pipelines.batch.storage_base import FileInfo, Storage
 
 _IMAGE_COLUMNS = ("image", "img", "photo", "picture", "bytes", "image_bytes", "jpg", "jpeg", "png", "webp")

@@ -27,10 +27,3 @@ class Photo:
     def name(self) -> str:
         """Its name within its container, or its key."""
         return self.key.removeprefix(f"{self.container}/")
-
-
-def safe_key(path: str) -> str:
-    """Turn a path or URI into a path below the target that cannot leave it; nothing may be left of it."""
-    plain = path.split("?")[0].partition("://")[2] or path
-    parts = [part for part in plain.replace("\\", "/").split("/") if part not in ("", ".", "..")]
-    return "/".join(parts)

@@ -19,6 +19,7 @@ from cutray.errors import CutrayError
 from cutray.evaluation.figures import histogram_svg
 from cutray.imaging.decode import decode_image
 from pipelines.batch.manifest import PhotoStatus
+from pipelines.batch.names import printable
 from pipelines.batch.shards import sample_name
 from pipelines.batch.sources import Listing, open_shard, read_photo
 from pipelines.batch.storage_base import Reader, Storage
@@ -124,7 +125,10 @@ def _failures(failed: pa.Table) -> str:
     if not failed.num_rows:
         return "<p>None.</p>"
     counts = Counter(failed.column("code").to_pylist()).most_common()
-    first = [[row["source"], str(row["code"]), str(row["reason"])] for row in failed.slice(0, _FAILURES).to_pylist()]
+    first = [
+        [printable(row["source"]), str(row["code"]), str(row["reason"])]
+        for row in failed.slice(0, _FAILURES).to_pylist()
+    ]
     more = failed.num_rows - len(first)
     return (
         _table([["reason", "photos"], *([str(code), str(number)] for code, number in counts)])
@@ -135,7 +139,7 @@ def _failures(failed: pa.Table) -> str:
 
 def _figure(row: dict[str, Any], pictures: Pictures) -> str:
     """Show a photo beside its result, with what is known of it."""
-    caption = f"{row['source']}: {row['status']}, confidence {row['confidence'] or 0:.2f}"
+    caption = f"{printable(row['source'])}: {row['status']}, confidence {row['confidence'] or 0:.2f}"
     return f"<figure>{pictures.thumbnails(row)}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 

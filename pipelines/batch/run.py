@@ -20,13 +20,14 @@ from cutray.models.weights import resolve
 from pipelines.batch.job import BatchJob
 from pipelines.batch.lock import exclusive_lock
 from pipelines.batch.manifest import FOLDER, Manifest, ManifestEntry, PhotoStatus, write_job
+from pipelines.batch.names import name_outputs
 from pipelines.batch.photo import Photo
 from pipelines.batch.plan import BatchPlan, PhotoTask, hash_settings, make_plan, pin_precision
 from pipelines.batch.progress import BatchProgress, count_row, progress_line, summarise_batch
 from pipelines.batch.ray_pool import ray_cluster, run_tasks
 from pipelines.batch.report import Pictures, report_page
 from pipelines.batch.shards import SHARD_SUFFIXES, name_shards
-from pipelines.batch.sources import Listing, list_photos, name_outputs
+from pipelines.batch.sources import Listing, list_photos
 from pipelines.batch.storage_base import Reader, Storage
 
 _KEEP_AFTER_S = 5.0

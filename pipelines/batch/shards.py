@@ -7,7 +7,7 @@ import io
 import json
 import posixpath
 import tarfile
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import count
@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.batch.names import distinct_names
 from pipelines.batch.photo import Photo
 
 SHARD_SUFFIXES = {"parquet": ".parquet", "webdataset": ".tar"}
@@ -113,19 +114,7 @@ def fill_shard(kind: str, file: HashingWriter, *, ending: str, masks: bool) -> A
 
 def sample_names(keys: Iterable[str]) -> dict[str, str]:
     """Name the samples of a WebDataset: the name ends at the first dot there, and no two may be equal."""
-    keys = list(keys)
-    plain = {key: sample_name(key) for key in keys}
-    times = Counter(plain.values())
-    taken = {name for name, number in times.items() if number == 1}
-    names = {}
-    for key, name in plain.items():
-        if times[name] > 1:
-            long = _dotless(key)
-            choices = (long if number == 1 else f"{long}-{number}" for number in count(1))
-            name = next(choice for choice in choices if choice not in taken)
-            taken.add(name)
-        names[key] = name
-    return names
+    return distinct_names({key: sample_name(key) for key in keys}, lambda key, ending: _dotless(key) + ending)
 
 
 def sample_name(key: str) -> str:

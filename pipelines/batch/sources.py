@@ -9,15 +9,15 @@ import json
 import os
 import posixpath
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import Any, Protocol
 
 from cutray.config import InputLimits
 from cutray.errors import InputError, OptionError
 from cutray.imaging.photo_files import PHOTO_SUFFIXES
-from pipelines.batch.photo import Photo, safe_key
+from pipelines.batch.names import decode_name, encode_name, safe_key
+from pipelines.batch.photo import Photo
 from pipelines.batch.storage import LocalStorage, open_storage
 from pipelines.batch.storage_base import FileInfo, Reader, Storage
 from pipelines.batch.tar_source import TarSource
@@ -65,6 +65,7 @@ def list_photos(
     if ending in (*LIST_ENDINGS, ".tar"):
         folder, _, name = address.rpartition("/")
         storage = open_storage((folder or ("/" if address.startswith("/") else ".")) + mark + query)
+        name = _stored_name(storage, name)
         if found := storage.find(name):
             if ending not in _PACKED or not (
                 reader := _container_reader(ending, storage, image_column, key_column, name)
@@ -80,15 +81,21 @@ def list_photos(
             allowed=f"a folder, a pattern, or a file ({', '.join((*LIST_ENDINGS, '.tar'))})",
             fix="check the path",
         )
-    inside = tuple(f"{below}/" for folder in exclude if (below := _relative(folder, storage.address)))
-    files = [found for found in _chosen(storage.walk(), pattern) if not found.name.startswith(inside)]
+    inside = tuple(
+        f"{_stored_name(storage, below)}/" for folder in exclude if (below := _relative(folder, storage.address))
+    )
+    files = [
+        found
+        for found in _chosen(storage.walk(), pattern and _stored_name(storage, pattern))
+        if not found.name.startswith(inside)
+    ]
     kinds = {posixpath.splitext(found.name)[1].lower() for found in files}
     if len(kinds) == 1 and (kind := kinds.pop()) in _PACKED:
         reader = _container_reader(kind, storage, image_column, key_column)
         assert reader is not None  # without a name it is not asked what the file holds
         return _listing(reader, list(_unpack(reader, files)), source)
     photos = [
-        Photo(found.name, found.name, found.size_bytes, found.modified_ns)
+        Photo(_key(storage, found.name), found.name, found.size_bytes, found.modified_ns)
         for found in files
         if pattern is not None or not found.name.lower().endswith(_PACKED)
     ]
@@ -133,37 +140,18 @@ def open_shard(storage: Storage, name: str) -> tuple[Reader, dict[str, str]]:
     file = storage.find(name)
     photos = _unpack(reader, [file] if file else [])
     if name.endswith(".tar"):
-        return reader, {posixpath.splitext(photo.name)[0]: photo.location for photo in photos}
-    return reader, {photo.name: photo.location for photo in photos}
+        return reader, {posixpath.splitext(decode_name(photo.name))[0]: photo.location for photo in photos}
+    return reader, {decode_name(photo.name): photo.location for photo in photos}
 
 
-def name_outputs(keys: Iterable[str], claimed: Mapping[str, str], suffix: str) -> dict[str, str]:
-    """Give every photo a name for its result that no other has, the same one in every run.
+def _stored_name(storage: Storage, name: str) -> str:
+    """Write a file's own name as the storage calls it."""
+    return encode_name(name) if isinstance(storage, LocalStorage) else name
 
-    Names mirror the source's tree. Where two would be equal (a.jpg, a.png), both keep their old ending
-    (a.jpg.png, a.png.png). Names that were given before stay.
 
-    Args:
-        keys: The photos.
-        claimed: Photo and name of results from earlier runs.
-        suffix: Ending of the results, with its dot.
-
-    Returns:
-        Key and name of each result.
-    """
-    fresh = sorted(key for key in keys if key not in claimed)
-    plain = {key: posixpath.splitext(key)[0] + suffix for key in fresh}
-    times = Counter(name.casefold() for name in plain.values())
-    taken = {name.casefold() for name in claimed.values()} | {name for name, n in times.items() if n == 1}
-    before = {name.casefold() for name in claimed.values()}
-    names = dict(claimed)
-    for key, name in plain.items():
-        if times[name.casefold()] > 1 or name.casefold() in before:
-            choices = (f"{key}{suffix}" if number == 1 else f"{key}-{number}{suffix}" for number in count(1))
-            name = next(choice for choice in choices if choice.casefold() not in taken)
-            taken.add(name.casefold())
-        names[key] = name
-    return names
+def _key(storage: Storage, name: str) -> str:
+    """Write the name that a storage uses as a key."""
+    return name if isinstance(storage, LocalStorage) else encode_name(name)
 
 
 def _split_pattern(source: str) -> tuple[str, str | None]:
@@ -234,7 +222,7 @@ def _relative(folder: str, root: str) -> str | None:
 def _from_list(storage: Storage, name: str) -> Listing:
     """Read the paths out of a file."""
     paths = [path for path in _paths(storage.read(name, _LIST_LIMITS), name.lower()) if path]
-    photos = [Photo(safe_key(path), path) for path in paths]
+    photos = [Photo(safe_key(path), path if "://" in path else _stored_name(storage, path)) for path in paths]
     return _listing(storage, sorted(photos, key=lambda photo: photo.key), name)
 
 
@@ -246,12 +234,12 @@ def _paths(data: bytes, name: str) -> list[str]:
 
             table = pq.read_table(io.BytesIO(data))
             return [str(value) for value in table.column(_column(table.column_names)).to_pylist() if value]
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig", "surrogateescape")  # names need not be UTF-8
         rows: list[dict[str, Any]]
         if ".csv" in name:
-            rows = list(csv.DictReader(io.StringIO(text)))
+            rows = list(csv.DictReader(io.StringIO(text, newline="")))
         else:
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+            rows = [json.loads(line) for line in text.split("\n") if line.strip()]
         column = _column(list(rows[0]) if rows else [])
         return [str(row.get(column) or "") for row in rows]
     except (ValueError, AttributeError, OSError) as error:

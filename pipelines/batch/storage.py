@@ -14,6 +14,7 @@ from typing import BinaryIO
 from cutray.config import InputLimits
 from cutray.errors import InputError
 from cutray.imaging.files import create_atomically, read_bytes, write_atomically
+from pipelines.batch.names import decode_name, encode_name
 from pipelines.batch.remote_storage import RemoteStorage
 from pipelines.batch.storage_base import FileInfo, Storage
 
@@ -22,7 +23,7 @@ _UNFINISHED = (".cutray-", ".part")
 
 @dataclass(frozen=True)
 class LocalStorage:
-    """A folder on this machine or on a disk that all machines share."""
+    """A folder on this machine or on a disk that all machines share; names are those of ``encode_name``."""
 
     root: str
 
@@ -37,20 +38,20 @@ class LocalStorage:
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(names):
                 path = os.path.relpath(os.path.join(folder, name), self.address).replace(os.sep, "/")
-                if not name.startswith(".") and (found := self.find(path)):
+                if not name.startswith(".") and (found := self.find(encode_name(path))):
                     yield found
 
     def find(self, name: str) -> FileInfo | None:
         """Look one regular file up."""
         try:
-            status = os.stat(os.path.join(self.address, name))
+            status = os.stat(self._path(name))
         except OSError:
             return None
         return FileInfo(name, status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
 
     def read(self, name: str, limits: InputLimits) -> bytes:
         """Read a regular file; an absolute name stands for itself."""
-        return read_bytes(os.path.join(self.address, name), limits)
+        return read_bytes(self._path(name), limits)
 
     @contextlib.contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
@@ -58,23 +59,23 @@ class LocalStorage:
         if self.find(name) is None:  # a pipe would be waited for
             raise InputError(f"{name!r} is not a regular file", "a file", "check the path")
         try:
-            with open(os.path.join(self.address, name), "rb") as file:
+            with open(self._path(name), "rb") as file:
                 yield file
         except PermissionError as error:
             raise InputError(f"cannot read {name!r}: {error.strerror}", "a file", "check its rights") from error
 
     def write(self, name: str, data: bytes, *, overwrite: bool) -> None:
         """Write to a temporary file, flush it to disk, and give it its name."""
-        write_atomically(os.path.join(self.address, name), data, overwrite=overwrite)
+        write_atomically(self._path(name), data, overwrite=overwrite)
 
     def create(self, name: str) -> AbstractContextManager[BinaryIO]:
         """Fill a temporary file, flush it to disk, and give it its name."""
-        return create_atomically(os.path.join(self.address, name), overwrite=True)
+        return create_atomically(self._path(name), overwrite=True)
 
     def delete(self, name: str) -> None:
         """Remove a file."""
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(self.address, name))
+            os.unlink(self._path(name))
 
     def sweep(self) -> int:
         """Remove temporary files of processes that were killed."""
@@ -82,9 +83,14 @@ class LocalStorage:
         for folder, _, names in os.walk(self.address):
             for name in names:
                 if name.startswith(_UNFINISHED[0]) and name.endswith(_UNFINISHED[1]):
-                    self.delete(os.path.join(folder, name))
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(os.path.join(folder, name))
                     swept += 1
         return swept
+
+    def _path(self, name: str) -> str:
+        """Return the path of a file."""
+        return os.path.join(self.address, decode_name(name))
 
 
 @lru_cache(maxsize=64)

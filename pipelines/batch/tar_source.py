@@ -10,7 +10,8 @@ from cutray.config import InputLimits
 from cutray.errors import InputError
 from cutray.imaging.limits import check_bytes
 from cutray.imaging.photo_files import PHOTO_SUFFIXES
-from pipelines.batch.photo import Photo, safe_key
+from pipelines.batch.names import safe_key
+from pipelines.batch.photo import Photo
 from pipelines.batch.storage_base import FileInfo, Storage
 
 _DAMAGED = (tarfile.TarError, ValueError, OSError, EOFError)

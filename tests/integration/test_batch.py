@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,32 @@ def test_other_settings_need_a_word(photos: Path, tmp_path: Path) -> None:
     assert hashes_of(tmp_path) == before
     assert run_batch_command(photos, tmp_path, "--only-mask", "--reprocess")[0] == 0
     assert not set(before.values()) & set(hashes_of(tmp_path).values())
+
+
+ODD_NAMES = (
+    b"caf\xe9.jpg",
+    b"caf%E9.jpg",
+    b"line\nbreak.jpg",
+    "n\u00e9.jpg".encode(),
+    "ne\u0301.jpg".encode(),
+    b"x" * 251 + b".jpg",
+)
+
+
+def test_odd_names_go_through_every_part(tmp_path: Path) -> None:
+    """Names that are not UTF-8, of several lines, too long or nearly equal reach files, shards, report and resume."""
+    write_photos(tmp_path / "made", 1)
+    photos, target, shards = tmp_path / "photos", tmp_path / "out", tmp_path / "shards"
+    photos.mkdir()
+    for name in ODD_NAMES:
+        shutil.copy(next((tmp_path / "made").rglob("*.jpg")), photos / os.fsdecode(name))
+    code, summary, told = run_batch_command(photos, target, "--format", "webp")
+    assert (code, summary.get("done")) == (0, len(ODD_NAMES)), told
+    results = {os.fsencode(path.name) for path in target.glob("*.webp")}
+    assert len(results) == len(ODD_NAMES) and {b"caf\xe9.webp", b"line\nbreak.webp"} <= results
+    assert "line\\nbreak.jpg" in (target / "_cutray" / "report.html").read_text()
+    assert run_batch_command(photos, target, "--format", "webp")[1]["worked"] == 0
+    code, summary, told = run_batch_command(photos, shards, "--sink", "webdataset")
+    assert (code, summary.get("done")) == (0, len(ODD_NAMES)), told
+    with tarfile.open(shards / "shard-00000.tar") as archive:
+        assert sum(name.endswith(".png") for name in archive.getnames()) == len(ODD_NAMES)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from cutray.errors import InputError
-from pipelines.batch.sources import list_photos, name_outputs
+from pipelines.batch.names import name_outputs
+from pipelines.batch.sources import list_photos
 
 pa = pytest.importorskip("pyarrow")
 

@@ -26,7 +26,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_unusable_temp_dir_gives_way(
     folder: str, environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    """A TMPDIR that is long, missing, relative, a file or has other letters gives way to another, with a note."""
+    """A TMPDIR that is long, missing, relative, a file or has other letters gives way, with a note."""
     environment.setenv("TMPDIR", folder)
     use_short_temp_dir()
     assert os.environ["RAY_TMPDIR"] == "/tmp"

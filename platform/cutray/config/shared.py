@@ -30,8 +30,7 @@ class ClusterSettings(Settings):
 
     address: Annotated[str | None, _PLACE] = Field(
         None,
-        description="Ray cluster to join (auto, or HOST:PORT; local for this machine); without it RAY_ADDRESS, "
-        "else this machine.",
+        description="Ray cluster to join (auto, HOST:PORT, or local); without it RAY_ADDRESS, else this machine.",
     )
 
 
