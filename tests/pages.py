@@ -24,6 +24,7 @@ GROUPS = {
     "quick": "tests/e2e/test_pages.py",
     "serving": "tests/integration/test_serve_docs.py",
     "serving with keys": "tests/integration/test_serve_docs.py",
+    "batch": "tests/integration/test_batch_docs.py",
 }
 
 _BLOCK = re.compile(
@@ -114,7 +115,7 @@ def run_block(block: Block, folder: Path, timeout_s: float = 900, **environment:
     done = subprocess.run(
         command,
         cwd=folder,
-        env={**os.environ, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}", **environment},
+        env={**os.environ, **environment, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
