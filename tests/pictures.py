@@ -126,6 +126,29 @@ def wide_profile() -> bytes:
     return _profile(b"RGB ", b"mntr", b"XYZ ", tags)
 
 
+def prophoto_profile() -> bytes:
+    """Return an RGB profile with the very wide primaries of ROMM RGB and a gamma of 1.8."""
+    tags = {
+        b"desc": _description(b"very wide test space"),
+        b"wtpt": _xyz(0.9642, 1.0, 0.8249),
+        b"rXYZ": _xyz(0.79767, 0.28804, 0.0),
+        b"gXYZ": _xyz(0.13519, 0.71187, 0.0),
+        b"bXYZ": _xyz(0.03134, 0.00009, 0.8249),
+        **{name: _gamma(1.8) for name in (b"rTRC", b"gTRC", b"bTRC")},
+    }
+    return _profile(b"RGB ", b"mntr", b"XYZ ", tags)
+
+
+def camera_profile() -> bytes:
+    """Return an RGB profile that colours can be converted from, but not to: a table of lightness alone."""
+    ramp = bytes(range(256))
+    grid = b"".join(bytes((255 * bin(index).count("1") // 3, 128, 128)) for index in range(8))
+    identity = struct.pack(">9i", 65_536, 0, 0, 0, 65_536, 0, 0, 0, 65_536)
+    lut = b"mft1\0\0\0\0" + bytes((3, 3, 2, 0)) + identity + ramp * 3 + grid + ramp * 3
+    tags = {b"desc": _description(b"camera test"), b"wtpt": _xyz(0.9642, 1.0, 0.8249), b"A2B0": lut}
+    return _profile(b"RGB ", b"scnr", b"Lab ", tags)
+
+
 def grey_profile(gamma: float = 1.0) -> bytes:
     """Return a grey profile of a given gamma; 1.0 means that the samples are light."""
     tags = {b"desc": _description(b"grey test"), b"wtpt": _xyz(0.9642, 1.0, 0.8249), b"kTRC": _gamma(gamma)}

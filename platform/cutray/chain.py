@@ -10,9 +10,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
-
 from cutray.config import RemoverSettings
+from cutray.imaging.decode import DecodedImage
 from cutray.matting.matte import Matte, compute_matte
 from cutray.removal import Removal, RemovalReport
 from cutray.render import Rendered, encode, render, shape_alpha
@@ -77,7 +76,7 @@ def postprocess(
     network: NetworkInfo,
     timer: StageTimer,
     *,
-    backdrop: np.ndarray | None = None,
+    backdrop: DecodedImage | None = None,
 ) -> Removal:
     """Turn a prediction into the picture that was asked for: matte, render, encode.
 
@@ -88,7 +87,7 @@ def postprocess(
         format_name: PNG, WEBP, AVIF, JPEG or TIFF, from ``output_format``.
         network: What made the prediction, for the report.
         timer: Holds the stages so far.
-        backdrop: (h, w, 3) uint8 sRGB, a picture that takes the place of the color in ``settings.background``.
+        backdrop: A decoded picture that takes the place of ``settings.background``.
 
     Returns:
         The pictures as arrays, the encoded file and the report.
@@ -128,7 +127,7 @@ def _report(
         box=rendered.box,
         model=network.model,
         engine=str(network.engine),
-        notes=photo.image.notes + matte.notes,
+        notes=photo.image.notes + matte.notes + rendered.notes,
         edge_cases=matte.edge_cases if settings.edge_cases else (),
         timings_ms=timer.milliseconds,
     )

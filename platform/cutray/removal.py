@@ -132,4 +132,8 @@ class Removal(tuple[Any, Any]):
         """Return the same with Pillow images in place of arrays; 16-bit ones stay, Pillow has no such RGB."""
         if self.cutout.dtype != np.uint8:
             return self
-        return Removal(Image.fromarray(self.cutout), Image.fromarray(self.mask), self.report, self.data)
+        cutout = Image.fromarray(self.cutout)
+        with Image.open(io.BytesIO(self.data)) as encoded:  # reads the header alone
+            if "icc_profile" in encoded.info:
+                cutout.info["icc_profile"] = encoded.info["icc_profile"]
+        return Removal(cutout, Image.fromarray(self.mask), self.report, self.data)

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import cast
 
 import cv2
 import numpy as np
 
 from cutray.config import InputLimits, OutputSettings
-from cutray.imaging.compose import blur_background, compose, cover_fit, find_subject_box, parse_color
+from cutray.imaging.color import convert_colors
+from cutray.imaging.compose import (
+    Color,
+    blur_background,
+    compose,
+    cover_fit,
+    find_subject_box,
+    margin_px,
+    parse_color,
+)
 from cutray.imaging.decode import DecodedImage, decode_image
 from cutray.imaging.encode import encode_image
 from cutray.imaging.files import read_bytes
@@ -25,11 +35,24 @@ class Rendered:
             or uint16 at a bit depth of 16.
         mask: (h, w) uint8, the alpha channel as a grey picture, cropped like ``picture``.
         box: Left, top, right, bottom of the crop in the photo, in pixels.
+        icc_profile: Profile that the picture's colours are in; None for sRGB and for a mask.
+        notes: What could not be done as it was asked for.
     """
 
     picture: np.ndarray
     mask: np.ndarray
     box: tuple[int, int, int, int]
+    icc_profile: bytes | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Background:
+    """What the subject is laid on: a colour or an (h, w, 3) uint8 picture in its own space, and its opacity."""
+
+    colors: Color | np.ndarray
+    opacity: np.ndarray | None = None
+    icc_profile: bytes | None = None
 
 
 def shape_alpha(alpha: np.ndarray, image: DecodedImage, options: OutputSettings) -> np.ndarray:
@@ -59,7 +82,7 @@ def render(
     *,
     clean_edges: bool,
     limits: InputLimits,
-    backdrop: np.ndarray | None = None,
+    backdrop: DecodedImage | None = None,
 ) -> Rendered:
     """Make the picture that was asked for.
 
@@ -69,35 +92,44 @@ def render(
         options: Channels, background, crop and depth.
         clean_edges: Take the old background's colour out of soft edges.
         limits: What a background picture may cost.
-        backdrop: (h, w, 3) uint8 sRGB, a decoded picture that takes the place of the colour in the options.
+        backdrop: A decoded picture that takes the place of the background in the options.
 
     Returns:
-        The picture and its mask.
+        The picture and its mask. A background is brought into the photo's colour space; where a background picture is
+        transparent and no subject is, the result is transparent too.
 
     Raises:
         OptionError: The background is neither a colour nor a picture.
         InputError: The background picture cannot be read.
     """
-    box = find_subject_box(alpha, options.crop_margin) if options.crop else (0, 0, alpha.shape[1], alpha.shape[0])
+    box, notes = _crop_box(alpha, options)
     window = np.s_[box[1] : box[3], box[0] : box[2]]
     alpha = alpha[window]
     mask = cv2.convertScaleAbs(alpha, alpha=255.0)  # rounds; ten times as fast as numpy's arithmetic here
     if options.only_mask:
-        deep_mask = (alpha * 65535.0 + 0.5).astype(np.uint16) if options.bit_depth == 16 else mask
-        return Rendered(deep_mask, mask, box)
+        mask_uint16 = (alpha * 65535.0 + 0.5).astype(np.uint16) if options.bit_depth == 16 else mask
+        return Rendered(mask_uint16, mask, box, notes=notes)
     pixels = np.ascontiguousarray(image.pixels[window])
-    foreground = estimate_foreground(pixels, alpha) if clean_edges else cv2.copyTo(pixels, mask)
     uint16 = None if image.pixels_uint16 is None else image.pixels_uint16[window]
+    profile, background = image.icc_profile, None
+    if options.background is not None:
+        background = _read_background(options.background, backdrop, image, alpha, window, limits)
+        placed = _convert_background(background, profile)
+        if placed is None:
+            # The photo's profile describes where colours come from, not how to store others.
+            pixels, uint16, profile = cast(np.ndarray, convert_colors(pixels, profile, None)), None, None
+            placed = cast(_Background, _convert_background(background, None))
+            notes = (*notes, "photo converted to sRGB: its profile cannot take a background")
+        background = placed
+    foreground = estimate_foreground(pixels, alpha) if clean_edges else cv2.copyTo(pixels, mask)
     if options.bit_depth == 16:
         foreground = _to_16_bit(foreground, alpha, uint16)
-    if options.background is None:
-        full = np.iinfo(foreground.dtype).max
-        opacity = mask if full == 255 else (alpha * 65535.0 + 0.5).astype(np.uint16)
-        return Rendered(_with_channel(foreground, opacity), mask, box)
-    if backdrop is not None:
-        return Rendered(compose(foreground, alpha, cover_fit(backdrop, *alpha.shape)), mask, box)
-    background = _background(options.background, image.pixels, alpha, window, limits)
-    return Rendered(compose(foreground, alpha, background), mask, box)
+    if background is not None:
+        picture = compose(foreground, alpha, background.colors, background.opacity)
+        return Rendered(picture, mask, box, profile, notes)
+    full = np.iinfo(foreground.dtype).max
+    opacity = mask if full == 255 else (alpha * 65535.0 + 0.5).astype(np.uint16)
+    return Rendered(_with_channel(foreground, opacity), mask, box, profile, notes)
 
 
 def encode(rendered: Rendered, image: DecodedImage, options: OutputSettings, format_name: str) -> bytes:
@@ -105,9 +137,9 @@ def encode(rendered: Rendered, image: DecodedImage, options: OutputSettings, for
 
     Args:
         rendered: The picture.
-        image: The photo, for its profile and resolution.
+        image: The photo, for its resolution and metadata.
         options: Quality.
-        format_name: PNG, WEBP, AVIF, JPEG or TIFF.
+        format_name: PNG, WEBP, AVIF, JPEG or TIFF. A JPEG of a picture on a transparent background is laid on white.
 
     Returns:
         The file's bytes.
@@ -115,12 +147,15 @@ def encode(rendered: Rendered, image: DecodedImage, options: OutputSettings, for
     Raises:
         OptionError: The format cannot hold the picture, such as JPEG without a background.
     """
-    profile = image.icc_profile if rendered.picture.ndim == 3 else None
+    picture = rendered.picture
+    if format_name == "JPEG" and options.background is not None and picture.ndim == 3 and picture.shape[2] == 4:
+        opacity = picture[..., 3].astype(np.float32) / np.iinfo(picture.dtype).max
+        picture = compose(np.ascontiguousarray(picture[..., :3]), opacity, (255, 255, 255))
     return encode_image(
-        rendered.picture,
+        picture,
         format_name,
         quality=options.encode_quality,
-        icc_profile=profile,
+        icc_profile=rendered.icc_profile,
         dpi=image.dpi,
         metadata=image.metadata,
     )
@@ -139,12 +174,51 @@ def _to_16_bit(foreground: np.ndarray, alpha: np.ndarray, uint16: np.ndarray | N
     return widened if uint16 is None else np.where((alpha == 1)[..., None], uint16, widened)
 
 
-def _background(
-    wanted: str, photo: np.ndarray, alpha: np.ndarray, window: tuple[slice, slice], limits: InputLimits
-) -> tuple[int, int, int] | np.ndarray:
-    """Read what the subject is to be laid on."""
-    if wanted == "blur":
-        return blur_background(photo[window], alpha)
-    if os.path.isfile(wanted):  # unlike pathlib, it takes a text of any length
-        return cover_fit(decode_image(read_bytes(wanted, limits), limits).pixels, *alpha.shape)
-    return parse_color(wanted)
+def _crop_box(alpha: np.ndarray, options: OutputSettings) -> tuple[tuple[int, int, int, int], tuple[str, ...]]:
+    """Find the part of the photo that is wanted, and note a margin that the photo is too small for."""
+    height, width = alpha.shape
+    if not options.crop:
+        return (0, 0, width, height), ()
+    box = find_subject_box(alpha, options.crop_margin)
+    bare = find_subject_box(alpha)
+    room = margin_px(options.crop_margin, max(bare[2] - bare[0], bare[3] - bare[1]))
+    got = (bare[0] - box[0], bare[1] - box[1], box[2] - bare[2], box[3] - bare[3])
+    if bare == (0, 0, width, height) or not any(side < room for side in got):
+        return box, ()
+    short = ", ".join(
+        f"{name} {side} px" for name, side in zip(("left", "top", "right", "bottom"), got, strict=True) if side < room
+    )
+    return box, (f"crop_margin of {room} px ends at the photo's border: {short}",)
+
+
+def _read_background(
+    wanted: str,
+    backdrop: DecodedImage | None,
+    photo: DecodedImage,
+    alpha: np.ndarray,
+    window: tuple[slice, slice],
+    limits: InputLimits,
+) -> _Background:
+    """Read what the subject is to be laid on, at the size of the result."""
+    if backdrop is None and wanted == "blur":
+        return _Background(blur_background(photo.pixels[window], alpha), None, photo.icc_profile)
+    if backdrop is None and os.path.isfile(wanted):  # unlike pathlib, it takes a text of any length
+        backdrop = decode_image(read_bytes(wanted, limits), limits, keep_profile=True)
+    if backdrop is None:
+        return _Background(parse_color(wanted))
+    if backdrop.alpha is None:
+        return _Background(cover_fit(backdrop.pixels, *alpha.shape), None, backdrop.icc_profile)
+    fitted = cover_fit(_with_channel(backdrop.pixels, backdrop.alpha), *alpha.shape)
+    return _Background(np.ascontiguousarray(fitted[..., :3]), fitted[..., 3], backdrop.icc_profile)
+
+
+def _convert_background(background: _Background, profile: bytes | None) -> _Background | None:
+    """Bring a background into the space of the result; None if that space cannot be converted to."""
+    if background.icc_profile == profile:
+        return background
+    colors = np.asarray(background.colors, np.uint8)
+    converted = convert_colors(colors.reshape(1, 1, 3) if colors.ndim == 1 else colors, background.icc_profile, profile)
+    if converted is None:
+        return None
+    red, green, blue = (int(value) for value in converted[0, 0])
+    return _Background((red, green, blue) if colors.ndim == 1 else converted, background.opacity, profile)

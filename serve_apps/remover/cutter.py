@@ -12,7 +12,7 @@ from ray.serve.handle import DeploymentHandle
 from cutray.chain import StageTimer, postprocess
 from cutray.config import InputLimits, RemoverSettings, parse_settings
 from cutray.errors import CutrayError, InputError, MissingExtraError
-from cutray.imaging.decode import decode_image
+from cutray.imaging.decode import DecodedImage, decode_image
 from cutray.models.catalog import ModelSpec
 from cutray.sources import decode_source, output_format
 from cutray.tta import Prediction, TTARunner
@@ -68,7 +68,7 @@ class Cutter:
         except MemoryError:
             return ErrorReply("too_large", "The photo needs more memory than there is.")
 
-    async def _cut(self, request: CutRequest, settings: RemoverSettings, backdrop: np.ndarray | None) -> CutReply:
+    async def _cut(self, request: CutRequest, settings: RemoverSettings, backdrop: DecodedImage | None) -> CutReply:
         """Go through the stages; those that compute run in threads, so that others can be taken meanwhile."""
         format_name = output_format(settings, None)
         timer = StageTimer()
@@ -109,6 +109,6 @@ class Cutter:
         raise CutrayError(got="the model is being swapped again and again", fix="try again later")
 
 
-def _decode_backdrop(data: bytes | None, limits: InputLimits) -> np.ndarray | None:
+def _decode_backdrop(data: bytes | None, limits: InputLimits) -> DecodedImage | None:
     """Decode the picture that the subject is laid on."""
-    return None if data is None else decode_image(data, limits).pixels
+    return None if data is None else decode_image(data, limits, keep_profile=True)

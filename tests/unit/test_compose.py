@@ -85,7 +85,27 @@ def test_cover_fit_keeps_the_middle_and_the_proportions() -> None:
     thirds = np.zeros((60, 180, 3), np.uint8)
     thirds[:, 60:120] = 255
     fitted = cover_fit(thirds, 30, 30)
-    assert fitted.min() == 255
+    assert fitted[:, 2:-2].min() == 255
+    assert fitted[:, 0].mean() > 200
+
+
+def test_cover_fit_shows_no_colour_from_below_transparency() -> None:
+    """Scaling a picture with transparency does not mix in the colours that cannot be seen."""
+    picture = np.zeros((60, 60, 4), np.uint8)
+    picture[..., 1] = 255  # green, and transparent on the left
+    picture[:, 30:] = (255, 0, 0, 255)
+    fitted = cover_fit(picture, 25, 25)
+    assert (fitted[..., 1][fitted[..., 3] > 0] <= 2).all()
+
+
+def test_blend_over_transparency_is_exact() -> None:
+    """Over a half transparent background both opacities count, and colours are weighted by them."""
+    foreground = np.full((1, 4, 3), (200, 100, 0), np.uint8)
+    alpha = np.float32([[0, 0, 0.5, 1]])
+    blended = compose(foreground, alpha, (0, 50, 255), np.uint8([[0, 51, 51, 0]]))
+    assert blended[0].tolist() == [[0, 0, 0, 0], [0, 50, 255, 51], [167, 92, 43, 153], [200, 100, 0, 255]]
+    sixteen = compose(foreground.astype(np.uint16) * 257, alpha, (0, 50, 255), np.uint8([[0, 51, 51, 0]]))
+    assert np.abs(sixteen[0].astype(int) - blended[0].astype(int) * 257).max() <= 257
 
 
 def test_blur_does_not_let_the_subject_bleed() -> None:

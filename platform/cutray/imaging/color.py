@@ -1,4 +1,4 @@
-"""Colour spaces: ICC profiles, CMYK and Lab to sRGB."""
+"""Convert between colour spaces: ICC profiles, CMYK and Lab to sRGB, and sRGB to a photo's own space."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def read_profile(icc: bytes) -> Profile | None:
         The profile, or None when it is broken or of a kind that no picture here has.
     """
     try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        source = _open_profile(icc)
         mode = _SPACES.get(source.profile.xcolor_space.strip())
         if mode is None:
             return None
@@ -96,6 +96,38 @@ def to_srgb(
     return samples if mode == "RGB" else cv2.cvtColor(samples, cv2.COLOR_GRAY2RGB), None, notes  # type: ignore[return-value]
 
 
+def convert_colors(pixels: U8, source: bytes | None, target: bytes | None) -> U8 | None:
+    """Convert RGB pixels from one colour space to another, so that they look the same to a colour-managed viewer.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        source: Profile of the pixels, or None for sRGB.
+        target: Profile to convert to, or None for sRGB.
+
+    Returns:
+        (H, W, 3) uint8, the same object when the two are equal; None when the target only describes a device that
+        colours come from, such as a camera, and cannot be converted to.
+    """
+    if source == target:
+        return pixels
+    convert = _link(source, target)
+    return None if convert is None else _convert_strips(pixels, "RGB", convert)
+
+
+@functools.lru_cache(maxsize=16)
+def _link(source: bytes | None, target: bytes | None) -> Convert | None:
+    """Build the way from one RGB profile to another."""
+    try:
+        return _transform(_open_profile(source), "RGB", _open_profile(target))
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None
+
+
+def _open_profile(icc: bytes | None) -> ImageCms.ImageCmsProfile:
+    """Open a profile, or make that of sRGB."""
+    return ImageCms.ImageCmsProfile(io.BytesIO(icc) if icc else ImageCms.createProfile("sRGB"))
+
+
 def _convert_strips(samples: U8, mode: ColorMode, convert: Convert) -> U8:
     """Convert strip by strip, so that only a few megabytes exist twice."""
     height, width = samples.shape[:2]
@@ -108,9 +140,11 @@ def _convert_strips(samples: U8, mode: ColorMode, convert: Convert) -> U8:
     return out
 
 
-def _transform(source: ImageCms.ImageCmsProfile, mode: ColorMode) -> Convert:
-    """Build the way from a profile to sRGB."""
-    target = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+def _transform(
+    source: ImageCms.ImageCmsProfile, mode: ColorMode, target: ImageCms.ImageCmsProfile | None = None
+) -> Convert:
+    """Build the way from a profile to another one of RGB, or to sRGB."""
+    target = target or _open_profile(None)
     link = ImageCms.buildTransform(source, target, mode, "RGB", _INTENT, _FLAGS)
 
     def convert(strip: Image.Image) -> Image.Image:

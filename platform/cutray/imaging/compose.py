@@ -6,7 +6,7 @@ import re
 
 import cv2
 import numpy as np
-from PIL import ImageColor
+from PIL import Image, ImageColor, ImageOps
 
 from cutray.errors import OptionError, ShapeMismatchError
 from cutray.imaging.resize import resize_area
@@ -48,17 +48,23 @@ def parse_color(text: str) -> Color:
     )
 
 
-def compose(foreground: np.ndarray, alpha: np.ndarray, background: Color | np.ndarray) -> np.ndarray:
-    """Lay the subject over an opaque background.
+def compose(
+    foreground: np.ndarray, alpha: np.ndarray, background: Color | np.ndarray, opacity: np.ndarray | None = None
+) -> np.ndarray:
+    """Lay the subject over a background.
+
+    Source: Porter and Duff, Compositing Digital Images (1984), operator "over".
 
     Args:
         foreground: (H, W, 3) uint8 or uint16, the subject's own colours.
         alpha: (H, W) float32 in [0, 1].
         background: A colour in 0–255, or an (H, W, 3) uint8 picture.
+        opacity: (H, W) uint8, straight alpha of the background; None for an opaque one.
 
     Returns:
-        (H, W, 3) in the dtype of ``foreground``. The blend is done on the stored (gamma-encoded) values, as
-        browsers and every image editor do by default, so that the result matches what the cutout shows there.
+        (H, W, 3) in the dtype of ``foreground``, or (H, W, 4) with straight alpha over a background with an opacity.
+        The blend is done on the stored (gamma-encoded) values, as browsers and every image editor do by default, so
+        that the result matches what the cutout shows there.
 
     Raises:
         ShapeMismatchError: The background picture has another size.
@@ -70,13 +76,18 @@ def compose(foreground: np.ndarray, alpha: np.ndarray, background: Color | np.nd
             allowed=f"shape {foreground.shape}",
             fix="fit it with cover_fit first",
         )
-    result = np.empty_like(foreground)
+    result = np.empty((*foreground.shape[:2], 3 if opacity is None else 4), foreground.dtype)
     full = 257 if foreground.dtype == np.uint16 else 1
     for top in range(0, alpha.shape[0], 256):  # in strips: no full-size float picture is ever held
         rows = slice(top, top + 256)
         a = alpha[rows, :, None]
         under = (below[rows] if below.ndim == 3 else below).astype(np.float32) * full
-        result[rows] = (under + a * (foreground[rows] - under) + 0.5).astype(foreground.dtype)
+        if opacity is not None:
+            total = a + (1 - a) * (opacity[rows, :, None].astype(np.float32) / 255)
+            result[rows, :, 3:] = (total * (255 * full) + 0.5).astype(foreground.dtype)
+            a = np.divide(a, total, out=np.zeros_like(a), where=total > 0)
+            under = np.where(total > 0, under, 0)  # what cannot be seen is black
+        result[rows, :, :3] = (under + a * (foreground[rows] - under) + 0.5).astype(foreground.dtype)
     return result
 
 
@@ -84,22 +95,14 @@ def cover_fit(picture: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
     """Scale a picture so that it covers a size, and cut off what stands out evenly.
 
     Args:
-        picture: (h, w, 3) uint8.
+        picture: (h, w, 3) RGB or (h, w, 4) straight RGBA, uint8.
         height_px: Height to cover.
         width_px: Width to cover.
 
     Returns:
-        (height_px, width_px, 3) uint8.
+        (height_px, width_px, 3 or 4) uint8.
     """
-    height, width = picture.shape[:2]
-    scale = max(height_px / height, width_px / width)
-    # The part of the picture that will be seen is cut out first, so that a huge picture costs no huge resize.
-    seen_height = max(1, min(height, round(height_px / scale)))
-    seen_width = max(1, min(width, round(width_px / scale)))
-    top, left = (height - seen_height) // 2, (width - seen_width) // 2
-    seen = picture[top : top + seen_height, left : left + seen_width]
-    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(seen, (width_px, height_px), interpolation=way))
+    return np.asarray(ImageOps.fit(Image.fromarray(picture), (width_px, height_px)))
 
 
 def blur_background(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -144,12 +147,20 @@ def find_subject_box(alpha: np.ndarray, margin: str = "0") -> tuple[int, int, in
     if rows.size == 0:
         return 0, 0, width, height
     left, right, top, bottom = int(columns[0]), int(columns[-1]) + 1, int(rows[0]), int(rows[-1]) + 1
-    room = _margin_px(margin, max(right - left, bottom - top))
+    room = margin_px(margin, max(right - left, bottom - top))
     return max(0, left - room), max(0, top - room), min(width, right + room), min(height, bottom + room)
 
 
-def _margin_px(margin: str, longer_side_px: int) -> int:
-    """Turn a margin into whole pixels."""
+def margin_px(margin: str, longer_side_px: int) -> int:
+    """Turn a margin into whole pixels.
+
+    Args:
+        margin: Pixels (``20px`` or ``20``) or percent of the longer side (``5%``).
+        longer_side_px: Longer side of the subject's box.
+
+    Raises:
+        OptionError: It is neither.
+    """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(px|%)?", margin.strip())
     if not match:
         raise OptionError(got=f"the crop margin {margin!r}", allowed="pixels (20px) or percent (5%)", fix="correct it")
