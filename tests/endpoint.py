@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import yaml
 
@@ -18,6 +21,7 @@ from pipelines.bench.processes import running as running_server
 
 ROOT = Path(__file__).resolve().parents[1]
 Process = subprocess.Popen[str]
+PATIENCE_S = 300  # for what is waited for but not measured
 
 
 def write_config(path: Path, **changes: Any) -> Path:
@@ -60,3 +64,38 @@ def replicas(process: Process, name: str) -> list[int]:
             if f"ServeReplica:cutray:{name}" in " ".join(child.cmdline()):
                 found.append(child.pid)
     return found
+
+
+class Load:
+    """Sends photos one after the other within a block, and keeps every status."""
+
+    def __init__(self, client: Any, jpeg: bytes) -> None:
+        """Get ready to send."""
+        self.answers: list[tuple[int, str]] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._send, args=(str(client.base_url), jpeg)) for _ in range(2)]
+
+    def _send(self, url: str, jpeg: bytes) -> None:
+        with httpx.Client(base_url=url, timeout=120) as own:
+            while not self._stop.is_set():
+                answer = own.post("/remove-background", files={"image": jpeg})
+                self.answers.append((answer.status_code, answer.headers.get("x-model", answer.text)))
+
+    def wait_for(self, enough: Callable[[list[tuple[int, str]]], bool]) -> None:
+        """Wait until the answers are enough, however slow the machine is."""
+        until = time.monotonic() + PATIENCE_S
+        while not enough(self.answers):
+            assert time.monotonic() < until, self.answers
+            time.sleep(0.2)
+
+    def __enter__(self) -> Load:
+        """Start sending."""
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop sending, and wait for the last answers."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,9 @@ from tests.hostile import BOMBS, impostors
 
 pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
 httpx = pytest.importorskip("httpx")
-from tests.endpoint import replicas, running, write_config  # noqa: E402
+from tests.endpoint import PATIENCE_S, Load, replicas, running, write_config  # noqa: E402
 
 Endpoint = tuple[Any, Any, Path]
-_PATIENCE_S = 300  # for what is waited for but not measured
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +40,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
         limits={"max_in_flight": 12, "max_body_bytes": 8 << 20, "max_megapixels": 30, "deadline_s": 55},
         deployments={"Segmenter": {"num_replicas": 2, "user_config": {"model": "u2netp"}}},
     )
-    with running(config, "--offline") as (url, process), httpx.Client(base_url=url, timeout=_PATIENCE_S) as client:
+    with running(config, "--offline") as (url, process), httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
         yield client, process, config
 
 
@@ -255,41 +254,6 @@ def test_overload_is_refused_at_once(client: Any, photo_files: Path) -> None:
     assert client.post("/remove-background", files={"image": jpeg}).status_code == 200
 
 
-class Load:
-    """Sends photos one after the other within a block, and keeps every status."""
-
-    def __init__(self, client: Any, jpeg: bytes) -> None:
-        """Get ready to send."""
-        self.answers: list[tuple[int, str]] = []
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._send, args=(str(client.base_url), jpeg)) for _ in range(2)]
-
-    def _send(self, url: str, jpeg: bytes) -> None:
-        with httpx.Client(base_url=url, timeout=120) as own:
-            while not self._stop.is_set():
-                answer = own.post("/remove-background", files={"image": jpeg})
-                self.answers.append((answer.status_code, answer.headers.get("x-model", answer.text)))
-
-    def wait_for(self, enough: Callable[[list[tuple[int, str]]], bool]) -> None:
-        """Wait until the answers are enough, however slow the machine is."""
-        until = time.monotonic() + _PATIENCE_S
-        while not enough(self.answers):
-            assert time.monotonic() < until, self.answers
-            time.sleep(0.2)
-
-    def __enter__(self) -> Load:
-        """Start sending."""
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop sending, and wait for the last answers."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-
 @pytest.mark.parametrize("name", ["Segmenter", "Cutter"])
 def test_killed_replica_costs_no_request(endpoint: Endpoint, jpeg: bytes, name: str) -> None:
     """One of two replicas is killed under load: every request still gets its result."""
@@ -317,7 +281,7 @@ def test_model_is_swapped_without_a_lost_request(endpoint: Endpoint, jpeg: bytes
         process.send_signal(signal.SIGHUP)
 
     def wait_for(field: str, value: object) -> None:
-        until = time.monotonic() + _PATIENCE_S
+        until = time.monotonic() + PATIENCE_S
         while client.get("/ready").json().get(field) != value:
             assert time.monotonic() < until, client.get("/ready").text
             time.sleep(0.3)
@@ -351,7 +315,7 @@ def test_what_is_counted_can_be_scraped(client: Any) -> None:
         "cutray_model_info",
         "cutray_in_flight",
     )
-    until = time.monotonic() + _PATIENCE_S
+    until = time.monotonic() + PATIENCE_S
     while missing := [name for name in wanted if f"ray_{name}" not in client.get("/metrics").text]:
         assert time.monotonic() < until, missing
         time.sleep(1)
@@ -367,15 +331,15 @@ def test_end_lets_photos_finish(endpoint: Endpoint, jpeg: bytes) -> None:
         sent.release()
 
     def post(_: int) -> Any:
-        return httpx.post(f"{client.base_url}/remove-background", content=body(), timeout=_PATIENCE_S)
+        return httpx.post(f"{client.base_url}/remove-background", content=body(), timeout=PATIENCE_S)
 
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         answers = [pool.submit(post, number) for number in range(6)]
         for _ in answers:
-            assert sent.acquire(timeout=_PATIENCE_S)
+            assert sent.acquire(timeout=PATIENCE_S)
         time.sleep(0.15)
         process.send_signal(signal.SIGTERM)
         done = [answer.result() for answer in answers]
     assert {answer.status_code for answer in done} <= {200, 503}
     assert any(answer.status_code == 200 for answer in done)
-    assert process.wait(_PATIENCE_S) == 0
+    assert process.wait(PATIENCE_S) == 0

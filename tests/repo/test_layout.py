@@ -101,6 +101,8 @@ def test_every_folder_says_what_it_is() -> None:
 def test_files_and_functions_fit_on_a_few_screens() -> None:
     """No file of Python exceeds 350 lines, the chain 200, no function 80, and no module is an attic."""
     assert len((ROOT / "platform/cutray/chain.py").read_text().splitlines()) < 200
+    for path in (ROOT / "tests").rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 350, path
     for path in SOURCES:
         text = path.read_text()
         assert len(text.splitlines()) <= 350, path
