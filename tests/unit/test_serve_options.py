@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import re
 from pathlib import Path
@@ -11,9 +12,11 @@ import yaml
 
 pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
 
+from cluster.hosts.ray_host import PORTS
 from cutray.config import RemoverSettings
 from cutray.errors import ConfigError, InputError
 from serve_apps.config_file import CONFIG, load_config, with_single_replicas
+from serve_apps.reload import changed_parts
 from serve_apps.remover.api_keys import ApiKeyAuth
 from serve_apps.remover.errors import CODES, ApiError
 from serve_apps.remover.schemas import CutOptions
@@ -162,6 +165,47 @@ def test_shipped_configurations_are_valid(name: str) -> None:
         wanted = {"max_ongoing_requests", "max_queued_requests", "health_check_period_s", "graceful_shutdown_timeout_s"}
         assert wanted <= set(deployment)
     assert load_config(CONFIG, host=None, port=None, engine={})["http_options"]["host"] == "127.0.0.1"
+
+
+def test_metrics_of_plain_hosts_are_where_the_endpoint_looks() -> None:
+    """The port that start-head and start-worker give to Ray's agent is the one that /metrics reads."""
+    config = load_config(ROOT / "cluster" / "hosts" / "remover.yaml", host=None, port=None, engine={})
+    assert config["applications"][0]["args"]["metrics_port"] == PORTS["metrics-export-port"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "applications: [", "applications: []", "applications: [{}]", "\ufffe: \x00"]
+)
+def test_what_is_no_configuration_is_refused(tmp_path: Path, text: str) -> None:
+    """Every file that is none is told in one line, and so is one that cannot be read."""
+    path = tmp_path / "serve.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, host=None, port=None, engine={})
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_config(tmp_path, host=None, port=None, engine={})
+
+
+def test_model_beside_the_yaml_is_found_from_anywhere(tmp_path: Path) -> None:
+    """A relative path of a model is relative to the YAML, since replicas have another working folder."""
+    (tmp_path / "mine.onnx").touch()
+    config = yaml.safe_load(CONFIG.read_text())
+    config["applications"][0]["deployments"][2]["user_config"] = {"model": "mine.onnx"}
+    path = tmp_path / "serve.yaml"
+    path.write_text(yaml.safe_dump(config))
+    loaded = load_config(path, host=None, port=None, engine={})
+    assert loaded["applications"][0]["deployments"][2]["user_config"]["model"] == str(tmp_path / "mine.onnx")
+
+
+def test_changed_parts_are_named() -> None:
+    """What a reload says has changed: deployments, single limits, keys of the file."""
+    old = load_config(CONFIG, host=None, port=None, engine={})
+    assert changed_parts(old, copy.deepcopy(old)) == []
+    new = load_config(CONFIG, host=None, port=9000, engine={})
+    new["applications"][0]["deployments"][1]["num_replicas"] = 7
+    new["applications"][0]["args"]["limits"]["deadline_s"] = 7
+    assert changed_parts(old, new) == ["Cutter", "http_options", "limits.deadline_s"]
 
 
 def test_misspelt_configuration_is_refused(tmp_path: Path) -> None:
