@@ -20,6 +20,7 @@ import pyarrow as pa
 from cutray.config import RemoverSettings
 from cutray.errors import ConfigError, CutrayError, EngineError, InputError, OutputError, WeightsError
 from cutray.imaging.encode import encode_image
+from cutray.imaging.provenance import is_marked
 from cutray.options import FormatName
 from cutray.remover import BackgroundRemover, Removal
 from pipelines.batch.job import BatchJob
@@ -34,6 +35,7 @@ from pipelines.batch.storage_base import Reader
 
 _JOB_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 _FAULTS_IN_A_ROW = 3
+_MARK_BYTES = 64 << 10
 _PARENT_CHECK_S = 5.0
 
 
@@ -227,6 +229,9 @@ class RemoverActor:
         data = read_photo(self._reader, task["location"], job.settings)
         digest = hashlib.sha256(data).hexdigest()
         row = self._row(task, PhotoStatus.OK) | {"source_bytes": len(data), "source_sha256": digest}
+        if job.skip_results and is_marked(data[:_MARK_BYTES], data[-_MARK_BYTES:]):
+            reason = "it was made by Cutray; a pattern or a list takes it all the same"
+            return PhotoResult(row | {"status": PhotoStatus.SKIPPED, "code": "own_result", "reason": reason})
         to_files = job.sink == "files"
         if to_files and digest == task["known_sha256"] and self._in_place(task):
             return PhotoResult(row | {"status": PhotoStatus.KEPT})

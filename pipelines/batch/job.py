@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
 from cutray.config import BatchSettings, RemoverSettings
 from cutray.errors import OptionError
-from cutray.preflight import check_output_settings
+from cutray.preflight import check_output_settings, check_writable
 from cutray.sources import output_format
 from pipelines.batch.storage import open_storage
 from pipelines.batch.storage_base import Storage
@@ -30,6 +31,7 @@ class BatchJob:
         overwrite: Replace files in the target that no batch has made.
         allow_empty: Write a fully transparent picture where there is no subject.
         report: Write the HTML report.
+        skip_results: Leave out pictures that Cutray has made, set where the source is a folder.
         model_sha256: Hash of the weights, set when they are resolved; machines with other weights are refused.
         settings_hash: Fingerprint of all that changes a result, set with ``model_sha256``.
     """
@@ -46,6 +48,7 @@ class BatchJob:
     overwrite: bool = False
     allow_empty: bool = False
     report: bool = True
+    skip_results: bool = False
     model_sha256: str = ""
     settings_hash: str = ""
 
@@ -100,3 +103,6 @@ class BatchJob:
             raise OptionError(
                 got="one folder for photos, results or masks", allowed="a folder for each", fix="choose another one"
             )
+        for address in (self.target, self.masks):
+            if address and "://" not in address:
+                check_writable(os.path.join(address, "result"))

@@ -63,6 +63,7 @@ class PhotoStatus(StrEnum):
     OK = "ok"
     NO_SUBJECT = "no_subject"
     FAILED = "failed"
+    SKIPPED = "skipped"  # it is a result of Cutray's own, found in a folder
     HALTED = "halted"  # the whole job cannot go on
     KEPT = "kept"  # its content has not changed and its result is in place
 
@@ -86,7 +87,7 @@ class ManifestEntry(NamedTuple):
     @property
     def finished(self) -> bool:
         """Whether the photo has a result, or rightly has none."""
-        return self.status in (PhotoStatus.OK, PhotoStatus.NO_SUBJECT)
+        return self.status in (PhotoStatus.OK, PhotoStatus.NO_SUBJECT, PhotoStatus.SKIPPED)
 
     @property
     def precision(self) -> str | None:
@@ -187,6 +188,15 @@ def write_job(storage: Storage, facts: Mapping[str, Any]) -> None:
     """
     noted = {**facts, "started_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     storage.write(JOB, json.dumps(noted, indent=2).encode(), overwrite=True)
+
+
+def read_job(storage: Storage) -> dict[str, Any]:
+    """Return what ``write_job`` noted last; nothing where that has gone or is damaged."""
+    try:
+        noted = json.loads(storage.read(JOB, _LIMITS))
+    except (InputError, ValueError):
+        return {}
+    return noted if isinstance(noted, dict) else {}
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +80,30 @@ def hash_settings(settings: RemoverSettings, model_sha256: str, extras: Mapping[
     return fingerprint({**facts, "model_sha256": model_sha256, **extras})
 
 
+def name_differences(job: BatchJob, earlier: Mapping[str, Any]) -> list[str]:
+    """Say in which settings an earlier run differs, such as ``background was none, is now 'white'``.
+
+    Args:
+        job: This run.
+        earlier: What the earlier run has noted in its job file.
+    """
+    now = {**result_values(job.settings, exclude=_IDENTIFIED_OTHERWISE), **job.result_choices()}
+    if earlier.get("model_sha256") not in (None, job.model_sha256):
+        # A file under the same name may have other content.
+        now["model"] = job.settings.model if job.settings.model != earlier.get("model") else "one of other weights"
+    if job.settings.precision != "auto":
+        now["precision"] = job.settings.precision
+    # Tuples come back from the file as lists.
+    values = {name: json.loads(json.dumps(value)) for name, value in now.items()}
+    changed = [name for name, value in values.items() if name in earlier and earlier[name] != value]
+    return [f"another {name} ({_shown(earlier[name])} then, {_shown(values[name])} now)" for name in changed]
+
+
+def _shown(value: Any) -> str:
+    """Write a setting's value."""
+    return "none" if value is None else str(value)
+
+
 def pin_precision(
     settings: RemoverSettings, entries: Mapping[str, ManifestEntry], settings_hash: str
 ) -> RemoverSettings:
@@ -105,6 +130,7 @@ def make_plan(
     present: Mapping[str, int],
     masks: Mapping[str, int],
     job: BatchJob,
+    differences: Callable[[], list[str]] = list,
 ) -> BatchPlan:
     """Compare the photos with what earlier runs noted and with the files that are there.
 
@@ -117,6 +143,7 @@ def make_plan(
         present: Name and size in bytes of each file in the target.
         masks: The same of the folder for masks.
         job: What the caller allows, with the fingerprint of its settings.
+        differences: Says in which settings the earlier run differs; asked only if one does.
 
     Raises:
         ConfigError: Results were made with other settings and doing them again was not asked for.
@@ -143,8 +170,9 @@ def make_plan(
         plan.tasks += tasks
         plan.claims += [task for task, entry in zip(tasks, known, strict=True) if not _is_ours(entry)]
     if stale and not job.reprocess:
+        how = "; ".join(differences())
         raise ConfigError(
-            got=f"{stale} results in the target were made with other settings or another model",
+            got=f"{stale} results in the target were made with {how or 'other settings or another model'}",
             allowed="the settings of the earlier run",
             fix="add --reprocess to do them again, or choose another target",
         )
@@ -177,6 +205,8 @@ def _reason(
     changed = (photo.size_bytes >= 0 and photo.size_bytes != entry.source_bytes) or (
         photo.modified_ns >= 0 and photo.modified_ns != entry.source_modified_ns
     )
+    if entry.status == PhotoStatus.SKIPPED:
+        return "source changed" if changed else None if job.skip_results else "named on its own"
     if entry.status == PhotoStatus.FAILED and (changed or entry.shard_bytes is None or job.retry_failed):
         return "source changed" if changed else "failed before" if job.retry_failed else None
     # A photo that failed has not been through the network, so that its row names no number format.

@@ -82,13 +82,20 @@ def summarise_batch(
     failed = counts.get(PhotoStatus.FAILED, 0)
     allowed = batch_settings.max_failures
     most = float(allowed[:-1]) / 100 * photos if allowed.endswith("%") else float(allowed)
-    finished = counts.get(PhotoStatus.OK, 0) + counts.get(PhotoStatus.NO_SUBJECT, 0) + failed == photos
+    finished = (
+        counts.get(PhotoStatus.OK, 0)
+        + counts.get(PhotoStatus.NO_SUBJECT, 0)
+        + counts.get(PhotoStatus.SKIPPED, 0)
+        + failed
+        == photos
+    )
     return {
         "job": "batch",
         "ok": finished and failed <= most,
         "photos": photos,
         "done": counts.get(PhotoStatus.OK, 0),
         "no_subject": counts.get(PhotoStatus.NO_SUBJECT, 0),
+        "skipped": counts.get(PhotoStatus.SKIPPED, 0),
         "failed": failed,
         "refined": pc.sum(rows.column("refined")).as_py() or 0,
         "worked": progress.worked,

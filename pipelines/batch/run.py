@@ -19,10 +19,10 @@ from cutray.errors import OutputError, OutputExistsError
 from cutray.models.weights import resolve
 from pipelines.batch.job import BatchJob
 from pipelines.batch.lock import exclusive_lock
-from pipelines.batch.manifest import FOLDER, Manifest, ManifestEntry, PhotoStatus, write_job
+from pipelines.batch.manifest import FOLDER, Manifest, ManifestEntry, PhotoStatus, read_job, write_job
 from pipelines.batch.names import name_outputs
 from pipelines.batch.photo import Photo
-from pipelines.batch.plan import BatchPlan, PhotoTask, hash_settings, make_plan, pin_precision
+from pipelines.batch.plan import BatchPlan, PhotoTask, hash_settings, make_plan, name_differences, pin_precision
 from pipelines.batch.progress import BatchProgress, count_row, progress_line, summarise_batch
 from pipelines.batch.ray_pool import ray_cluster, run_tasks
 from pipelines.batch.report import Pictures, report_page
@@ -61,7 +61,7 @@ def run_batch(job: BatchJob) -> dict[str, Any]:
         image_column=job.batch_settings.image_column,
         key_column=job.batch_settings.key_column,
     )
-    job = _with_hashes(job)
+    job = _with_hashes(replace(job, skip_results=listing.from_folder))
     target = job.target_storage
     with exclusive_lock(target):
         _sweep(job)
@@ -69,8 +69,8 @@ def run_batch(job: BatchJob) -> dict[str, Any]:
         entries = manifest.entries()
         job = replace(job, settings=pin_precision(job.settings, entries, job.settings_hash))
         plan = _plan(listing, entries, job)
-        source = {"source": listing.reader.address}
-        write_job(target, source | job.settings.model_dump() | job.result_choices())
+        facts = {"source": listing.reader.address, "model_sha256": job.model_sha256}
+        write_job(target, facts | job.settings.model_dump() | job.result_choices())
         _claim(plan, manifest, job.settings_hash)
         progress = BatchProgress(kept=plan.kept, failed=plan.still_failed + len(plan.blocked))
         worked_s = 0.0
@@ -119,8 +119,12 @@ def _plan(listing: Listing, entries: Mapping[str, ManifestEntry], job: BatchJob)
     names = _name_results(listing.photos, entries, job)
     present = {file.name: file.size_bytes for file in job.target_storage.walk()}
     masks = {file.name: file.size_bytes for file in job.mask_storage.walk()} if job.mask_storage else {}
-    plan = make_plan(listing.photos, names, entries, present, masks, job)
+    plan = make_plan(
+        listing.photos, names, entries, present, masks, job, lambda: name_differences(job, read_job(job.target_storage))
+    )
     why = ", ".join(f"{number} {reason}" for reason, number in sorted(plan.reasons.items()))
+    if listing.own_results:
+        click.echo(f"{listing.own_results} results of Cutray beside their photos are left out", err=True)
     click.echo(f"{len(listing.photos)} photos: {plan.kept} done already, {why or 'nothing to do'}", err=True)
     if plan.still_failed:
         click.echo(f"{plan.still_failed} failed before; --retry-failed tries them again", err=True)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from cutray.config import InputLimits
 from cutray.errors import InputError, OptionError
 from cutray.imaging.photo_files import PHOTO_SUFFIXES
+from cutray.imaging.provenance import is_result
 from pipelines.batch.names import decode_name, encode_name, safe_key
 from pipelines.batch.photo import Photo
 from pipelines.batch.storage import LocalStorage, open_storage
@@ -37,10 +38,19 @@ class ContainerReader(Reader, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The photos of a source and what reads them."""
+    """The photos of a source and what reads them.
+
+    Attributes:
+        reader: Reads them.
+        photos: The photos, in a stable order.
+        from_folder: Whether they were found in a folder; what was named by a pattern or in a list is taken as it is.
+        own_results: How many pictures that Cutray made from photos beside them were left out.
+    """
 
     reader: Reader
     photos: list[Photo]
+    from_folder: bool = False
+    own_results: int = 0
 
 
 def list_photos(
@@ -99,7 +109,24 @@ def list_photos(
         for found in files
         if pattern is not None or not found.name.lower().endswith(_PACKED)
     ]
-    return _listing(storage, photos, source)
+    if pattern is not None:
+        return _listing(storage, photos, source)
+    kept = _without_results(storage, photos)
+    return replace(_listing(storage, kept, source), from_folder=True, own_results=len(photos) - len(kept))
+
+
+def _without_results(storage: Storage, photos: list[Photo]) -> list[Photo]:
+    """Leave out Cutray's results beside their photos, whose names those would take; others are known when read."""
+    if not isinstance(storage, LocalStorage):
+        return photos
+    stems = Counter(posixpath.splitext(photo.key)[0] for photo in photos)
+
+    def is_beside(photo: Photo) -> bool:
+        stem = posixpath.splitext(photo.key)[0]
+        return stems[stem] > 1 or stem in keys  # a.png beside a.jpg, or a.jpg.png
+
+    keys = {photo.key for photo in photos}
+    return [photo for photo in photos if not (is_beside(photo) and is_result(storage.path(photo.location)))]
 
 
 def _listing(reader: Reader, photos: list[Photo], source: str) -> Listing:

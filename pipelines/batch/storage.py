@@ -44,14 +44,14 @@ class LocalStorage:
     def find(self, name: str) -> FileInfo | None:
         """Look one regular file up."""
         try:
-            status = os.stat(self._path(name))
+            status = os.stat(self.path(name))
         except OSError:
             return None
         return FileInfo(name, status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
 
     def read(self, name: str, limits: InputLimits) -> bytes:
         """Read a regular file; an absolute name stands for itself."""
-        return read_bytes(self._path(name), limits)
+        return read_bytes(self.path(name), limits)
 
     @contextlib.contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
@@ -59,23 +59,23 @@ class LocalStorage:
         if self.find(name) is None:  # a pipe would be waited for
             raise InputError(f"{name!r} is not a regular file", "a file", "check the path")
         try:
-            with open(self._path(name), "rb") as file:
+            with open(self.path(name), "rb") as file:
                 yield file
         except PermissionError as error:
             raise InputError(f"cannot read {name!r}: {error.strerror}", "a file", "check its rights") from error
 
     def write(self, name: str, data: bytes, *, overwrite: bool) -> None:
         """Write to a temporary file, flush it to disk, and give it its name."""
-        write_atomically(self._path(name), data, overwrite=overwrite)
+        write_atomically(self.path(name), data, overwrite=overwrite)
 
     def create(self, name: str) -> AbstractContextManager[BinaryIO]:
         """Fill a temporary file, flush it to disk, and give it its name."""
-        return create_atomically(self._path(name), overwrite=True)
+        return create_atomically(self.path(name), overwrite=True)
 
     def delete(self, name: str) -> None:
         """Remove a file."""
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path(name))
+            os.unlink(self.path(name))
 
     def sweep(self) -> int:
         """Remove temporary files of processes that were killed."""
@@ -88,7 +88,7 @@ class LocalStorage:
                     swept += 1
         return swept
 
-    def _path(self, name: str) -> str:
+    def path(self, name: str) -> str:
         """Return the path of a file."""
         return os.path.join(self.address, decode_name(name))
 

@@ -52,6 +52,9 @@ class LoadStats:
     "--rate", default=0.0, show_default=True, help="Requests per second, sent come what may; 0 is closed loop."
 )
 @click.option("--seconds", default=20.0, show_default=True, type=click.FloatRange(1), help="How long.")
+@click.option(
+    "--api-key", envvar="CUTRAY_API_KEY", help="Key of an endpoint that asks for one; better in CUTRAY_API_KEY."
+)
 @click.option("--pid", type=int, help="Process of the endpoint, whose tree's memory is watched.")
 def load(
     photos: tuple[Path, ...],
@@ -61,6 +64,7 @@ def load(
     concurrency: int,
     rate: float,
     seconds: float,
+    api_key: str | None,
     pid: int | None,
 ) -> int:
     """Send PHOTOS to a running endpoint and measure it.
@@ -68,10 +72,12 @@ def load(
     \b
     cutray bench serve photo.jpg                          four at a time, closed loop
     cutray bench serve photo.jpg --rate 50 --seconds 60   open loop: overload shows as refusals, not as a slow client
+    CUTRAY_API_KEY=... cutray bench serve photo.jpg --url https://cut.example/remove-background
     """
     fields = dict(option.partition("=")[::2] for option in options)
     bodies = [form(path.read_bytes(), name, fields) for path in photos]
-    stats = run_load(url, bodies, concurrency=concurrency, rate=rate, seconds=seconds, pid=pid)
+    headers = {"X-API-Key": api_key} if api_key else {}
+    stats = run_load(url, bodies, concurrency=concurrency, rate=rate, seconds=seconds, pid=pid, headers=headers)
     facts = summarise(stats)
     for key, value in facts.items():
         click.echo(f"{key:<16}{value}")
@@ -80,7 +86,14 @@ def load(
 
 
 def run_load(
-    url: str, bodies: list[tuple[str, bytes]], *, concurrency: int, rate: float, seconds: float, pid: int | None = None
+    url: str,
+    bodies: list[tuple[str, bytes]],
+    *,
+    concurrency: int,
+    rate: float,
+    seconds: float,
+    pid: int | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> LoadStats:
     """Send requests for a while.
 
@@ -94,6 +107,7 @@ def run_load(
         rate: Requests per second, or 0 for the closed loop.
         seconds: How long to send.
         pid: Process whose tree's memory is watched, or None.
+        headers: Further headers of every request, such as an API key.
 
     Returns:
         What became of them.
@@ -109,7 +123,7 @@ def run_load(
             moment = due.get() if rate else time.perf_counter()
             if moment is None or (not rate and moment >= until):
                 return
-            status = _send(url, *bodies[sent % len(bodies)])
+            status = _send(url, *bodies[sent % len(bodies)], headers or {})
             sent += concurrency
             with lock:
                 _note(stats, status, time.perf_counter() - moment)
@@ -174,13 +188,14 @@ def form(data: bytes, name: str, fields: Mapping[str, str]) -> tuple[str, bytes]
     return f"multipart/form-data; boundary={boundary}", head + head.join(parts) + f"--{boundary}--\r\n".encode()
 
 
-def _send(url: str, content_type: str, body: bytes) -> str:
+def _send(url: str, content_type: str, body: bytes, headers: Mapping[str, str]) -> str:
     """Send one request over a new connection; returns its status, or what was wrong with the answer."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=120)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=120)
     try:
         target = f"{parts.path}?{parts.query}" if parts.query else parts.path
-        connection.request("POST", target, body, {"Content-Type": content_type})
+        connection.request("POST", target, body, {**headers, "Content-Type": content_type})
         answer = connection.getresponse()
         answer.read()
         if answer.status in _REFUSED and not answer.getheader("Retry-After"):

@@ -46,7 +46,7 @@ def search(context: SweepContext, concurrent: int, callback: ConsoleCallback) ->
                 num_samples=sweep.trials,
                 max_concurrent_trials=concurrent,
                 search_alg=_searcher(context),
-                scheduler=_scheduler(context),
+                scheduler=make_scheduler(context),
                 time_budget_s=60 * sweep.max_minutes or None,
             ),
             run_config=tune.RunConfig(name=STATE, storage_path=context.folder, verbose=0, callbacks=[callback]),
@@ -69,17 +69,19 @@ def _searcher(context: SweepContext) -> Any:
     )
 
 
-def _scheduler(context: SweepContext) -> Any:
+def make_scheduler(context: SweepContext) -> Any:
     """Make the scheduler. What all are compared with, the settings as they are, is never ended early."""
     from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
     settings, first = context.sweep.scheduler, context.space.defaults()
-    options: dict[str, Any] = {"time_attr": ROUNDS, "grace_period": settings.grace_epochs}
+    most = max_epochs(context.space) if context.sweep.job == "train" else 1
+    # Ray Tune refuses a grace period that is longer than the longest training.
+    options: dict[str, Any] = {"time_attr": ROUNDS, "grace_period": min(settings.grace_epochs, most)}
     if settings.kind == "none" or context.sweep.job == "remove":
         return FIFOScheduler()  # type: ignore[no-untyped-call]  # Ray has no types here
     if settings.kind == "asha":
         base: Any = AsyncHyperBandScheduler
-        options |= {"max_t": max_epochs(context.space), "reduction_factor": settings.reduction}
+        options |= {"max_t": most, "reduction_factor": settings.reduction}
     else:
         base = MedianStoppingRule
 

@@ -23,7 +23,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def to_decoded(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("finished")
     code, _, told = run_batch_command(photos, target, "--no-report")
     assert code == 0, told

@@ -24,7 +24,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def to_decoded(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("finished")
     masks = target.with_name("masks")
     code, summary, told = run_batch_command(photos, target, "--masks", masks)
@@ -148,3 +148,17 @@ def test_odd_names_go_through_every_part(tmp_path: Path) -> None:
     assert (code, summary.get("done")) == (0, len(ODD_NAMES)), told
     with tarfile.open(shards / "shard-00000.tar") as archive:
         assert sum(name.endswith(".png") for name in archive.getnames()) == len(ODD_NAMES)
+
+
+def test_own_results_among_the_photos_are_not_cut_out(photos: Path, finished: Path, tmp_path: Path) -> None:
+    """A folder of photos with results of an earlier run in it gives a cutout of each photo and of no result."""
+    sources = tmp_path / "mixed"
+    shutil.copytree(photos, sources)
+    shutil.copytree(finished, sources / "earlier", ignore=shutil.ignore_patterns("_cutray"))
+    number = len([path for path in photos.rglob("*") if path.is_file()])
+    code, summary, told = run_batch_command(sources, tmp_path / "out")
+    assert code == 0, told
+    assert (summary["done"], summary["skipped"]) == (number, number)
+    again = run_batch_command(sources, tmp_path / "out", "--background", "white")
+    assert again[0] == 2
+    assert "another background (none then, white now)" in again[2]

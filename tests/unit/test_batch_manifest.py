@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ import pytest
 pytest.importorskip("pyarrow")
 
 from cutray.config import BatchSettings, RemoverSettings
-from cutray.errors import ConfigError, InputError
+from cutray.errors import ConfigError, InputError, OptionError, OutputError
 from pipelines.batch.job import BatchJob
-from pipelines.batch.manifest import FOLDER, MANIFEST, Manifest, ManifestEntry
+from pipelines.batch.manifest import FOLDER, MANIFEST, Manifest, ManifestEntry, read_job, write_job
 from pipelines.batch.photo import Photo
-from pipelines.batch.plan import BatchPlan, hash_settings, make_plan, pin_precision
+from pipelines.batch.plan import BatchPlan, hash_settings, make_plan, name_differences, pin_precision
 from pipelines.batch.storage import LocalStorage
 
 PHOTO = Photo("a.jpg", "a.jpg", 10, 1000)
@@ -157,3 +158,46 @@ def test_failed_photos_of_a_shard_have_no_number_format() -> None:
     """A photo that never came to the network does not make the shard that it is a row of a stranger's."""
     failed = DONE._replace(status="failed", engine=None, shard_bytes=7, shard_sha256="s")
     assert "other settings" not in _plan(failed, precision="int8").reasons
+
+
+def test_the_settings_that_differ_are_named(tmp_path: Path) -> None:
+    """An error about other settings says which, and what they were."""
+    storage = LocalStorage(str(tmp_path))
+    before = BatchJob("photos", str(tmp_path), RemoverSettings(), BatchSettings(), model_sha256="m1")
+    write_job(storage, before.settings.model_dump() | before.result_choices() | {"model_sha256": "m1"})
+    now = replace(before, settings=RemoverSettings(background="white", crop=True, threads=3), masks="masks")
+    assert name_differences(now, read_job(storage)) == [
+        "another background (none then, white now)",
+        "another crop (False then, True now)",
+        "another masks (False then, True now)",
+    ]
+    assert name_differences(before, read_job(storage)) == []
+    assert name_differences(before, {}) == []
+    (model,) = name_differences(replace(before, model_sha256="m2"), read_job(storage))
+    assert "other weights" in model
+
+
+def test_a_result_of_ones_own_stays_skipped_until_it_is_named() -> None:
+    """What a folder run has passed over is done when a pattern names it, whatever the settings were."""
+    skipped = DONE._replace(status="skipped", output_bytes=None, settings_hash="s0")
+    assert _plan(skipped, present={}, skip_results=True).kept == 1
+    assert len(_plan(skipped, present={}).tasks) == 1
+
+
+@pytest.mark.parametrize(
+    "settings", [{"background": "pupple"}, {"background": "missing.png"}, {"format": "jpeg", "bit_depth": 16}]
+)
+def test_what_is_wrong_for_all_photos_is_told_first(settings: dict[str, Any], tmp_path: Path) -> None:
+    """A misspelt background or a format that cannot hold the result is an error before anything is started."""
+    job = BatchJob(str(tmp_path), str(tmp_path / "out"), RemoverSettings(**settings), BatchSettings())
+    with pytest.raises(OptionError):
+        job.check()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_target_that_cannot_be_written_is_told_first(tmp_path: Path) -> None:
+    """A file in the way of the target is an error before anything is started."""
+    (tmp_path / "file").touch()
+    job = BatchJob(str(tmp_path), str(tmp_path / "file" / "out"), RemoverSettings(), BatchSettings())
+    with pytest.raises(OutputError, match="not a folder"):
+        job.check()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cutray.errors import InputError
+from cutray.imaging.encode import encode_image
 from pipelines.batch.names import name_outputs
 from pipelines.batch.sources import list_photos
 
@@ -98,3 +100,16 @@ def test_names_do_not_depend_on_order() -> None:
     """The same photos get the same names however they are listed."""
     keys = ["a.jpg", "a.png", "a.jpg.png", "b.jpg"]
     assert name_outputs(keys, {}, ".png") == name_outputs(keys[::-1], {}, ".png")
+
+
+def test_results_beside_their_photos_are_left_out(tmp_path: Path) -> None:
+    """Cutray's own results are told by their mark, not their name; a pattern takes them all the same."""
+    _touch(tmp_path, "a.jpg", "b.jpg", "b.png")
+    result = encode_image(np.zeros((2, 2, 4), np.uint8), "PNG")
+    for name in ("a.png", "b.jpg.png"):
+        (tmp_path / name).write_bytes(result)
+    listing = list_photos(str(tmp_path))
+    assert [photo.key for photo in listing.photos] == ["a.jpg", "b.jpg", "b.png"]
+    assert (listing.from_folder, listing.own_results) == (True, 2)
+    assert not list_photos(f"{tmp_path}/*.png").from_folder
+    assert _keys(f"{tmp_path}/*.png") == ["a.png", "b.jpg.png", "b.png"]

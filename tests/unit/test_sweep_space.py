@@ -102,3 +102,19 @@ def test_a_preset_is_for_training() -> None:
     """A search without training has no preset to begin with."""
     with pytest.raises(ConfigError, match="does not train"):
         space({"looks": {"choice": [1, 2]}}, job="remove", preset="smoke")
+
+
+@pytest.mark.parametrize("kind", ["asha", "median", "none"])
+@pytest.mark.parametrize("epochs", [1, 2, 30])
+def test_a_search_may_be_of_short_trainings(kind: str, epochs: int) -> None:
+    """Trainings that are shorter than the scheduler's grace period are run to their end."""
+    pytest.importorskip("ray.tune")
+    from pipelines.sweep.search import make_scheduler
+    from pipelines.sweep.trials import SweepContext
+
+    settings = {"optim": {"epochs": epochs}}
+    sweep = parse_settings(
+        SweepSettings,
+        {"search": {"optim.lr": {"uniform": [0.0001, 0.01]}}, "settings": settings, "scheduler": {"kind": kind}},
+    )
+    assert make_scheduler(SweepContext(sweep, SearchSpace(sweep), "runs", 1, None)) is not None
