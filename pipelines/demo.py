@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 import numpy as np
+from PIL import Image
 
 from cutray.config import BatchSettings, RemoverSettings
 from cutray.console.run import run
@@ -96,8 +97,9 @@ def demo(photos: Path | None, output: Path, model: str) -> None:
 def _gather(photos: Path | None, folder: Path) -> None:
     """Lay the samples, and copies of the caller's photos, into one folder."""
     shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     for name, picture in sample_photos().items():
-        write_atomically(folder / f"{name}.png", encode_image(picture, "PNG"), overwrite=True)
+        Image.fromarray(picture).save(folder / f"{name}.png")  # not by our writer, which marks results
     if photos is not None and photos.is_dir():
         for path in sorted(photos.iterdir()):
             if path.is_file() and path.suffix.lower() in PHOTO_SUFFIXES:

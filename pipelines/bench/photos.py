@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from cutray.errors import InputError
 from cutray.imaging.decode import decode_image
-from cutray.imaging.encode import encode_image
 from pipelines.demo import sample_photos
 
 _LEAST_MP, _MOST_MP = 0.2, 12.0
@@ -23,9 +24,18 @@ def photos_of_size(images: Path | None, size_mp: float, folder: Path) -> list[Pa
     paths = []
     for index, picture in enumerate(_sources(images)):
         path = folder / f"{index}_{size_mp}.jpg"
-        path.write_bytes(encode_image(_resize(picture, size_mp), "JPEG", quality=92))
+        path.write_bytes(_encode(_resize(picture, size_mp), "jpg", quality=92))
         paths.append(path)
     return paths
+
+
+def _encode(pixels: np.ndarray, ending: str, quality: int) -> bytes:
+    """Encode a photo as other programs do, without Cutray's mark, by which it knows its own results."""
+    options: dict[str, dict[str, int]] = {"jpg": {"subsampling": 0}, "webp": {"method": 2}}
+    sink = io.BytesIO()
+    name = {"jpg": "JPEG"}.get(ending, ending.upper())
+    Image.fromarray(pixels).save(sink, name, quality=quality, **options.get(ending, {}))
+    return sink.getvalue()
 
 
 def mixed_photos(images: Path | None, number: int, folder: Path) -> dict[str, float]:
@@ -57,7 +67,7 @@ def mixed_photos(images: Path | None, number: int, folder: Path) -> dict[str, fl
         picture = picture[:, ::-1] if chance.random() < 0.5 else picture
         size_mp = math.exp(chance.uniform(math.log(_LEAST_MP), math.log(_MOST_MP)))
         ending = str(chance.choice(list(_FORMATS), p=list(_FORMATS.values())))
-        data = encode_image(_resize(picture, size_mp), {"jpg": "JPEG"}.get(ending, ending.upper()), quality=90)
+        data = _encode(_resize(picture, size_mp), ending, quality=90)
         (folder / f"{index:05d}.{ending}").write_bytes(data)
         total_mp += size_mp
         total_bytes += len(data)

@@ -131,6 +131,7 @@ def test_hash_follows_what_changes_pixels(tmp_path: Path) -> None:
     """Options that change results change the hash; those that change speed do not; backgrounds count by content."""
     base = hash_settings(RemoverSettings(), "m", {})
     assert hash_settings(RemoverSettings(threads=3, batch_size=2, precision="fp32"), "m", {}) == base
+    assert hash_settings(RemoverSettings(max_megapixels=200, streams=2, edge_cases=True), "m", {}) == base
     assert hash_settings(RemoverSettings(crop=True), "m", {}) != base
     assert hash_settings(RemoverSettings(), "other", {}) != base
     picture = tmp_path / "b.png"

@@ -13,6 +13,7 @@ from PIL import Image
 from cutray.imaging.encode import FORMATS, encode_image
 from cutray.imaging.photo_files import find_photos
 from cutray.imaging.provenance import SOFTWARE, is_result
+from pipelines.bench.photos import mixed_photos, photos_of_size
 from tests.pictures import wide_profile
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
@@ -67,3 +68,11 @@ def test_photos_are_found_by_ending_or_content(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     found = [str(path.relative_to(tmp_path)) for path in find_photos(tmp_path, exclude=tmp_path / "out")]
     assert found == ["DSC0001", "a.JPG", "b.png", "sub/c.webp"]
+
+
+def test_sample_photos_are_photos(tmp_path: Path) -> None:
+    """Photos that the benchmarks make carry no mark, or nothing would be done with them."""
+    mixed_photos(None, 6, tmp_path)
+    paths = [*tmp_path.iterdir(), *photos_of_size(None, 0.05, tmp_path)]
+    assert len(paths) > 6
+    assert not any(map(is_result, paths))
