@@ -27,7 +27,8 @@ class RemovalReport:
 
     Attributes:
         subject_found: False when the scene is empty; the cutout is then fully transparent.
-        confidence: How sure the network is of what it noticed, in [0, 1]; 0 if it did not notice it again from nearby.
+        confidence: Overlap (IoU) of the mask with the right one that is to be expected, in [0, 1]. Without a subject
+            it is the network's mean probability, which `min_confidence` is compared with.
         area_fraction: Share of the photo that the subject covers, in [0, 1].
         width_px: Width of the photo.
         height_px: Height of the photo.

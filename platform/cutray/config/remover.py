@@ -139,7 +139,12 @@ class MattingSettings(Settings):
     edge_cases: Annotated[bool, _REPORT] = Field(
         False, description="Report what makes the edges hard: hair, glass, metal, lace."
     )
-    min_confidence: float = Field(0.4, ge=0, le=1, description="Below this confidence the answer is 'no subject'.")
+    min_confidence: float = Field(
+        0.4,
+        ge=0,
+        le=1,
+        description="Lowest mean probability of the network over the subject; below it the answer is 'no subject'.",
+    )
     min_area_fraction: float = Field(
         1e-4, ge=0, le=1, description="Smallest subject, as a share of the photo's area; a smaller one is 'no subject'."
     )

@@ -16,6 +16,11 @@ from cutray.matting.edges import matte_edges
 from cutray.matting.refine import Region, built_in_refiner
 from cutray.matting.transparency import clear_alpha
 
+# The confidence is the overlap (IoU) to be expected of a mask: a logistic curve over the logit of the network's score.
+# From `python -m pipelines.calibrate_confidence`, with u2net; docs/quality.md shows how well it holds.
+_INTERCEPT, _SLOPE = 0.041, 0.613
+# Scores are kept this far from 0 and 1, whose logits are infinite.
+_SCORE_MARGIN = 1e-3
 # Below this probability a pixel says nothing about how sure the network is of its subject.
 _NOTICEABLE = 0.1
 _DETECTOR_SIDE_PX = 640
@@ -30,11 +35,14 @@ class Subject:
 
     Attributes:
         found: Whether it has one.
-        confidence: Mean probability of all pixels that are not clearly background, in [0, 1]; 0 for an empty scene.
+        score: Mean probability of all pixels that are not clearly background, in [0, 1]; 0 where there are none.
+        confidence: Overlap (IoU) of the mask with the right one that is to be expected, in [0, 1]; the score itself
+            where no subject is found.
         area_fraction: Share of the picture that is more likely subject than background, in [0, 1].
     """
 
     found: bool
+    score: float
     confidence: float
     area_fraction: float
 
@@ -96,16 +104,36 @@ def find_subject(probs: np.ndarray, settings: MattingSettings) -> Subject:
 
     Args:
         probs: (S, S) float32 in [0, 1], not stretched: a stretch would turn any empty scene into a subject.
-        settings: Lowest confidence and area that count as a subject.
+        settings: Lowest score (`min_confidence`) and area that count as a subject.
 
     Returns:
         The verdict with its reasons.
     """
     noticed = probs[probs > _NOTICEABLE]
-    confidence = float(noticed.mean()) if noticed.size else 0.0
+    score = float(noticed.mean()) if noticed.size else 0.0
     area = float((probs > 0.5).mean())
-    found = confidence >= settings.min_confidence and area >= settings.min_area_fraction
-    return Subject(found=found, confidence=confidence, area_fraction=area)
+    found = score >= settings.min_confidence and area >= settings.min_area_fraction
+    return Subject(found, score, calibrate(score) if found else score, area)
+
+
+def calibrate(score: float, intercept: float = _INTERCEPT, slope: float = _SLOPE) -> float:
+    """Estimate the overlap of a mask with the right one; it rises with the score.
+
+    Args:
+        score: The network's mean probability over the subject, in [0, 1].
+        intercept: Of the logistic curve.
+        slope: Of the logistic curve.
+
+    Returns:
+        The expected IoU, in [0, 1].
+    """
+    return 1.0 / (1.0 + math.exp(-(intercept + slope * to_logit(score))))
+
+
+def to_logit(score: float) -> float:
+    """Return the logarithm of the odds of a score in [0, 1], kept finite."""
+    safe = min(max(score, _SCORE_MARGIN), 1.0 - _SCORE_MARGIN)
+    return math.log(safe / (1.0 - safe))
 
 
 def _solve_alpha(image: np.ndarray, probs: np.ndarray, map_size: int, settings: MattingSettings) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""The job that fits how the confidence follows from the network's score."""
