@@ -14,6 +14,7 @@ from PIL import Image
 
 from cutray.chain import StageTimer, cut_out, postprocess
 from cutray.config import EngineSettings, RemoverSettings, parse_settings
+from cutray.config.paths import absolute_model
 from cutray.errors import CutrayError, EngineError, InputError, OptionError
 from cutray.options import PhotoOptions, RemoverOptions
 from cutray.removal import Removal as Removal
@@ -74,10 +75,11 @@ class BackgroundRemover:
         if settings.compat and settings.precision == "auto":
             # bf16 would move single pixels by more than the recipe's own rounding
             settings = settings.model_copy(update={"precision": "fp32"})
+        # The remover may be used from another folder, in another process.
+        paths: dict[str, str] = {"model": absolute_model(settings.model)}
         if settings.background is not None and os.path.isfile(settings.background):
-            # The remover may be used from another folder, in another process.
-            settings = settings.model_copy(update={"background": os.path.abspath(settings.background)})
-        self.settings = settings
+            paths["background"] = os.path.abspath(settings.background)
+        self.settings = settings.model_copy(update=paths)
         self._segmenter: Segmenter | None = None
         self._loading = threading.Lock()
         _removers.add(self)
@@ -213,7 +215,7 @@ def _load_network(settings: RemoverSettings, progress: Progress | None = None) -
             got="a process that is forked from one with a network on a GPU cannot use the GPU",
             fix='start processes with multiprocessing.get_context("spawn"), or use device cpu',
         )
-    if any(one.engine.name == "pytorch" for one in _inherited):
+    if any("pytorch" in one.engine.name for one in _inherited):
         # OpenMP, which PyTorch computes with, waits for ever for the threads that it had before the fork.
         settings = settings.model_copy(update={"threads": 1})
     return Segmenter.load(settings, progress)

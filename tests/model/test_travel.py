@@ -17,6 +17,7 @@ import pytest
 
 from cutray import BackgroundRemover
 from cutray import remover as remover_module
+from cutray.config.paths import absolute_model
 from cutray.engines.base import EngineInfo
 from cutray.errors import EngineError
 from tests.conftest import require_weights
@@ -73,6 +74,15 @@ def test_paths_among_its_settings_are_absolute(tmp_path: Path, monkeypatch: pyte
     settings = pickle.loads(pickle.dumps(remover)).settings
     assert settings.model == str(tmp_path / "own.onnx")
     assert settings.background == str(tmp_path / "beach.png")
+
+
+def test_paths_of_an_ensemble_are_absolute_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names stay names; a file whose own name has a plus is one file."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a+b.onnx").touch()
+    model = absolute_model("u2net+own.onnx+models:/shoes@champion")
+    assert model == f"u2net+{tmp_path / 'own.onnx'}+models:/shoes@champion"
+    assert absolute_model("a+b.onnx") == str(tmp_path / "a+b.onnx")
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])

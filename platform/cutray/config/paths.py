@@ -27,7 +27,13 @@ def absolute_path(value: PathT) -> PathT:
 
 
 def absolute_model(value: str) -> str:
-    """Make the path of a model's file absolute; names and registry addresses stay as they are."""
+    """Make the paths of a model's files absolute; names and registry addresses stay as they are.
+
+    Args:
+        value: A name, a file, an address, or several of them joined by ``+``.
+    """
+    if "+" in value and not os.path.isfile(os.path.expanduser(value)):
+        return "+".join(map(absolute_model, value.split("+")))
     return absolute_path(value) if value.lower().endswith(_MODEL_SUFFIXES) else value
 
 
