@@ -45,7 +45,7 @@ def environment(**extra: str) -> dict[str, str]:
 def run_training(arguments: Sequence[object], **extra: str) -> tuple[int, dict[str, Any], str]:
     """Run a training to its end; return exit code, last line as data, and what a person was told."""
     done = subprocess.run(
-        train_command(*arguments), capture_output=True, text=True, timeout=600, env=environment(**extra), check=False
+        train_command(*arguments), capture_output=True, text=True, timeout=1800, env=environment(**extra), check=False
     )
     lines = done.stdout.strip().splitlines()
     return done.returncode, json.loads(lines[-1]) if done.returncode == 0 else {}, done.stderr
@@ -54,7 +54,7 @@ def run_training(arguments: Sequence[object], **extra: str) -> tuple[int, dict[s
 def kill_once_there_are(checkpoints: int, command: Sequence[str], folder: Path, pattern: str) -> None:
     """Start a command and kill it with -9 as soon as so many whole checkpoints match; wait until Ray is gone too."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
-    until = time.monotonic() + 300
+    until = time.monotonic() + 1800
     while len(list(folder.glob(f"{pattern}/sha256sums"))) < checkpoints and time.monotonic() < until:
         assert process.poll() is None
         time.sleep(0.02)

@@ -36,6 +36,7 @@ from pipelines.batch.storage_base import Reader
 _JOB_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 _FAULTS_IN_A_ROW = 3
 _MARK_BYTES = 64 << 10
+_TRACKER_S = 600  # for an answer of a small actor, on a machine that has much else to do
 _PARENT_CHECK_S = 5.0
 
 
@@ -86,7 +87,7 @@ class RemoverActor:
         import ray
 
         tasks = block.to_pylist()
-        crashes = ray.get(self._tracker.crashes.remote([task["key"] for task in tasks]), timeout=60)
+        crashes = ray.get(self._tracker.crashes.remote([task["key"] for task in tasks]), timeout=_TRACKER_S)
         with self._loading:
             self._load()
         if self._job.sink != "files":
@@ -162,7 +163,7 @@ class RemoverActor:
                     fix="give every machine the same file",
                 )
             engine = remover.segmenter.engine
-            agreed = ray.get(self._tracker.agree.remote(engine.precision), timeout=60)
+            agreed = ray.get(self._tracker.agree.remote(engine.precision), timeout=_TRACKER_S)
             if agreed != engine.precision:
                 raise ConfigError(
                     got=f"the fastest number format of this machine is {engine.precision}",
@@ -196,7 +197,7 @@ class RemoverActor:
 
         if self._halt is not None:
             return PhotoResult(self._row(task, PhotoStatus.HALTED, self._halt))
-        ray.get(self._tracker.begin.remote(task["key"]), timeout=60)
+        ray.get(self._tracker.begin.remote(task["key"]), timeout=_TRACKER_S)
         started = time.perf_counter()
         done = self._attempt(task)
         done.row["seconds"] = time.perf_counter() - started

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cutray.errors import EngineError
 
-_START_S, _STOP_S = 120, 90
+_START_S, _STOP_S = 600, 300
 _TOLD_CHARACTERS = 2000
 
 

@@ -43,7 +43,9 @@ def _cutray(
     """Run `cutray remove` with the small model in a process of its own; no run may end in a trace."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", "cutray.cli", "remove", "-m", "u2netp", "--offline", *map(str, arguments)]
-    done = subprocess.run(command, input=stdin, capture_output=True, cwd=cwd, env=environment, timeout=120, check=False)
+    done = subprocess.run(
+        command, input=stdin, capture_output=True, cwd=cwd, env=environment, timeout=1200, check=False
+    )
     assert b"Traceback" not in done.stderr, done.stderr.decode()
     return done
 

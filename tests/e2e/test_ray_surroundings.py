@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.batches import batch_environment, write_photos
+from tests.batches import PATIENCE_S, batch_environment, write_photos
 from tests.endpoint import free_port
 
 pytest.importorskip("ray.data")
@@ -52,7 +52,7 @@ def test_batch_beside_modules_of_the_users_own(folder: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=480,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -69,13 +69,13 @@ def test_serve_beside_modules_of_the_users_own(folder: Path) -> None:
         command("serve", "--port", port, "-m", "u2netp"), cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
     ) as server:
         try:
-            until = time.monotonic() + 400
+            until = time.monotonic() + PATIENCE_S
             while not _answers(port) and server.poll() is None and time.monotonic() < until:
                 time.sleep(1)
             assert _answers(port), server.poll()
         finally:
             server.send_signal(signal.SIGINT)
-            told = server.communicate(timeout=240)[1]
+            told = server.communicate(timeout=PATIENCE_S)[1]
     assert server.returncode == 0, told
     assert "note: TMPDIR is too long" in told
 

@@ -68,4 +68,4 @@ def test_nodes_share_the_work(photos: Path, alone: Path, tmp_path: Path, nodes: 
         shares = Counter(row["node"] for row in batch_rows(together).values())
         assert len(shares) > 1, shares  # on a busy machine one may be late, but never all but one
     finally:
-        cluster.communicate(timeout=60)
+        cluster.communicate(timeout=600)

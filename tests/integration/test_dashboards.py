@@ -60,7 +60,7 @@ def test_a_running_endpoint_exports_what_is_shown(endpoint: str) -> None:
     wanted = used("dashboards/serving.json", "dashboards/machines.json", "alerts.yml")
     wanted -= SELDOM | gpu_names() | {"up"}  # `up` is Prometheus' own
     assert len(wanted) > 20
-    until = time.monotonic() + 40
+    until = time.monotonic() + 400
     while missing := wanted - exported(httpx.get(f"{endpoint}/metrics", timeout=10).text):
         assert time.monotonic() < until, missing
         time.sleep(1)
@@ -99,7 +99,7 @@ def _ask_all(api: str) -> None:
             return answer["data"]
         return {"result": [], "groups": []}
 
-    until = time.monotonic() + 60
+    until = time.monotonic() + 600
     while not [one for one in ask("query", query="count_over_time(up[1m])")["result"] if int(one["value"][1]) > 5]:
         assert time.monotonic() < until, "nothing was read"
         time.sleep(0.5)
@@ -120,7 +120,7 @@ def test_a_batch_and_a_training_export_what_is_shown() -> None:
     """While Ray Data and Ray Train work, each metric of their dashboard is there at some time."""
     pytest.importorskip("ray.train.v2.api.data_parallel_trainer", reason="needs the extra 'train'")
     command = [sys.executable, "-m", "tests.ray_work", str(free_port())]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     wanted = used("dashboards/work.json")
     assert len(wanted) > 10 and wanted <= set(json.loads(done.stdout.splitlines()[-1]))
