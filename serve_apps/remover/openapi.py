@@ -10,6 +10,7 @@ from serve_apps.remover.schemas import CutOptions
 
 _REFUSALS = (400, 401, 408, 413, 415, 422, 429, 500, 503)
 _BINARY = {"type": "string", "format": "binary"}
+_MATTING = ("af", "ab", "ae")  # numbers of rembg's own matting
 _ERROR_SCHEMA = {
     "type": "object",
     "required": ["code", "message", "request_id"],
@@ -80,7 +81,8 @@ def many() -> dict[str, Any]:
         "requestBody": {"required": True, "content": {"multipart/form-data": _form(images, "images")}},
         "responses": {
             "200": {
-                "description": "A zip with results.json, or multipart/mixed if that is what Accept names.",
+                "description": "A zip with results.json, or multipart/mixed if that is what Accept names. "
+                "Results have the names of their photos.",
                 "content": {"application/zip": {"schema": _BINARY}, "multipart/mixed": {"schema": _BINARY}},
             },
             **_errors(400, 401, 408, 413, 415, 429, 500, 503),
@@ -95,6 +97,16 @@ def rembg() -> dict[str, Any]:
         "om": {"type": "boolean", "description": "Give the mask instead of the cutout."},
         "ppm": {"type": "boolean", "description": "Harden the mask."},
         "bgc": {"type": "string", "description": "Background as red,green,blue,alpha."},
+        "model": {
+            "type": "string",
+            "description": "Ignored, and named in X-Notes, unless it is the one that is served.",
+        },
+        "a": {"type": "boolean", "description": "Ignored, and named in X-Notes: soft edges are always solved."},
+        **{
+            name: {"type": "integer", "minimum": 0, "description": "Ignored, and named in X-Notes."}
+            for name in _MATTING
+        },
+        "extras": {"type": "string", "description": "Ignored, and named in X-Notes."},
     }
     form = {"schema": {"type": "object", "required": ["file"], "properties": fields}}
     pictures = {"image/png": {"schema": _BINARY}, "image/jpeg": {"schema": _BINARY}}
