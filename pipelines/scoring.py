@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import click
 import numpy as np
@@ -21,6 +22,8 @@ from cutray.evaluation.report import Case, ModelScores
 from cutray.imaging.encode import encode_image
 from cutray.imaging.files import write_atomically
 from cutray.remover import BackgroundRemover, Removal
+
+_Item = TypeVar("_Item")
 
 _LOOKED_AT = 8
 # So much better must the masks' opposite fit the network's answer before the masks count as inverted.
@@ -126,8 +129,8 @@ def warn_if_seen(model: str, dataset: Path) -> None:
         )
 
 
-def spread(samples: list[Sample], limit: int | None) -> list[Sample]:
-    """Take evenly spaced samples."""
+def spread(samples: list[_Item], limit: int | None) -> list[_Item]:
+    """Take evenly spaced items of a list."""
     if limit is None or limit >= len(samples):
         return samples
     return [samples[index * len(samples) // limit] for index in range(limit)]

@@ -6,7 +6,7 @@ import base64
 import html
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,24 +17,21 @@ from PIL import Image
 from cutray.config import RemoverSettings
 from cutray.errors import CutrayError
 from cutray.evaluation.figures import histogram_svg
+from cutray.evaluation.html_page import html_page, html_table
 from cutray.imaging.decode import decode_image
 from pipelines.batch.manifest import PhotoStatus
 from pipelines.batch.names import printable
 from pipelines.batch.shards import sample_name
 from pipelines.batch.sources import Listing, open_shard, read_photo
 from pipelines.batch.storage_base import Reader, Storage
+from pipelines.scoring import spread
 
 _SIDE_PX = 200
 _SAMPLES, _DOUBTFUL, _FAILURES = 24, 24, 200
 _STYLE = """
-:root{color-scheme:light dark}
-body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem}
-table{border-collapse:collapse;margin:1rem 0}th,td{padding:.25rem .75rem;border-bottom:1px solid #8886;text-align:left}
-svg{width:100%;max-width:40rem}svg text{font-size:12px;fill:currentColor}
-figure{display:inline-block;margin:.5rem;vertical-align:top;max-width:26rem}
+figure{margin:.5rem;max-width:26rem}
 figure img{max-height:200px;max-width:200px;vertical-align:top;
 background:repeating-conic-gradient(#bbb 0 25%,#eee 0 50%) 0 0/16px 16px}
-figcaption{font-size:12px;opacity:.8;overflow-wrap:anywhere}
 """
 
 
@@ -85,12 +82,13 @@ class Pictures:
         return f'<img src="data:image/webp;base64,{text}" alt="">'
 
 
-def report_page(rows: pa.Table, facts: dict[str, Any], pictures: Pictures) -> str:
+def report_page(rows: pa.Table, facts: dict[str, Any], settings: dict[str, Any], pictures: Pictures) -> str:
     """Write the page.
 
     Args:
         rows: Rows of the manifest that belong to this source.
         facts: Name and value of what the summary shows.
+        settings: Name and value of the settings that differ from their defaults, the model among them.
         pictures: Reads photos and results.
 
     Returns:
@@ -106,18 +104,15 @@ def report_page(rows: pa.Table, facts: dict[str, Any], pictures: Pictures) -> st
         return "".join(_figure(row, pictures) for row in table.to_pylist())
 
     parts = [
-        "<h1>Batch</h1>",
-        _table([["", ""], *([name, str(value)] for name, value in facts.items())]),
+        html_table([["", ""], *([name, str(value)] for name, value in facts.items())]),
+        "<h2>Model and settings</h2>",
+        html_table([["setting", "value"], *([name, str(value)] for name, value in settings.items())]),
         f"<h2>Confidence</h2>{histogram_svg(confidence, 'confidence')}",
         f"<h2>Failures ({failed.num_rows})</h2>{_failures(failed)}",
         f"<h2>Lowest confidence</h2>{figures(doubtful)}" if doubtful.num_rows else "",
-        f"<h2>Samples</h2>{figures(done.take(_spread(done.num_rows, _SAMPLES)))}" if done.num_rows else "",
+        f"<h2>Samples</h2>{figures(done.take(spread(list(range(done.num_rows)), _SAMPLES)))}" if done.num_rows else "",
     ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>Batch</title><style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
-    )
+    return html_page("Batch", parts, _STYLE)
 
 
 def _failures(failed: pa.Table) -> str:
@@ -131,8 +126,8 @@ def _failures(failed: pa.Table) -> str:
     ]
     more = failed.num_rows - len(first)
     return (
-        _table([["reason", "photos"], *([str(code), str(number)] for code, number in counts)])
-        + _table([["photo", "code", "reason"], *first])
+        html_table([["reason", "photos"], *([str(code), str(number)] for code, number in counts)])
+        + html_table([["photo", "code", "reason"], *first])
         + (f"<p>{more} more are in the manifest.</p>" if more > 0 else "")
     )
 
@@ -141,15 +136,3 @@ def _figure(row: dict[str, Any], pictures: Pictures) -> str:
     """Show a photo beside its result, with what is known of it."""
     caption = f"{printable(row['source'])}: {row['status']}, confidence {row['confidence'] or 0:.2f}"
     return f"<figure>{pictures.thumbnails(row)}<figcaption>{html.escape(caption)}</figcaption></figure>"
-
-
-def _spread(number: int, most: int) -> list[int]:
-    """Take evenly spaced row numbers."""
-    return list(range(number)) if number <= most else [index * number // most for index in range(most)]
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Write rows as a table, the first one as its heading."""
-    heading = "".join(f"<th>{html.escape(cell)}</th>" for cell in rows[0])
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows[1:])
-    return f"<table><tr>{heading}</tr>{body}</table>"

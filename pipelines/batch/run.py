@@ -82,7 +82,9 @@ def run_batch(job: BatchJob) -> dict[str, Any]:
         elapsed_s = time.monotonic() - started
         summary = summarise_batch(job.batch_settings, len(listing.photos), rows, progress, worked_s, elapsed_s)
         if job.report:
-            page = report_page(rows, summary, Pictures(listing, target, job.settings))
+            chosen = {"model": job.settings.model, "model_sha256": job.model_sha256}
+            chosen |= job.settings.model_dump(exclude_defaults=True) | job.result_choices()
+            page = report_page(rows, summary, chosen, Pictures(listing, target, job.settings))
             target.write(REPORT, page.encode(), overwrite=True)
     _tell(summary, progress, target)
     return summary

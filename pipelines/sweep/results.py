@@ -15,6 +15,7 @@ import yaml
 
 from cutray.config import SweepSettings, parse_settings
 from cutray.errors import TrainingError
+from cutray.evaluation.html_page import html_page, html_table
 from cutray.imaging.files import write_atomically
 from pipelines.run_settings import assign
 from pipelines.sweep.space import SearchSpace
@@ -23,12 +24,7 @@ from pipelines.sweep.trials import SweepContext, TrialScorer, held_out_samples, 
 
 BEST, REPORT, PARALLEL, IMPORTANCE = "best.yaml", "report.html", "parallel.png", "importance.png"
 _ENOUGH_TO_RANK = 4
-_STYLE = """
-:root{color-scheme:light dark}
-body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem}
-table{border-collapse:collapse}th,td{padding:.25rem .75rem;border-bottom:1px solid #8886;text-align:left}
-img{max-width:100%;background:#fff}
-"""
+_STYLE = "img{max-width:100%;background:#fff}"
 
 
 def best_of(trial_results: Sequence[TrialResult], mode: str) -> TrialResult:
@@ -185,7 +181,7 @@ def write_report(
     if held_out:
         names = [name for name in next(iter(held_out.values())) if name.split(".")[-1] == sweep.metric]
         rows = [[settings, *(f"{scores[name]:.5f}" for name in names)] for settings, scores in held_out.items()]
-        parts.append("<h2>Photos that the search has not seen</h2>" + _table(["settings", *names], rows))
+        parts.append("<h2>Photos that the search has not seen</h2>" + html_table([["settings", *names], *rows]))
     rows = [
         [
             str(one.number),
@@ -197,21 +193,11 @@ def write_report(
         ]
         for one in ranked(list(trial_results), sweep.mode)
     ]
-    parts.append("<h2>Trials</h2>" + _table(["trial", sweep.metric, "rounds", "time", "", "settings"], rows))
-    page = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(sweep.name)}</title>'
-        f"<style>{_STYLE}</style><h1>{html.escape(sweep.name)}</h1><p>{html.escape(verdict)}</p>{''.join(parts)}</html>"
-    )
+    parts.append("<h2>Trials</h2>" + html_table([["trial", sweep.metric, "rounds", "time", "", "settings"], *rows]))
+    page = html_page(sweep.name, [f"<p>{html.escape(verdict)}</p>", *parts], _STYLE)
     path = Path(context.folder) / REPORT
     write_atomically(path, page.encode(), overwrite=True)
     return path
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Write a table."""
-    lines = ["".join(f"<th>{html.escape(cell)}</th>" for cell in head)]
-    lines += ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
-    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def verdict_text(

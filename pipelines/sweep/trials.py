@@ -16,6 +16,7 @@ from cutray.evaluation.dataset_check import check_samples
 from cutray.evaluation.datasets import Sample, find_samples, read_truth
 from cutray.evaluation.metrics import score, summarise
 from cutray.remover import BackgroundRemover
+from pipelines.scoring import spread
 from pipelines.sweep.cached_engine import CachedEngine
 from pipelines.sweep.space import SearchSpace
 from pipelines.sweep.trial_results import RUNS
@@ -119,8 +120,7 @@ def _all_samples(sweep: SweepSettings) -> dict[str, list[Sample]]:
     found = {}
     for folder in sweep.data:
         samples = check_samples(find_samples(Path(folder))).samples
-        step = max(1, math.ceil(len(samples) / sweep.photos)) if sweep.photos else 1
-        found[Path(folder).name] = samples[::step]
+        found[Path(folder).name] = spread(samples, sweep.photos or None)
     return found
 
 

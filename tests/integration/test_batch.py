@@ -51,6 +51,7 @@ def test_masks_and_report_are_written(finished: Path) -> None:
     page = (finished / "_cutray" / "report.html").read_text()
     assert page.count("data:image/webp;base64,") >= 12
     assert 'src="http' not in page
+    assert "Model and settings" in page and "<td>u2netp</td>" in page
 
 
 def test_second_run_does_only_what_is_missing(photos: Path, finished: Path, tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from pipelines.batch.job import BatchJob
 from pipelines.batch.manifest import FOLDER, MANIFEST, Manifest, ManifestEntry, read_job, write_job
 from pipelines.batch.photo import Photo
 from pipelines.batch.plan import BatchPlan, hash_settings, make_plan, name_differences, pin_precision
+from pipelines.batch.report import Pictures, report_page
+from pipelines.batch.sources import Listing
 from pipelines.batch.storage import LocalStorage
 
 PHOTO = Photo("a.jpg", "a.jpg", 10, 1000)
@@ -202,3 +204,14 @@ def test_a_target_that_cannot_be_written_is_told_first(tmp_path: Path) -> None:
     job = BatchJob(str(tmp_path), str(tmp_path / "file" / "out"), RemoverSettings(), BatchSettings())
     with pytest.raises(OutputError, match="not a folder"):
         job.check()
+
+
+def test_the_page_names_model_and_settings(tmp_path: Path) -> None:
+    """Whoever finds the page later can tell what its pictures were made with; no name is taken for HTML."""
+    manifest = Manifest(LocalStorage(str(tmp_path)))
+    manifest.append([_row("<i>.jpg", "failed", code="decode_error", reason="no picture")])
+    listing = Listing(LocalStorage(str(tmp_path)), [PHOTO])
+    pictures = Pictures(listing, LocalStorage(str(tmp_path)), RemoverSettings())
+    page = report_page(manifest.table(), {"photos": 1}, {"model": "u2netp", "background": "white"}, pictures)
+    assert "<td>model</td><td>u2netp</td>" in page and "<td>background</td><td>white</td>" in page
+    assert "&lt;i&gt;.jpg" in page and "<i>" not in page

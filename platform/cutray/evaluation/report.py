@@ -28,22 +28,14 @@ from cutray.evaluation.figures import (
     resize_alpha,
     shrink_alpha,
 )
+from cutray.evaluation.html_page import html_page, html_table
 
 __all__ = ["METRICS", "Case", "Metric", "ModelScores", "markdown_table", "write_html_report"]
 
 TAG_METRICS = ("iou", "weighted_f", "s_measure", "mae", "boundary_iou_fine")
 PICTURE_HEIGHT_PX = 200
 
-_STYLE = """
-:root{color-scheme:light dark}
-body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem}
-table{border-collapse:collapse;margin:1rem 0;display:block;overflow-x:auto}
-th,td{padding:.25rem .75rem;border-bottom:1px solid #8886;text-align:right;white-space:nowrap}
-th:first-child,td:first-child{text-align:left}
-svg{width:100%;max-width:40rem}svg text{font-size:12px;fill:currentColor}
-figure{display:inline-block;margin:.25rem}figure img{display:block;max-width:100%}
-figcaption{font-size:12px;opacity:.8}.key{display:inline-block;width:.8em;height:.8em;margin:0 .3em 0 1em}
-"""
+_STYLE = "figure img{display:block}.key{display:inline-block;width:.8em;height:.8em;margin:0 .3em 0 1em}"
 
 _NOTES = (
     "Means over pictures; brackets hold the 95 % bootstrap interval of the mean, of the paired difference in the"
@@ -104,18 +96,14 @@ def write_html_report(
     series = {model.name: per_picture(model.cases, rank_by) for model in models}
     tags = tag_rows(models, TAG_METRICS)
     parts = [
-        f"<h1>{html.escape(title)}</h1><p>{len(models[0].cases)} pictures. {html.escape(_NOTES)}</p>",
-        f"<h2>Summary</h2>{_table(summary_rows(models, metrics))}",
-        f"<h2>By tag</h2>{_table(tags)}" if len(tags) > 1 else "",
+        f"<p>{len(models[0].cases)} pictures. {html.escape(_NOTES)}</p>",
+        f"<h2>Summary</h2>{html_table(summary_rows(models, metrics), figures=True)}",
+        f"<h2>By tag</h2>{html_table(tags, figures=True)}" if len(tags) > 1 else "",
         f"<h2>Spread of {html.escape(label)}</h2>{histogram_svg(series, label)}<p>{_keys(models)}</p>",
         f"<h2>Worst cases by {html.escape(label)}</h2>" if worst > 0 else "",
         *(_case_html([model.name for model in models], cases, rank_by) for cases in _worst(models, rank_by, worst)),
     ]
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
-    )
+    page = html_page(title, parts, _STYLE)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8")
@@ -160,13 +148,6 @@ def _case_html(names: Sequence[str], cases: Sequence[Case], metric: str) -> str:
     )
     tags = f" ({', '.join(sorted(sample.tags))})" if sample.tags else ""
     return f"<h3>{html.escape(sample.stem + tags)}</h3><div>{figures}</div>"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Write rows as a table, the first one as its heading."""
-    heading = "".join(f"<th>{html.escape(cell)}</th>" for cell in rows[0])
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows[1:])
-    return f"<table><thead><tr>{heading}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _keys(models: Sequence[ModelScores]) -> str:
