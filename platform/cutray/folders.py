@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
 import os
 import stat
@@ -61,6 +62,18 @@ def home_dir() -> Path | None:
         except KeyError:  # a user id without a name
             return None
     return Path(home) if os.path.isabs(home) else None
+
+
+def provide_home() -> None:
+    """Set a home folder and a user name in the environment where there are none: some libraries insist on both."""
+    if home_dir() is None:
+        folder = str(cache_dir())
+        os.environ["CUTRAY_HOME"] = folder  # so that the cache stays where it is
+        os.environ["HOME"] = folder
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name; OSError from Python 3.13 on
+        os.environ["LOGNAME"] = f"uid-{os.getuid()}"
 
 
 def expand_user(path: str, what: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
 import os
 import shutil
@@ -13,7 +14,7 @@ import pytest
 
 from cutray import folders
 from cutray.errors import ConfigError
-from cutray.folders import cache_dir, data_dir, expand_user
+from cutray.folders import cache_dir, data_dir, expand_user, provide_home
 from cutray.models.weights import locate
 from tests.network_watch import watched_environment
 
@@ -117,6 +118,29 @@ def test_models_are_looked_for_without_a_home(monkeypatch: pytest.MonkeyPatch) -
 
     _have_no_home(monkeypatch)
     assert {spec.name for spec in list_models() if locate(spec)} >= {"u2netp-distilled"}
+
+
+def test_libraries_get_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow cannot even be imported without one; the cache stays where it is."""
+    _have_no_home(monkeypatch)
+    for name in ("HOME", "CUTRAY_HOME", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "")  # so that it is as before afterwards
+        monkeypatch.delenv(name)
+    before = cache_dir()
+    provide_home()
+    assert cache_dir() == before == Path(os.environ["HOME"])
+    assert getpass.getuser() == "uid-54321000"
+    provide_home()
+    assert cache_dir() == before
+
+
+def test_home_that_is_there_stays(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is set where nothing is missing."""
+    monkeypatch.setenv("LOGNAME", "somebody")
+    provide_home()
+    assert os.environ["HOME"] == str(home)
+    assert "CUTRAY_HOME" not in os.environ
+    assert os.environ["LOGNAME"] == "somebody"
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root may become another user")

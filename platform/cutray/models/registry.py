@@ -19,6 +19,7 @@ from cutray.errors import (
     UnknownModelError,
     WeightsUnavailableError,
 )
+from cutray.folders import provide_home
 
 SCHEME = "models:/"
 FILE = "model.onnx"
@@ -54,6 +55,7 @@ def client(uri: str) -> Any:
     """
     for name, value in _PATIENCE.items():
         os.environ.setdefault(name, value)
+    provide_home()  # MLflow cannot be imported without one
     try:
         from mlflow import MlflowClient
     except ImportError as error:
