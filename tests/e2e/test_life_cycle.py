@@ -38,7 +38,8 @@ def test_train_register_serve_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     run = ["--data", data, *TINY, "--workers=1", "--epochs=1", "--save-dir", tmp_path / "runs", "--name", "first"]
     code, summary, told = run_training(run)
     assert code == 0, told
-    assert _register(summary["best"], held_out, "--min-iou", "0")["version"] == "1"
+    first = _register(summary["best"], held_out, "--min-iou", "0", "--rival", "u2netp-distilled", "--force")
+    assert first["version"] == "1"
 
     config = write_config(tmp_path / "serve.yaml", engine={"threads": 1})
     photo = (data / "images" / "000.png").read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ SCHEME = "models:/"
 FILE = "model.onnx"
 _DEFAULT_FOLDER = "runs"
 _DIGEST = "sha256"
+_SQLITE = "sqlite:///"
 # A server that is down must not hold up its callers for minutes.
 _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -44,7 +46,7 @@ def store_address(setting: str = "", folder: str = _DEFAULT_FOLDER) -> str | Non
     if setting == "none":
         return None
     address = setting or os.environ.get("MLFLOW_TRACKING_URI", "")
-    return address or f"sqlite:///{Path(folder).resolve() / 'mlflow.db'}"
+    return address or f"{_SQLITE}{Path(folder).resolve() / 'mlflow.db'}"
 
 
 def client(uri: str) -> Any:
@@ -60,6 +62,7 @@ def client(uri: str) -> Any:
         from mlflow import MlflowClient
     except ImportError as error:
         raise MissingExtraError(got="mlflow is not installed", fix="run `pip install 'cutray[train]'`") from error
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of each new file
     return MlflowClient(tracking_uri=uri)
 
 
@@ -197,9 +200,9 @@ def open_experiment(store: Any, uri: str, name: str) -> str:
     if found := store.get_experiment_by_name(name):
         return str(found.experiment_id)
     beside = {}
-    if uri.startswith("sqlite:///"):
+    if uri.startswith(_SQLITE):
         beside = {
-            "artifact_location": (Path(uri.removeprefix("sqlite:///")).absolute().parent / "artifacts" / name).as_uri()
+            "artifact_location": (Path(uri.removeprefix(_SQLITE)).absolute().parent / "artifacts" / name).as_uri()
         }
     return str(store.create_experiment(name, **beside))
 
@@ -213,6 +216,12 @@ def _look_up(model: str) -> tuple[str, str, str, tuple[str, str, str]]:
         )
     name, alias, version = match.groups()
     uri = str(store_address())
+    if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).is_file():
+        raise UnknownModelError(
+            got=f"there is no registry at {uri}",
+            fix="go to the folder that holds runs/, set MLFLOW_TRACKING_URI, or register a model with "
+            "`cutray register`",
+        )
     store = client(uri)
     from mlflow.exceptions import MlflowException
 
@@ -241,7 +250,8 @@ def _download(source: tuple[str, str, str], folder: Path) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        got = Path(mlflow.artifacts.download_artifacts(model, dst_path=str(folder / "mlflow"), tracking_uri=uri))
+        place = _place_of(client(uri), model)
+        got = Path(mlflow.artifacts.download_artifacts(place, dst_path=str(folder / "mlflow"), tracking_uri=uri))
         shutil.move(got / FILE, folder / FILE)
         shutil.rmtree(folder / "mlflow")
         if run_id and any(entry.path == "extras" for entry in client(uri).list_artifacts(run_id)):
@@ -251,6 +261,12 @@ def _download(source: tuple[str, str, str], folder: Path) -> None:
             got.rmdir()
     except (MlflowException, OSError) as error:
         raise _silent(uri, error) from error
+
+
+def _place_of(store: Any, source: str) -> str:
+    """Return where a model's files lie: MLflow looks for its own addresses in the store of its process alone."""
+    logged = re.fullmatch(r"models:/(m-[0-9a-f]+)", source)
+    return str(store.get_logged_model(logged[1]).artifact_location) if logged else source
 
 
 def _digest_of(path: Path) -> str:
