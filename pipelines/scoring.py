@@ -52,8 +52,8 @@ def scored_samples(
     return checked.samples
 
 
-def refuse_inverted(samples: Sequence[Sample], settings: RemoverSettings) -> None:
-    """Compare masks that seem to be inverted with what a network finds on some of the photos.
+def refuse_inverted(samples: Sequence[Sample], settings: RemoverSettings) -> float:
+    """Compare masks with what a network finds on some of the photos; return the mean IoU.
 
     Raises:
         DatasetError: The opposite of the masks fits clearly better.
@@ -68,6 +68,7 @@ def refuse_inverted(samples: Sequence[Sample], settings: RemoverSettings) -> Non
             allowed="masks in which the subject is white",
             fix="invert the files, or name the value that is the subject with `--subject-value 0`",
         )
+    return direct
 
 
 def score_model(

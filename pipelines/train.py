@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import sys
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +29,11 @@ from cutray.preflight import check_new_file
 from pipelines.ray_session import ray_session, require_gpus_here, room_for
 from pipelines.run_pictures import draw_batch, draw_curves, draw_results
 from pipelines.run_settings import PRESETS, assign, assign_changes, load_settings
+from pipelines.train_progress import show_progress
 
+_DEFAULT_PRESET = "finetune"
+# Settings that say what a run starts from, so that no preset is chosen for it.
+_STARTS = ("init=", "architecture=")
 _LEAST_STORE_BYTES = 512 << 20
 # Workers say nothing themselves; and Ray makes them give way to all else, but here they are the point.
 _VARIABLES = {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0", "RAY_worker_niceness": "0"}
@@ -41,8 +44,11 @@ _VARIABLES = {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0", "RAY_worker_niceness": "0"}
 @click.option("--config", type=click.Path(path_type=Path), help="YAML file with settings that differ from them.")
 @settings_options(TrainSettings)
 @click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="Any other setting, e.g. optim.lr=0.0005.")
-@click.option("--resume", type=click.Path(path_type=Path), help="Folder of a run that was interrupted: go on there.")
+@click.option(
+    "--resume", type=click.Path(path_type=Path), help="Folder of a run to go on with; more --epochs extend it."
+)
 @click.option("--show-batch", type=click.Path(path_type=Path), help="Write a picture of varied samples and stop.")
+@click.option("--check", is_flag=True, help="Check the data, compare the masks with a network's, and stop.")
 @requires_extra("train", "ray", "torch", "safetensors", "yaml")
 def train(
     preset: str | None,
@@ -50,9 +56,13 @@ def train(
     changes: tuple[str, ...],
     resume: Path | None,
     show_batch: Path | None,
+    check: bool,
     **options: Any,
 ) -> int:
     """Train U²-Net on photos with masks, on this machine or on a Ray cluster.
+
+    Without a preset, photos are learned from as with `--preset finetune`: from the published weights of u2netp. The
+    presets u2netp and u2net start from random weights.
 
     \b
     cutray train --data shoes/ --preset finetune          from the published weights
@@ -60,23 +70,36 @@ def train(
     cutray train --image-dir photos/ --mask-dir masks/ --preset finetune
     cutray train --preset smoke                           drawn scenes: no data needed
     cutray train --data shoes/ --preset finetune --show-batch batch.png
+    cutray train --data shoes/ --check                    look at the data, and stop
     cutray train --resume runs/finetune-20260101-120000   go on after an interruption
+    cutray train --resume runs/finetune-20260101-120000 --epochs 20
     """
     if show_batch is not None:
         check_new_file(show_batch, overwrite=False)
     settings = _settings(preset, config, given(options), changes, resume)
     from cutray.training.fit import fit, prepare_run
     from cutray.training.tracking import keep_files
+    from pipelines.train_check import check_data, describe_run
 
     catalog, rows, held_out = prepare_run(settings)
-    if catalog.copies:
-        click.echo(f"{len(catalog.copies)} photos occur more than once, e.g. {', '.join(catalog.copies[0])}", err=True)
+    describe_run(settings, catalog, rows, held_out)
+    check_data(settings, catalog, always=check)
+    if check:
+        click.echo(json.dumps({"job": "train", "check": "passed", "train": len(rows), "validation": len(held_out)}))
+        return 0
     if show_batch is not None:
         write_atomically(show_batch, draw_batch(settings, rows), overwrite=True)
         click.echo(f"16 samples as the network sees them: {show_batch}")
         return 0
-    with training_session(settings) as actor:
-        result = fit(settings, progress_actor=actor)
+    run_dir = Path(settings.save_dir) / settings.name
+    try:
+        with training_session(settings) as actor:
+            result = fit(settings, progress_actor=actor)
+    except KeyboardInterrupt:
+        kept = any(run_dir.glob("checkpoint_[0-9]*/sha256sums"))
+        how = f"go on with: cutray train --resume {run_dir}" if kept else "before its first checkpoint"
+        click.echo(f"stopped; {how}", err=True)
+        return 130
     best = result.state.history[result.state.best_epoch]
     click.echo(f"best weights: {result.best} (epoch {result.state.best_epoch + 1})", err=True)
     click.echo(f"try them: cutray remove photo.jpg -m {result.best}", err=True)
@@ -90,7 +113,9 @@ def train(
         click.echo(f"pictures: {', '.join(map(str, pictures))}", err=True)
     except (CutrayError, OSError, RuntimeError) as error:  # a run of hours has not failed for want of a picture
         warnings.warn(f"the pictures of the run could not be drawn: {error}", stacklevel=1)
+    click.echo(f"train on: cutray train --resume {result.run_dir} --epochs {2 * settings.optim.epochs}", err=True)
     facts = {"run": str(result.run_dir), "best": str(result.best), "mlflow_run": result.run_id, **best}
+    facts["epoch"] = result.state.best_epoch + 1
     click.echo(json.dumps({"job": "train", **facts}))
     return 0
 
@@ -101,11 +126,17 @@ def _settings(
     """Take up the settings of a run, or put new ones together."""
     if resume is None:
         return new_settings(preset, config, options, changes)
-    if preset or config or changes or options:
+    if preset or config:
         raise ConfigError(
-            got="--resume together with other settings", allowed="--resume alone", fix="leave the others out"
+            got="--resume together with --preset or --config",
+            allowed="--resume with single settings that change, such as --epochs",
+            fix="leave the others out",
         )
-    return _of_run(resume)
+    values = _of_run(resume)
+    for path, value in options.items():
+        assign(values, path, value)
+    assign_changes(values, changes)
+    return parse_settings(TrainSettings, values)
 
 
 def new_settings(
@@ -122,6 +153,8 @@ def new_settings(
     Raises:
         ConfigError: A setting is unknown or has a value that is not allowed.
     """
+    if preset is None and config is None and not any(change.startswith(_STARTS) for change in changes):
+        preset = _DEFAULT_PRESET
     values = load_settings(preset, config)
     for path, value in options.items():
         assign(values, path, value)
@@ -131,7 +164,7 @@ def new_settings(
     return parse_settings(TrainSettings, values)
 
 
-def _of_run(folder: Path) -> TrainSettings:
+def _of_run(folder: Path) -> dict[str, Any]:
     """Read the settings of a run that was begun."""
     from cutray.training.fit import SETTINGS_FILE
 
@@ -139,7 +172,7 @@ def _of_run(folder: Path) -> TrainSettings:
         values = json.loads((folder / SETTINGS_FILE).read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(got=f"{folder} holds no run: {error}", fix="name the folder of a run") from error
-    return parse_settings(TrainSettings, {**values, "save_dir": str(folder.resolve().parent), "name": folder.name})
+    return {**values, "save_dir": str(folder.resolve().parent), "name": folder.resolve().name}
 
 
 @contextmanager
@@ -161,53 +194,8 @@ def training_session(settings: TrainSettings) -> Iterator[Any]:
     store = store_bytes(settings.data, settings.optim.batch_size)
     with ray_session(address, num_cpus, max(_LEAST_STORE_BYTES, store), "train", _VARIABLES):
         room_for(cpus_needed(least), gpus)
-        with _progress(settings) as actor:
+        with show_progress(settings) as actor:
             yield actor
-
-
-@contextmanager
-def _progress(settings: TrainSettings) -> Iterator[Any]:
-    """Show how it goes, on a terminal as a bar, elsewhere as a line per epoch; yields the actor to report to."""
-    import ray
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from cutray.console.progress import error_console
-    from cutray.training.progress import start_progress_actor
-
-    actor = start_progress_actor()
-    over = threading.Event()
-    shown = sys.stderr.isatty()
-    columns = (TextColumn("training"), BarColumn(), TextColumn("{task.fields[line]}"), TimeRemainingColumn())
-    bar = Progress(*columns, console=error_console(), transient=True, disable=not shown)
-    task = bar.add_task("", total=1.0, line="starting")
-
-    def watch() -> None:
-        told = -1
-        while not over.wait(0.5):
-            latest, problems = ray.get(actor.read.remote(), timeout=30)
-            for problem in problems:
-                warnings.warn(problem, stacklevel=1)
-            if not latest:
-                continue
-            line = (
-                f"epoch {latest['epoch'] + 1}/{settings.optim.epochs}, step {latest['step']}/{latest['steps']}, "
-                f"loss {latest['loss']:.3f}, {latest['images_per_s']:.1f} images/s"
-            )
-            last = latest["last"]
-            scores = f", IoU {last['iou']:.4f}, MAE {last['mae']:.4f}" if last else ""
-            bar.update(task, completed=latest["progress"], line=line + scores)
-            if not shown and last and last["epoch"] > told:
-                told = int(last["epoch"])
-                click.echo(f"epoch {told + 1}: loss {last['loss']:.4f}{scores}", err=True)
-
-    thread = threading.Thread(target=watch, name="progress", daemon=True)
-    with bar:
-        thread.start()
-        try:
-            yield actor
-        finally:
-            over.set()
-            thread.join(5)
 
 
 if __name__ == "__main__":

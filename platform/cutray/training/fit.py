@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cutray.config import TrainSettings, fingerprint, result_values
+from cutray.config import TrainSettings, describe_differences, fingerprint, parse_settings, result_values
 from cutray.data.catalog import Catalog, build_catalog
 from cutray.data.loading import LOADER_CPUS, SampleSpec, training_samples, validation_samples
 from cutray.errors import ConfigError, CutrayError, TrainingError
@@ -24,6 +27,13 @@ from cutray.training.trainer import TrainJob, train_worker
 
 SETTINGS_FILE, BEST_FILE, HISTORY_FILE = "settings.json", "best.safetensors", "history.json"
 TRACKING_FILE = "mlflow.json"
+_EPOCHS = "optim.epochs"
+# What the fingerprints of earlier versions left out.
+_EARLIER_WITHOUT_EFFECT = (
+    *("name", "save_dir", "tracking_uri", "experiment", "address", "workers", "min_workers"),
+    *("cpus_per_worker", "threads_per_worker", "gpus_per_worker", "compile"),
+    *("checkpoint_every_steps", "keep_checkpoints", "max_failures"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +109,7 @@ def fit(
     Raises:
         DatasetError: Photos or masks cannot be used.
         TrainingError: The run cannot begin or go on.
+        KeyboardInterrupt: The user has stopped it; what was reached is kept.
     """
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -106,9 +117,10 @@ def fit(
     catalog, train, validation = prepare_run(settings)
     run_dir = Path(settings.save_dir).resolve() / settings.name
     run_dir.mkdir(parents=True, exist_ok=True)
-    write_atomically(run_dir / SETTINGS_FILE, settings.model_dump_json(indent=1).encode(), overwrite=True)
+    hashes = _accepted_hashes(settings, catalog, run_dir)
+    _write_settings(settings, run_dir / SETTINGS_FILE)
     tracking = _open_tracking(settings, run_dir, {**(tags or {}), "data_fingerprint": catalog.fingerprint})
-    job = TrainJob(settings, train, validation, str(run_dir), _fingerprint(settings, catalog), progress_actor, tracking)
+    job = TrainJob(settings, train, validation, str(run_dir), hashes, progress_actor, tracking)
     trainer = TorchTrainer(
         train_worker,  # type: ignore[arg-type]  # Ray's type wants no return value
         train_loop_config={"job": job},
@@ -127,10 +139,16 @@ def fit(
     )
     status = "FAILED"
     try:
-        trainer.fit()
+        with _interruptible():
+            trainer.fit()
         result = export_best(settings, run_dir, tracking[1] if tracking else None)
         status = "FINISHED"
         return result
+    except KeyboardInterrupt:
+        status = "KILLED"
+        with contextlib.suppress(TrainingError):  # nothing was validated yet
+            export_best(settings, run_dir)
+        raise
     except Exception as error:
         cause = _cause(error)
         if cause is None:
@@ -140,6 +158,27 @@ def fit(
         if tracking:
             kept = [run_dir / name for name in (SETTINGS_FILE, HISTORY_FILE) if (run_dir / name).is_file()]
             close_run(*tracking, status, kept)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Turn the exit that Ray Train makes of an interruption into a KeyboardInterrupt, and put back its handler."""
+    here = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT) if here else None
+    try:
+        yield
+    except SystemExit as stopped:
+        raise KeyboardInterrupt from stopped
+    finally:
+        if here:
+            signal.signal(signal.SIGINT, before)
+
+
+def _write_settings(settings: TrainSettings, path: Path) -> None:
+    """Write the settings down; a file that says the same stays, since earlier checkpoints are known by its bytes."""
+    if path.is_file() and parse_settings(TrainSettings, json.loads(path.read_text())) == settings:
+        return
+    write_atomically(path, settings.model_dump_json(indent=1).encode(), overwrite=True)
 
 
 def _workers(settings: TrainSettings) -> Any:
@@ -185,9 +224,29 @@ def export_best(settings: TrainSettings, run_dir: Path, run_id: str | None = Non
     return FitResult(run_dir, run_dir / BEST_FILE, found.state, run_id)
 
 
-def _fingerprint(settings: TrainSettings, catalog: Catalog) -> str:
-    """Hash what decides the result."""
-    return fingerprint({**result_values(settings), "catalog": catalog.fingerprint})
+def _accepted_hashes(settings: TrainSettings, catalog: Catalog, run_dir: Path) -> tuple[str, ...]:
+    """Return the fingerprints that this run's checkpoints may have, that of new ones first.
+
+    More epochs continue a run, so that their number is no part of it. Checkpoints of earlier versions have a
+    fingerprint of other parts of the settings; it is made from the run's own file of settings.
+
+    Raises:
+        TrainingError: The folder holds a run with other settings; the message names them.
+    """
+    values = result_values(settings, exclude=[_EPOCHS])
+    fresh = fingerprint({**values, "catalog": catalog.fingerprint})
+    written = run_dir / SETTINGS_FILE
+    if not any(run_dir.glob("checkpoint_[0-9]*")) or not written.is_file():
+        return (fresh,)
+    stored = json.loads(written.read_text())
+    before = result_values(parse_settings(TrainSettings, stored), exclude=[_EPOCHS])
+    if differences := describe_differences(before, values):
+        raise TrainingError(
+            got=f"{run_dir} holds a run with other settings: {'; '.join(differences)}",
+            fix="go on with the settings of that run, or choose another name",
+        )
+    earlier = {name: value for name, value in stored.items() if name not in _EARLIER_WITHOUT_EFFECT}
+    return (fresh, fingerprint({**earlier, "catalog": catalog.fingerprint}))
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -40,7 +40,7 @@ class TrainJob:
         train: The training samples.
         validation: The validation samples.
         run_dir: Folder of the run, the same on all machines.
-        settings_hash: Fingerprint of settings and data.
+        settings_hashes: Fingerprints of settings and data that a checkpoint may have; new ones get the first.
         progress_actor: Collects what a person sees; None for nobody.
         tracking: Address of the MLflow store and the run's id, or None.
     """
@@ -49,7 +49,7 @@ class TrainJob:
     train: list[SampleSpec]
     validation: list[SampleSpec]
     run_dir: str
-    settings_hash: str
+    settings_hashes: tuple[str, ...]
     progress_actor: Any = None
     tracking: tuple[str, str] | None = None
 
@@ -82,7 +82,7 @@ class Trainer:
         )
         self.ema = ModelEma(self.model, self.settings.optim.ema_decay)
         self.best: dict[str, Tensor] = {}
-        self.state = TrainState(settings_hash=job.settings_hash)
+        self.state = TrainState(settings_hash=job.settings_hashes[0])
         self._resume()
         wrapped: nn.Module = ray.train.torch.prepare_model(self.model) if self.world_size > 1 else self.model
         self.ddp_model, self.criterion = cast("Any", wrapped), cast("Any", deep_supervision_loss)
@@ -99,6 +99,8 @@ class Trainer:
         """Train to the end and return the last epoch's figures (worker 0 alone)."""
         optim = self.settings.optim
         last: dict[str, float] = dict(self.state.history[-1]) if self.state.history else {}
+        if self.settings.init and not self.state.total_steps:
+            self._publish_start(self._validate(self.ema.network))
         while self.state.epoch < optim.epochs and not self._is_over():
             loss, rate = self._train_epoch()
             last = self._finish_epoch(loss, rate)
@@ -254,6 +256,11 @@ class Trainer:
             }
         )
 
+    def _publish_start(self, scores: dict[str, float]) -> None:
+        """Send the scores of the weights that the run starts from, which are what it has to beat."""
+        if self.rank == 0 and self.job.progress_actor is not None:
+            self.job.progress_actor.update.remote({"start": scores})
+
     def _report(self, metrics: dict[str, float]) -> None:
         """Hand a checkpoint to Ray Train, which copies it into the run's folder; all workers take part."""
         import ray.train
@@ -287,16 +294,16 @@ class Trainer:
             self.job.progress_actor.warn.remote(problems)
         if found is None:
             return
-        if found.state.settings_hash != self.job.settings_hash:
+        if found.state.settings_hash not in self.job.settings_hashes:
             raise TrainingError(
-                got=f"the checkpoints in {self.job.run_dir} were made with other settings or data",
-                fix="go on with the settings and data of that run, or choose another name",
+                got=f"the checkpoints in {self.job.run_dir} were made with other data",
+                fix="go on with the data of that run, or choose another name",
             )
         self.model.load_state_dict(found.tensors["weights"])
         self.ema.network.load_state_dict(found.tensors["average"])
         self.best = found.tensors.get("best", {})
         checkpoints.unpack_optimizer(self.optimizer, found.tensors["optimizer"])
-        self.state = found.state
+        self.state = replace(found.state, settings_hash=self.job.settings_hashes[0])
 
 
 def _require_divisible(settings: TrainSettings, world_size: int) -> None:
