@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from safetensors.numpy import load_file
 
 from cutray import __version__
 from tests.scenes import write_pairs
-from tests.training import TINY, kill_once_there_are, last_difference, run_training, train_command
+from tests.training import TINY, environment, kill_once_there_are, last_difference, run_training, train_command
 
 pytest.importorskip("ray.train")
 pytest.importorskip("mlflow")
@@ -141,8 +144,39 @@ def test_other_settings_are_refused(undisturbed: tuple[dict[str, Any], Path], da
     run_dir = undisturbed[1]
     arguments = ["--data", data, *TINY, "--batch-size=4", "--save-dir", run_dir.parent, "--name", run_dir.name]
     code, _, told = run_training([*arguments, "--set=max_failures=0"])
-    assert code == 1
-    assert "other settings or data" in told
+    assert code == 2
+    assert "optim.batch_size: 8 before, 4 now" in told
+
+
+def test_a_run_is_stopped_and_extended(data: Path, tmp_path: Path) -> None:
+    """Ctrl+C ends a run in an orderly way and says how to go on; more epochs can be asked for then."""
+    from mlflow import MlflowClient
+
+    run_dir = tmp_path / "stopped"
+    words = ["--data", data, *TINY, "--workers=1", "--epochs=500", "--save-dir", tmp_path, "--name", "stopped"]
+    # Where the tests run in the background, interruptions are ignored unless they are asked for.
+    code = "import signal, runpy; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code += "; runpy.run_module('pipelines.train', run_name='__main__')"
+    start = [sys.executable, "-c", code, *map(str, words)]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with subprocess.Popen(start, text=True, env=environment(), **pipes) as run:
+        until = time.monotonic() + 600
+        while len(list(run_dir.glob("checkpoint_*/sha256sums"))) < 6 and time.monotonic() < until:
+            assert run.poll() is None
+            time.sleep(0.2)
+        run.send_signal(signal.SIGINT)
+        told = run.communicate(timeout=300)[1]
+    assert run.returncode == 130, told
+    assert f"stopped; go on with: cutray train --resume {run_dir}" in told
+    tracked = json.loads((run_dir / "mlflow.json").read_text())
+    assert MlflowClient(tracking_uri=tracked["uri"]).get_run(tracked["run_id"]).info.status == "KILLED"
+
+    begun = len(json.loads((run_dir / "history.json").read_text()))
+    for epochs in (begun + 1, begun + 2):
+        ended, summary, told = run_training(["--resume", run_dir, "--epochs", epochs])
+        assert ended == 0, told
+        assert len(json.loads((run_dir / "history.json").read_text())) == epochs
+        assert 1 <= summary["epoch"] <= epochs
 
 
 def test_a_dead_mlflow_does_not_stop_a_run(data: Path, tmp_path: Path) -> None:

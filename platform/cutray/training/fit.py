@@ -60,7 +60,8 @@ def prepare_run(settings: TrainSettings) -> tuple[Catalog, list[SampleSpec], lis
         DatasetError: Photos or masks cannot be used.
         TrainingError: There is nothing to learn from or to validate on.
         UnknownModelError: There are no such weights to start from, or no such teacher.
-        ConfigError: A part of the start is to be kept, and there is none.
+        ConfigError: A part of the start is to be kept, and there is none; or the run's folder holds a run with other
+            settings.
     """
     if settings.optim.keep_start and not settings.init:
         raise ConfigError(
@@ -70,6 +71,8 @@ def prepare_run(settings: TrainSettings) -> tuple[Catalog, list[SampleSpec], lis
     for model in (settings.init, settings.teacher):
         if model:
             resolve(model)
+    if settings.name:
+        _stored_settings(settings, Path(settings.save_dir).resolve() / settings.name)
     catalog = build_catalog(settings.data, settings.seed)
     train, validation = training_samples(catalog, settings.data), validation_samples(catalog, settings.data)
     if len(train) < settings.optim.batch_size or not validation:
@@ -229,24 +232,31 @@ def _accepted_hashes(settings: TrainSettings, catalog: Catalog, run_dir: Path) -
 
     More epochs continue a run, so that their number is no part of it. Checkpoints of earlier versions have a
     fingerprint of other parts of the settings; it is made from the run's own file of settings.
+    """
+    fresh = fingerprint({**result_values(settings, exclude=[_EPOCHS]), "catalog": catalog.fingerprint})
+    stored = _stored_settings(settings, run_dir)
+    earlier = {name: value for name, value in stored.items() if name not in _EARLIER_WITHOUT_EFFECT}
+    return (fresh, fingerprint({**earlier, "catalog": catalog.fingerprint})) if stored else (fresh,)
+
+
+def _stored_settings(settings: TrainSettings, run_dir: Path) -> dict[str, Any]:
+    """Return the settings that a run was begun with, as they are stored; empty if it has no checkpoint yet.
 
     Raises:
-        TrainingError: The folder holds a run with other settings; the message names them.
+        ConfigError: They are others than those wanted now; the message names them.
     """
-    values = result_values(settings, exclude=[_EPOCHS])
-    fresh = fingerprint({**values, "catalog": catalog.fingerprint})
-    written = run_dir / SETTINGS_FILE
-    if not any(run_dir.glob("checkpoint_[0-9]*")) or not written.is_file():
-        return (fresh,)
-    stored = json.loads(written.read_text())
-    before = result_values(parse_settings(TrainSettings, stored), exclude=[_EPOCHS])
-    if differences := describe_differences(before, values):
-        raise TrainingError(
+    path = run_dir / SETTINGS_FILE
+    if not any(run_dir.glob("checkpoint_[0-9]*")) or not path.is_file():
+        return {}
+    stored: dict[str, Any] = json.loads(path.read_text())
+    begun = parse_settings(TrainSettings, stored)
+    both = (result_values(one, exclude=[_EPOCHS]) for one in (begun, settings))
+    if differences := describe_differences(*both):
+        raise ConfigError(
             got=f"{run_dir} holds a run with other settings: {'; '.join(differences)}",
             fix="go on with the settings of that run, or choose another name",
         )
-    earlier = {name: value for name, value in stored.items() if name not in _EARLIER_WITHOUT_EFFECT}
-    return (fresh, fingerprint({**earlier, "catalog": catalog.fingerprint}))
+    return stored
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

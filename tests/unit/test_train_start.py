@@ -1,0 +1,83 @@
+"""What a training run starts from, what it says, and which earlier runs it goes on with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from cutray.config import TrainSettings, parse_settings
+from cutray.errors import ConfigError
+from pipelines.train import new_settings
+from pipelines.train_progress import _Reporter
+
+pytest.importorskip("torch")
+pytest.importorskip("ray")
+from cutray.data.catalog import Catalog
+from cutray.training.fit import SETTINGS_FILE, _accepted_hashes, _stored_settings
+
+CATALOG = Catalog((), (), (), "0123")
+
+
+def test_photos_without_a_preset_are_learned_from_published_weights() -> None:
+    """Who names only a folder does not start from random weights; presets and single settings still decide."""
+    settings = new_settings(None, None, {"data.folders": ("shoes",)}, ())
+    assert (settings.init, settings.architecture) == ("u2netp", "u2netp")
+    assert settings.name.startswith("finetune-")
+    assert new_settings("u2netp", None, {}, ()).init == ""
+    assert new_settings(None, None, {}, ("architecture=u2net",)).init == ""
+    assert new_settings(None, None, {}, ("init=u2net", "architecture=u2net")).init == "u2net"
+
+
+def _write_run(folder: Path, settings: TrainSettings) -> dict[str, object]:
+    """Write what an earlier version left of a run."""
+    (folder / "checkpoint_000000001_0000").mkdir()
+    stored = settings.model_dump(mode="json")
+    for name in ("subject_values", "ignore_value"):  # settings that there were not yet
+        del stored["data"][name]
+    (folder / SETTINGS_FILE).write_text(json.dumps(stored, indent=1))
+    return stored
+
+
+def test_checkpoints_of_earlier_versions_are_taken_up(tmp_path: Path) -> None:
+    """The fingerprint that an earlier version gave is accepted, with more epochs as well; other data is not."""
+    settings = parse_settings(TrainSettings, {"data": {"folders": ["/photos"]}, "optim": {"epochs": 3}})
+    stored = _write_run(tmp_path, settings)
+    left_out = "name save_dir workers min_workers cpus_per_worker threads_per_worker gpus_per_worker address compile"
+    left_out += " checkpoint_every_steps keep_checkpoints max_failures tracking_uri experiment"
+    facts = {name: value for name, value in stored.items() if name not in left_out.split()}
+    text = json.dumps({**facts, "catalog": CATALOG.fingerprint}, sort_keys=True)
+    earlier = hashlib.sha256(text.encode()).hexdigest()[:16]
+    more = parse_settings(TrainSettings, {"data": {"folders": ["/elsewhere"]}, "optim": {"epochs": 9}})
+    assert earlier in _accepted_hashes(settings, CATALOG, tmp_path)
+    assert earlier in _accepted_hashes(more, CATALOG, tmp_path)
+    assert _accepted_hashes(more, CATALOG, tmp_path)[0] == _accepted_hashes(settings, CATALOG, tmp_path)[0]
+    assert earlier not in _accepted_hashes(settings, Catalog((), (), (), "4567"), tmp_path)
+
+
+def test_other_settings_are_named(tmp_path: Path) -> None:
+    """A folder with a run of other settings is refused with the settings and both values."""
+    _write_run(tmp_path, parse_settings(TrainSettings, {"seed": 1}))
+    with pytest.raises(ConfigError, match="seed: 1 before, 2 now"):
+        _stored_settings(parse_settings(TrainSettings, {"seed": 2}), tmp_path)
+
+
+def test_progress_is_told_from_the_start(capsys: pytest.CaptureFixture[str]) -> None:
+    """The scores before training, the pace, the time left, and epochs counted from 1."""
+    reporter = _Reporter(10, -1e9)
+    scores = {"iou": 0.5, "mae": 0.25}
+    for _ in range(2):
+        reporter.take({"start": scores})
+    step = {"epoch": 0, "step": 2, "steps": 8, "loss": 1.5, "images_per_s": 3.0, "progress": 0.02, "last": None}
+    reporter.take(step)
+    reporter.take({**step, "epoch": 1, "progress": 0.1, "last": {"epoch": 0.0, "loss": 1.25, **scores}})
+    line = reporter.take({**step, "epoch": 10, "last": {"epoch": 9.0, "loss": 1.0, **scores}})
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == "before training: IoU 0.5000, MAE 0.2500"
+    assert told[1] == "epoch 1/10, step 2/8, loss 1.500, 3.0 images/s"
+    assert told[2] == "epoch 1: loss 1.2500, IoU 0.5000, MAE 0.2500"
+    assert told[3] == "epoch 10: loss 1.0000, IoU 0.5000, MAE 0.2500"
+    assert len(told) == 4
+    assert line.startswith("epoch 10/10")
