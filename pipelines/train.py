@@ -27,9 +27,9 @@ from cutray.imaging.files import write_atomically
 from cutray.models.registry import store_address
 from cutray.preflight import check_new_file
 from pipelines.ray_session import ray_session, require_gpus_here, room_for
-from pipelines.run_pictures import draw_batch, draw_curves, draw_results
 from pipelines.run_settings import PRESETS, assign, assign_changes, load_settings
-from pipelines.train_progress import show_progress
+from pipelines.training_run.pictures import draw_batch, draw_curves, draw_results
+from pipelines.training_run.progress import show_progress
 
 _DEFAULT_PRESET = "finetune"
 # Settings that say what a run starts from, so that no preset is chosen for it.
@@ -79,7 +79,7 @@ def train(
     settings = _settings(preset, config, given(options), changes, resume)
     from cutray.training.fit import fit, prepare_run
     from cutray.training.tracking import keep_files
-    from pipelines.train_check import check_data, describe_run
+    from pipelines.training_run.check import check_data, describe_run
 
     catalog, rows, held_out = prepare_run(settings)
     describe_run(settings, catalog, rows, held_out)

@@ -11,7 +11,7 @@ import pytest
 from cutray.config import TrainSettings, parse_settings
 from cutray.errors import ConfigError
 from pipelines.train import new_settings
-from pipelines.train_progress import _Reporter
+from pipelines.training_run.progress import _Reporter
 
 pytest.importorskip("torch")
 pytest.importorskip("ray")
