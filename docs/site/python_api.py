@@ -28,7 +28,7 @@ def _described(text: str) -> str:
         elif inside and (entry := re.match(r"^    (\*{0,2}\w+(?:, \*{0,2}\w+)*): (.*)", line)):
             lines.append(f"- `{entry[1]}`: {entry[2]}")
         elif line.startswith(">>>"):
-            lines.append(f"    {line}")
+            lines.append("    " + line.removesuffix("  # doctest: +SKIP"))
         else:
             lines.append(f"  {line.strip()}" if inside and line.startswith("        ") else line.strip())
     return "\n".join(lines).replace("``", "`").strip() + "\n"
