@@ -9,8 +9,10 @@ from typing import Any
 
 from cutray.console.ray_address import check_reachable
 from cutray.console.ray_setup import installed_code_config, local_ray_options, set_local_token
-from cutray.errors import ConfigError, MissingExtraError
+from cutray.errors import ConfigError, CutrayError, MissingExtraError
 from cutray.privacy import disable_ray_reporter
+
+_GAVE_UP = "timed out during startup"  # in ray._private.node, of Ray 2.60
 
 
 @contextmanager
@@ -29,6 +31,7 @@ def ray_session(
     Raises:
         MissingExtraError: Ray is not installed.
         ConfigError: The cluster cannot be reached, or no folder for its temporary files is usable.
+        CutrayError: Ray gave up starting, because the machine is too busy.
     """
     # All have to be set before Ray is imported. The last one keeps Ray's own lines out of ours.
     common = {"RAY_AUTH_MODE": "token", "RAY_BACKEND_LOG_LEVEL": "fatal"}
@@ -54,6 +57,13 @@ def ray_session(
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigError(
             got=f"no Ray cluster at {address!r}: {error}", fix="check --address, or leave it out"
+        ) from error
+    except Exception as error:  # Ray has no class for this one
+        if _GAVE_UP not in str(error):
+            raise
+        raise CutrayError(
+            got="Ray did not start within the 30 s that it allows itself: this machine is too busy",
+            fix="try again, or end other programs first; what is done stays done",
         ) from error
     try:
         yield
