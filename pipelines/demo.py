@@ -83,6 +83,7 @@ def demo(photos: Path | None, output: Path, model: str) -> None:
         for row in Manifest(LocalStorage(str(cutouts))).table().to_pylist()
         if LocalStorage(str(sources)).find(row["source"])
     ]
+    here.sort(key=lambda row: -(row["confidence"] or 0.0))  # the best first: a sheet is looked at from its top
     sheet = output / "contact_sheet.png"
     picture = draw_contact_sheet(list(_rows(here, sources, cutouts)))
     write_atomically(sheet, encode_image(np.asarray(picture), "PNG"), overwrite=True)

@@ -41,7 +41,7 @@ def ray_cluster(settings: BatchSettings) -> Iterator[Pool]:
         MissingExtraError: Ray is not installed.
         ConfigError: The cluster cannot be reached, or has no node that an actor fits on.
     """
-    here = _pool_here(settings, usable_cores())
+    here = local_pool(settings)
     # Room for the actors and two more, so that nothing can wait for itself.
     num_cpus = math.ceil(here.actors * here.cpus) + 2
     with ray_session(settings.address, num_cpus, _LOCAL_STORE_BYTES, "batch"):
@@ -77,8 +77,9 @@ def fit_pool(settings: BatchSettings, nodes: Sequence[Mapping[str, float]]) -> P
     return Pool(min(settings.actors or room, room), cpus, gpus, _photos(settings, cpus))
 
 
-def _pool_here(settings: BatchSettings, cores: int) -> Pool:
-    """Size the pool to this machine."""
+def local_pool(settings: BatchSettings) -> Pool:
+    """Size the pool to the cores that this process may use, within its container's quota."""
+    cores = usable_cores()
     cpus = min(settings.cpus_per_actor, cores)
     actors = settings.actors or max(1, int(cores // cpus))
     return Pool(actors, cpus, settings.gpus_per_actor, _photos(settings, cpus))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from cutray.config import BatchSettings
+from cutray.engines.hardware import usable_cores
 from cutray.errors import ConfigError
 
 pytest.importorskip("pyarrow")
 
 from pipelines.batch.crash_tracker import CrashTracker
-from pipelines.batch.ray_pool import Pool, fit_pool
+from pipelines.batch.ray_pool import Pool, fit_pool, local_pool
 
 
 def test_pool_fills_the_nodes() -> None:
@@ -47,3 +51,16 @@ def test_only_unfinished_photos_are_suspects() -> None:
         tracker.begin(key)
     tracker.end("good")
     assert tracker.crashes(["good", "bad", "new"]) == {"bad": 2}
+
+
+def test_a_containers_quota_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container of two processors on a host of 64, one actor with two processors is started, not sixteen."""
+    group = tmp_path / "sys" / "fs" / "cgroup"
+    group.mkdir(parents=True)
+    (group / "cpu.max").write_text("200000 100000\n")
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "self" / "cgroup").write_text("0::/\n")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(usable_cores, "__defaults__", (tmp_path,))
+    assert local_pool(BatchSettings()) == Pool(1, 2, 0.0, 3)
