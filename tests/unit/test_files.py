@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -16,7 +17,9 @@ import pytest
 
 from cutray.config import InputLimits
 from cutray.errors import ImageTooLargeError, InputError, OutputError, OutputExistsError
-from cutray.imaging.files import read_bytes, write_atomically
+from cutray.imaging import files
+from cutray.imaging.encode import format_of_output
+from cutray.imaging.files import check_output, create_atomically, is_stream, read_bytes, write_atomically
 
 LIMITS = InputLimits(max_bytes=1000)
 
@@ -136,3 +139,106 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     assert run.stdout.strip() == "OutputError", run.stderr
     assert target.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["out.png"]
+
+
+def test_links_keep_leading_to_their_target(tmp_path: Path) -> None:
+    """Of a link to a file the target is replaced, whole or not at all; the link, and a chain of them, stays."""
+    (tmp_path / "real").mkdir()
+    target = tmp_path / "real" / "out.png"
+    target.write_bytes(b"old")
+    (tmp_path / "link").symlink_to("real/out.png")
+    (tmp_path / "chain").symlink_to(tmp_path / "link")
+    for name in ("link", "chain"):
+        with pytest.raises(OutputExistsError):
+            write_atomically(tmp_path / name, b"new")
+        write_atomically(tmp_path / name, name.encode(), overwrite=True)
+        assert target.read_bytes() == name.encode()
+        assert (tmp_path / name).is_symlink()
+    (tmp_path / "dangling").symlink_to("real/new.png")
+    write_atomically(tmp_path / "dangling", b"new", overwrite=True)
+    assert (tmp_path / "real" / "new.png").read_bytes() == b"new"
+    assert sorted(os.listdir(tmp_path / "real")) == ["new.png", "out.png"]
+
+
+def test_devices_are_written_through(tmp_path: Path) -> None:
+    """A character device gets the bytes and stays a device, also through a link and without leave to overwrite."""
+    (tmp_path / "link.png").symlink_to(os.devnull)
+    for path in (os.devnull, tmp_path / "link.png"):
+        for overwrite in (False, True):
+            check_output(path, overwrite=overwrite)
+            write_atomically(path, b"data", overwrite=overwrite)
+            with create_atomically(path, overwrite=overwrite) as file:
+                file.write(b"data")
+        assert is_stream(path)
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+    assert (tmp_path / "link.png").is_symlink()
+    assert format_of_output(os.devnull) == "PNG"
+    assert format_of_output(tmp_path / "link.png") == "PNG"
+
+
+def test_pipes_are_written_through(tmp_path: Path) -> None:
+    """A named pipe gets all bytes, more than it holds at a time, and a reader that comes late is waited for."""
+    pipe, data = tmp_path / "out.webp", bytes(range(256)) * 4096
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        written = pool.submit(write_atomically, pipe, data)
+        assert pipe.read_bytes() == data
+        written.result()
+    assert stat.S_ISFIFO(os.stat(pipe).st_mode)
+    assert format_of_output(pipe) == "WEBP"
+
+
+def test_a_pipe_that_nobody_reads_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a reader writing to a pipe ends in an error."""
+    monkeypatch.setattr(files, "_READER_WAIT_S", 0.2)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="cannot write"):
+        write_atomically(tmp_path / "pipe", b"data")
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link"])
+@pytest.mark.parametrize("to_file", [False, True])
+def test_standard_output_has_names(name: str, to_file: bool, tmp_path: Path) -> None:
+    """The names of standard output write where the shell has sent it: a pipe, or behind what is in a file already."""
+    (tmp_path / "link").symlink_to("/dev/stdout")
+    path = str(tmp_path / "link") if name == "link" else name
+    program = (
+        "import sys; from cutray.imaging.files import write_atomically as write; "
+        "write(sys.argv[1], b'one'); write(sys.argv[1], b'two')"
+    )
+    with (tmp_path / "file").open("w+b") as file:
+        file.write(b"zero ")
+        file.flush()
+        run = subprocess.run(
+            [sys.executable, "-c", program, path],
+            stdout=file if to_file else subprocess.PIPE,
+            check=True,
+            timeout=300,
+        )
+        file.seek(0)
+        assert (file.read() if to_file else b"zero " + run.stdout) == b"zero onetwo"
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    """A folder, a link to one, a socket, a loop of links and a block device are output errors, and stay."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "to-folder").symlink_to("folder")
+    (tmp_path / "loop").symlink_to("loop")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        for name in ("folder", "to-folder", "loop", "socket"):
+            for refuse in (check_output, lambda path, **options: write_atomically(path, b"data", **options)):
+                with pytest.raises(OutputError) as caught:
+                    refuse(tmp_path / name, overwrite=True)
+                assert not isinstance(caught.value, OutputExistsError)
+    assert sorted(os.listdir(tmp_path)) == ["folder", "loop", "socket", "to-folder"]
+
+
+def test_block_devices_are_refused(tmp_path: Path) -> None:
+    """A disk is never written to."""
+    try:
+        os.mknod(tmp_path / "disk", stat.S_IFBLK | 0o600, os.makedev(7, 200))
+    except OSError:
+        pytest.skip("making a device needs rights that are not there")
+    with pytest.raises(OutputError, match="block device"):
+        write_atomically(tmp_path / "disk", b"data", overwrite=True)
