@@ -18,7 +18,7 @@ from cutray.imaging.mend import count_few_rows
 from tests import hostile
 from tests.pictures import photo, saved
 
-MOST_S = 5.0
+MOST_S = 5.0  # of the processor's time: other programs may hold the machine
 MOST_GROWTH_BYTES = 1 << 30
 
 EXPECTED: dict[str, type[CutrayError] | None] = {
@@ -61,13 +61,13 @@ def peak_bytes():
 def measure(name):
     data = Path(name).read_bytes()
     before = peak_bytes()
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         decode_image(data)
         outcome = "None"
     except CutrayError as error:
         outcome = type(error).__name__
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     print(name, outcome, seconds, peak_bytes() - before, flush=True)
 
 for name in sys.argv[1:]:
@@ -85,7 +85,12 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, f
     for name in EXPECTED:
         (folder / name).write_bytes(hostile.BOMBS[name]())
     run = subprocess.run(
-        [sys.executable, "-c", _MEASURE, *EXPECTED], cwd=folder, capture_output=True, check=True, text=True, timeout=600
+        [sys.executable, "-c", _MEASURE, *EXPECTED],
+        cwd=folder,
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=3000,
     )
     rows = (line.split() for line in run.stdout.splitlines())
     return {name: (outcome, float(seconds), float(growth)) for name, outcome, seconds, growth in rows}
@@ -175,7 +180,7 @@ def test_flipped_bits_never_escape(name: str) -> None:
         damaged = bytearray(whole)
         for at in rng.integers(0, len(whole), rng.integers(1, 6)):
             damaged[at] ^= 1 << int(rng.integers(0, 8))
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             image = decode_image(bytes(damaged), InputLimits(max_megapixels=1))
             decoded += 1
@@ -183,7 +188,7 @@ def test_flipped_bits_never_escape(name: str) -> None:
             assert image.pixels.shape[0] * image.pixels.shape[1] <= 1_000_000
         except CutrayError:
             pass
-        assert time.perf_counter() - start < MOST_S
+        assert time.process_time() - start < MOST_S
     assert decoded < 120
 
 

@@ -107,7 +107,8 @@ def to_decoded(frame: StoredFrame, name: str, options: ReadOptions) -> DecodedIm
     if alpha is not None and name in _ALPHA_MAY_BE_UNUSED and not alpha.any():
         alpha = None
         notes.append("alpha is 0 everywhere and was ignored")
-    orientation = frame.metadata.read_orientation() if frame.orientation is None else frame.orientation
+    orientation, dpi = frame.metadata.read_view()
+    orientation = frame.orientation or orientation
     turn = 1 if frame.upright else orientation
     return DecodedImage(
         pixels=apply_orientation(pixels, turn),
@@ -115,7 +116,7 @@ def to_decoded(frame: StoredFrame, name: str, options: ReadOptions) -> DecodedIm
         format=name,
         pixels_uint16=None if uint16 is None else apply_orientation(uint16, turn),
         icc_profile=icc,
-        dpi=_turn_dpi(frame.dpi or frame.metadata.read_dpi(), orientation),
+        dpi=_turn_dpi(frame.dpi or dpi, orientation),
         metadata=select_metadata(frame.metadata) if options.keep_metadata else None,
         notes=tuple(notes),
     )

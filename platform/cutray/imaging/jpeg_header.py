@@ -123,6 +123,8 @@ def read_jpeg_header(data: bytes, limits: InputLimits) -> JpegHeader:
 
 def _skip_to_marker(header: JpegHeader, data: bytes, at: int) -> int:
     """Step over bytes that belong to no segment, as every viewer does, and over fill bytes, which are allowed."""
+    if _MARKER.match(data, at):
+        return at
     found = _MARKER.search(data, at, at + _MAX_SKIPPED_BYTES)
     if found is None:
         raise _damaged("the file ends in front of the pixels, or too many bytes belong to no segment")

@@ -23,15 +23,17 @@ class StoredMetadata:
     xmp: bytes | None = None
     iptc: bytes | None = None
 
-    def read_orientation(self) -> int:
-        """Return the orientation, 1 to 8: that of EXIF, else that of XMP, else 1."""
-        orientation, _ = read_exif_view(self.exif)
-        return orientation or (read_xmp_view(self.xmp)[0] if self.xmp else None) or 1
+    def read_view(self) -> tuple[int, tuple[float, float] | None]:
+        """Find out which way up the photo is, and how large: what EXIF does not say, XMP may.
 
-    def read_dpi(self) -> tuple[float, float] | None:
-        """Return horizontal and vertical dots per inch: those of EXIF, else those of XMP, else None."""
-        _, dpi = read_exif_view(self.exif)
-        return dpi or (read_xmp_view(self.xmp)[1] if self.xmp else None)
+        Returns:
+            The orientation, 1 to 8; horizontal and vertical dots per inch or None.
+        """
+        orientation, dpi = read_exif_view(self.exif)
+        if self.xmp and (orientation is None or dpi is None):
+            from_xmp = read_xmp_view(self.xmp)
+            orientation, dpi = orientation or from_xmp[0], dpi or from_xmp[1]
+        return orientation or 1, dpi
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,9 @@ def read_png_header(data: bytes, limits: InputLimits) -> PngHeader:
 
 
 def _keep(header: PngHeader, kind: bytes, chunk: memoryview, payload: memoryview) -> None:
-    """Keep a chunk that the decoder needs."""
+    """Keep a chunk that the decoder needs; empty ones would only cost time."""
+    if kind == b"IDAT" and not payload:
+        return
     header._kept.append(chunk)
     header.chunks.append((kind, payload))
     if kind == b"IDAT":
