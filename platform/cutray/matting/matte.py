@@ -17,7 +17,7 @@ from cutray.matting.refine import Region, built_in_refiner
 from cutray.matting.transparency import clear_alpha
 
 # The confidence is the overlap (IoU) to be expected of a mask: a logistic curve over the logit of the network's score.
-# From `python -m pipelines.calibrate_confidence`, with u2net; docs/quality.md shows how well it holds.
+# Fitted with u2net as `python -m pipelines.calibrate_confidence` does; docs/quality.md shows how well it holds.
 _INTERCEPT, _SLOPE = 0.041, 0.613
 # Scores are kept this far from 0 and 1, whose logits are infinite.
 _SCORE_MARGIN = 1e-3
