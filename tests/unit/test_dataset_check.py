@@ -148,6 +148,19 @@ def test_subject_values_settle_it(tmp_path: Path) -> None:
     )
 
 
+def test_soft_inverted_masks_are_turned_round(tmp_path: Path) -> None:
+    """Where an inverted mask is soft, naming 0 as the subject keeps its soft values."""
+    soft = np.linspace(0, 1, WIDTH)[None, :] * np.ones((HEIGHT, 1))
+    folder = _set(tmp_path, lambda _, path: Image.fromarray(np.rint(255 - soft * 255).astype(np.uint8)).save(path))
+    checked = _check(folder, subject_values=(0.0,))
+    np.testing.assert_allclose(read_truth(checked.samples[0]), soft, atol=0.003)
+    settings = DataSettings.model_validate(
+        {"folders": [str(folder)], "validation_scenes": 1, "subject_values": [0], "validation_share": 0.01}
+    )
+    (spec, *_) = training_samples(build_catalog(settings, 0), settings)
+    np.testing.assert_allclose(load_sample(spec, WIDTH)[1][0], soft[0], atol=0.02)
+
+
 def test_mixed_masks_are_refused(tmp_path: Path) -> None:
     """A set in which one file holds 0 and 1 and another one 0 and 255 is refused with the file's name."""
     folder = _set(tmp_path, _grey(255))

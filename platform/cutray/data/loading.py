@@ -28,12 +28,14 @@ class MaskSpec(TypedDict):
         turn: EXIF value to apply to it.
         white: Stored value of full coverage, or None.
         subject_values: Stored values that are the subject; empty for a scale.
+        inverted: Whether the scale shows the background.
     """
 
     path: str
     turn: int
     white: float | None
     subject_values: list[float]
+    inverted: bool
 
 
 class SampleSpec(TypedDict, total=False):
@@ -238,7 +240,13 @@ def _photo_samples(pairs: Sequence[Pair]) -> list[SampleSpec]:
 def _mask_spec(pair: Pair) -> MaskSpec:
     """Say how the mask of a pair is read."""
     encoding = pair.encoding
-    return MaskSpec(path=pair.mask, turn=pair.turn, white=encoding.white, subject_values=list(encoding.subject_values))
+    return MaskSpec(
+        path=pair.mask,
+        turn=pair.turn,
+        white=encoding.white,
+        subject_values=list(encoding.subject_values),
+        inverted=encoding.inverted,
+    )
 
 
 def _scene_samples(cases: Sequence[CaseName], amount: int, first: int, family: Family) -> list[SampleSpec]:
@@ -249,7 +257,7 @@ def _scene_samples(cases: Sequence[CaseName], amount: int, first: int, family: F
 def _read_pair(path: str, mask: MaskSpec) -> tuple[np.ndarray, np.ndarray]:
     """Read a photo, upright, and its mask as it lies on it."""
     image = _read(path)
-    encoding = MaskEncoding(mask["white"], tuple(mask["subject_values"]))
+    encoding = MaskEncoding(mask["white"], tuple(mask["subject_values"]), inverted=mask["inverted"])
     alpha = apply_orientation(decode_mask(read_stored(Path(mask["path"])), encoding), mask["turn"])
     if alpha.shape != image.shape[:2]:
         raise DatasetError(

@@ -92,9 +92,11 @@ def choose_encoding(facts: Sequence[MaskFacts], wish: MaskEncoding) -> tuple[Mas
     Raises:
         DatasetError: The values can mean several things; the message says how to settle it.
     """
+    levels = _all_levels(facts, wish.ignore_value)
+    if wish.subject_values == (0.0,) and levels is None:
+        return MaskEncoding(None, (), wish.ignore_value, inverted=True), ["the masks are taken as inverted"]
     if wish.subject_values:
         return wish, []
-    levels = _all_levels(facts, wish.ignore_value)
     top = max((one.top for one in facts), default=0.0)
     if levels is not None and wish.ignore_value is not None:
         top = max(levels, default=0.0)

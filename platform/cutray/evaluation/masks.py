@@ -26,11 +26,13 @@ class MaskEncoding:
         subject_values: Stored values that are the subject, all others being background; empty for a scale up to
             ``white``.
         ignore_value: Stored value of pixels that are neither; None if there is none.
+        inverted: Whether the scale shows the background.
     """
 
     white: float | None = None
     subject_values: tuple[float, ...] = ()
     ignore_value: float | None = None
+    inverted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,8 @@ def decode_mask(stored: StoredMask, encoding: MaskEncoding) -> NDArray[np.float3
     if encoding.subject_values:
         return np.asarray(np.isin(stored.values, encoding.subject_values), np.float32)
     white = np.float32(stored.full if encoding.white is None else encoding.white)
-    return np.asarray(np.clip(stored.values.astype(np.float32) / white, 0, 1), np.float32)
+    scaled = np.clip(stored.values.astype(np.float32) / white, 0, 1)
+    return np.asarray(1 - scaled if encoding.inverted else scaled, np.float32)
 
 
 def _values(picture: Image.Image, path: Path) -> StoredMask:
