@@ -8,6 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     folders._temporary_cache.cache_clear()
     return tmp_path / "home"
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Return a folder that every user reaches; pytest's own ones are closed to others."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 def _have_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,21 +155,22 @@ def test_home_that_is_there_stays(home: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root may become another user")
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is missing")
-def test_unknown_user_cuts_out(tmp_path: Path) -> None:
+def test_unknown_user_cuts_out(open_folder: Path) -> None:
     """A container's user without name and home gets the cutout, and nothing else appears beside it."""
     from PIL import Image
 
-    work = Path(watched_environment(tmp_path)["HOME"]).with_name("work")
+    work = Path(watched_environment(open_folder)["HOME"]).with_name("work")
     photo = Image.new("RGB", (160, 120), "steelblue")
     photo.paste("orange", (50, 30, 110, 90))
     photo.save(work / "photo.png")
-    (tmp_path / "tmp").chmod(0o777)
+    (open_folder / "tmp").mkdir(mode=0o777)
+    (open_folder / "tmp").chmod(0o777)
     work.chmod(0o777)
     # The right to read everything, since the interpreter may lie in root's home.
     rights = ["--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"]
     user = ["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups", *rights]
     path = os.pathsep.join(sys.path)
-    environment = ["env", "-i", f"PATH={os.environ['PATH']}", f"PYTHONPATH={path}", f"TMPDIR={tmp_path / 'tmp'}"]
+    environment = ["env", "-i", f"PATH={os.environ['PATH']}", f"PYTHONPATH={path}", f"TMPDIR={open_folder / 'tmp'}"]
     command = [sys.executable, "-m", "cutray.cli", "remove", "photo.png", "-m", "u2netp-distilled"]
     done = subprocess.run(
         [*user, *environment, *command], cwd=work, capture_output=True, text=True, timeout=600, check=False
@@ -168,4 +179,4 @@ def test_unknown_user_cuts_out(tmp_path: Path) -> None:
         pytest.skip("this machine does not let root pass rights on")
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in work.iterdir()) == ["photo-cutout.png", "photo.png"]
-    assert [path.name for path in (tmp_path / "tmp").iterdir()] == ["cutray-54321"]
+    assert [path.name for path in (open_folder / "tmp").iterdir()] == ["cutray-54321"]
