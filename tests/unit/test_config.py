@@ -12,6 +12,7 @@ from cutray.config import (
     InputLimits,
     MattingSettings,
     OutputSettings,
+    ReadingSettings,
     RemoverSettings,
     Settings,
     TrainSettings,
@@ -19,7 +20,7 @@ from cutray.config import (
 )
 from cutray.errors import ConfigError
 
-PARTS = (InputLimits, EngineSettings, MattingSettings, OutputSettings)
+PARTS = (InputLimits, ReadingSettings, EngineSettings, MattingSettings, OutputSettings)
 
 
 def test_defaults_are_valid() -> None:
