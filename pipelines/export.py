@@ -107,6 +107,8 @@ def export(
         write_atomically(target.with_suffix(SUFFIX), encode_stats(measure(made, inputs)), overwrite=True)
         if inspect_hardware().computes_in_int8:
             rows.insert(0, _compare(made, "openvino", "int8", inputs, reference))
+        else:
+            click.echo("no row for int8: this processor has neither VNNI nor AMX; the statistics are written", err=True)
     allowed_precisions = tuple(
         row.engine.precision
         for row in sorted(rows, key=lambda row: row.milliseconds)
@@ -117,7 +119,9 @@ def export(
     if fp16:
         half = target.with_suffix(".fp16.onnx")
         write_atomically(half, halve_precision(exported.data), overwrite=True)
-        rows.append(_compare(replace(resolve(str(half)), spec=spec), "onnxruntime", "fp32", inputs, reference))
+        row = _compare(replace(resolve(str(half)), spec=spec), "onnxruntime", "fp32", inputs, reference)
+        # The file computes in fp16; only its input and output are fp32, which is what the engine was asked for.
+        rows.append(replace(row, engine=replace(row.engine, precision="fp16")))
     if openvino_ir:
         save_openvino(target, target.with_suffix(".xml"))
     _tell(rows, target, exported.difference)
