@@ -231,7 +231,7 @@ class RemoverActor:
         digest = hashlib.sha256(data).hexdigest()
         row = self._row(task, PhotoStatus.OK) | {"source_bytes": len(data), "source_sha256": digest}
         if job.skip_results and is_marked(data[:_MARK_BYTES], data[-_MARK_BYTES:]):
-            reason = "it was made by Cutray; a pattern or a list takes it all the same"
+            reason = "it was made by Cutray; a list takes it all the same"
             return PhotoResult(row | {"status": PhotoStatus.SKIPPED, "code": "own_result", "reason": reason})
         to_files = job.sink == "files"
         if to_files and digest == task["known_sha256"] and self._in_place(task):

@@ -43,7 +43,8 @@ class Listing:
     Attributes:
         reader: Reads them.
         photos: The photos, in a stable order.
-        from_folder: Whether they were found in a folder; what was named by a pattern or in a list is taken as it is.
+        from_folder: Whether they were found in a folder, or by a pattern in the folder that results go to; what was
+            named by another pattern or in a list is taken as it is.
         own_results: How many pictures that Cutray made from photos beside them were left out.
     """
 
@@ -62,7 +63,8 @@ def list_photos(
         source: A folder (path or URI) of photos, or else of .parquet or .tar files that hold photos; a pattern with
             ``*``, ``?`` or ``**`` below a folder; one such file; or a .csv, .jsonl or .parquet file with a column
             ``path`` whose entries are relative to that file, absolute, or URIs.
-        exclude: Folders to leave out, because results are written there.
+        exclude: Folders to leave out, because results are written there. Where a pattern's own folder is one of
+            them, what Cutray has made there is left out.
         image_column: Column of the photos' bytes in Parquet files, or the ending of photos in tar files.
         key_column: Column of their names in Parquet files.
 
@@ -109,7 +111,7 @@ def list_photos(
         for found in files
         if pattern is not None or not found.name.lower().endswith(_PACKED)
     ]
-    if pattern is not None:
+    if pattern is not None and _real(root) not in map(_real, exclude):
         return _listing(storage, photos, source)
     kept = _without_results(storage, photos)
     return replace(_listing(storage, kept, source), from_folder=True, own_results=len(photos) - len(kept))
@@ -241,9 +243,13 @@ def _matches(parts: list[str], pattern: list[str]) -> bool:
 
 def _relative(folder: str, root: str) -> str | None:
     """Path of a folder below another one, or None when it is elsewhere."""
-    folder = os.path.realpath(folder) if "://" not in folder else folder.rstrip("/")
-    root = os.path.realpath(root) if "://" not in root else root.split("?")[0].rstrip("/")
+    folder, root = _real(folder), _real(root)
     return folder[len(root) + 1 :] if folder.startswith(root + "/") else None
+
+
+def _real(address: str) -> str:
+    """Write the address of a folder as no other folder's: without links, and without the options of a URI."""
+    return address.partition("?")[0].rstrip("/") if "://" in address else os.path.realpath(address)
 
 
 def _from_list(storage: Storage, name: str) -> Listing:

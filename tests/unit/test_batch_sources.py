@@ -39,6 +39,14 @@ def test_target_inside_the_source_is_left_out(tmp_path: Path) -> None:
     assert _keys(tmp_path, exclude=[str(tmp_path / "out")]) == ["a.jpg", "outside/b.jpg"]
 
 
+def test_target_with_options_in_its_address_is_left_out(tmp_path: Path) -> None:
+    """An address may name an endpoint or a region; the folder is the same."""
+    _touch(tmp_path, "a.jpg", "out/a.png")
+    target = f"file://{tmp_path}/out?region=here"
+    assert _keys(f"file://{tmp_path}", exclude=[target]) == ["a.jpg"]
+    assert list_photos(f"file://{tmp_path}/out/*", exclude=[target]).from_folder
+
+
 @pytest.mark.parametrize(
     ("pattern", "expected"),
     [("*.jpg", ["a.jpg"]), ("**/*.jpg", ["a.jpg", "x/b.jpg", "x/y/c.jpg"]), ("x/*/c.*", ["y/c.jpg"])],
@@ -113,3 +121,15 @@ def test_results_beside_their_photos_are_left_out(tmp_path: Path) -> None:
     assert (listing.from_folder, listing.own_results) == (True, 2)
     assert not list_photos(f"{tmp_path}/*.png").from_folder
     assert _keys(f"{tmp_path}/*.png") == ["a.png", "b.jpg.png", "b.png"]
+
+
+def test_pattern_in_the_folder_of_the_results_leaves_them_out(tmp_path: Path) -> None:
+    """With results beside the photos, a second run would else make results of the first one's."""
+    _touch(tmp_path, "a.jpg", "b.png", "x/c.jpg")
+    for name in ("a.png", "x/c.png"):
+        (tmp_path / name).write_bytes(encode_image(np.zeros((2, 2, 4), np.uint8), "PNG"))
+    (tmp_path / "link").symlink_to(tmp_path)
+    for target in (tmp_path, tmp_path / "link"):
+        listing = list_photos(f"{tmp_path}/**/*.*", exclude=[str(target)])
+        assert [photo.key for photo in listing.photos] == ["a.jpg", "b.png", "x/c.jpg"]
+        assert (listing.from_folder, listing.own_results) == (True, 2)
