@@ -35,6 +35,7 @@ def load_config(
     import yaml
 
     from cutray.config import parse_settings
+    from cutray.config.paths import absolute_model
     from cutray.models import registry
     from serve_apps.remover.schemas import AppArgs, ModelConfig
 
@@ -42,7 +43,11 @@ def load_config(
         config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
         (application,) = config["applications"]
         deployments = {entry["name"]: entry for entry in application["deployments"]}
-        network = deployments["Segmenter"].setdefault("user_config", {})
+        # A key without a value is empty: everything below it may be commented out.
+        for part, name in ((config, "http_options"), (application, "args"), (deployments["Segmenter"], "user_config")):
+            part[name] = {**(part.get(name) or {})}
+        network, http, args = deployments["Segmenter"]["user_config"], config["http_options"], application["args"]
+        args |= {name: {**(args.get(name) or {})} for name in ("engine", "limits") if name in args}
     except OSError as error:
         raise ConfigError(got=f"cannot read {path}: {error.strerror}", fix="correct the path, or its rights") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -54,23 +59,21 @@ def load_config(
             allowed="one application with deployments, one of which is named Segmenter",
             fix="start from a copy of serve_apps/remover.local.yaml",
         ) from error
-    http = config.setdefault("http_options", {})
     http |= {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     engine = dict(engine)
     if "model" in engine:
         model = engine.pop("model")
-        network["model"] = str(Path(model).resolve()) if os.path.isfile(model) else model
+        network["model"] = str(Path(model).resolve()) if os.path.isfile(model) else absolute_model(model)
     elif (beside := path.resolve().parent / str(network.get("model", ""))).is_file():
         network["model"] = str(beside)  # replicas have another working folder
     if str(network.get("model", "")).startswith(registry.SCHEME):
         # Read again, an alias may stand for another version.
         os.environ["MLFLOW_TRACKING_URI"] = str(registry.store_address())
         network["model"] = registry.pin(network["model"])
-    application["args"] = {**application.get("args", {})}
     if metrics_port is not None:
-        application["args"]["metrics_port"] = metrics_port
-    application["args"]["engine"] = {**application["args"].get("engine", {}), **engine}
-    parse_settings(AppArgs, application["args"])
+        args["metrics_port"] = metrics_port
+    args["engine"] = {**args.get("engine", {}), **engine}
+    parse_settings(AppArgs, args)
     parse_settings(ModelConfig, network)
     _check(config, path)
     return config

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from serve_apps.remover import openapi
 from serve_apps.remover.errors import REMOVE_BG_PATH, ApiError, RemoveBgError, remove_bg_response
-from serve_apps.remover.rembg_request import note_model, translate_rembg
+from serve_apps.remover.rembg_request import note_model, pick_photo, translate_rembg
 from serve_apps.remover.removebg_request import read_fields, read_photo, translate_removebg
 from serve_apps.remover.responses import image_response, result_headers
 from serve_apps.remover.schemas import CutReply
@@ -52,12 +52,10 @@ def compat_router(service: Service) -> APIRouter:
         service.check_capacity()
         upload = await read_upload(request, service.limits, max_files=1)
         options, notes = translate_rembg(upload.fields)
-        photo = next((file.data for file in upload.files if file.field in ("file", "")), None)
-        if photo is None:
-            raise ApiError("missing_image", "No photo came with the request; send it as the file 'file'.")
+        photo, more = pick_photo(upload)
         with service.admitted():
             reply = await service.cut(photo, options)
-        return image_response(reply, notes=[*notes, *note_model(upload.fields, reply.report.model)])
+        return image_response(reply, notes=[*notes, *more, *note_model(upload.fields, reply.report.model)])
 
     @router.get("/api/remove", openapi_extra=openapi.rembg_url(), response_class=Response)
     async def rembg_url() -> Response:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from serve_apps.remover.errors import ApiError
-from serve_apps.remover.uploads import is_true, parse_options
+from serve_apps.remover.uploads import Upload, is_true, parse_options
 
 _NUMBERS = ("af", "ab", "ae")  # rembg's thresholds and erosion; its own matting has no counterpart here
 _KNOWN = {"model", "a", *_NUMBERS, "om", "ppm", "bgc", "extras"}
@@ -34,6 +34,24 @@ def translate_rembg(fields: Mapping[str, str]) -> tuple[dict[str, Any], list[str
     if color:
         options["background"] = color
     return parse_options(options), [*notes, *_ignored(fields)]
+
+
+def pick_photo(upload: Upload) -> tuple[bytes, list[str]]:
+    """Take the photo out of a request.
+
+    Args:
+        upload: What came in.
+
+    Returns:
+        The photo, and a note if more files came.
+
+    Raises:
+        ApiError: There is none.
+    """
+    photo = next((file.data for file in upload.files if file.field in ("file", "")), None)
+    if photo is None:
+        raise ApiError("missing_image", "No photo came with the request; send it as the file 'file'.")
+    return photo, ["all files but one were ignored: a request has one photo"] if len(upload.files) > 1 else []
 
 
 def note_model(fields: Mapping[str, str], served: str) -> list[str]:

@@ -134,14 +134,18 @@ def pick_images(upload: Upload, names: Sequence[str], *, most: int) -> list[Uplo
         most: How many there may be.
 
     Raises:
-        ApiError: There is none, or too many.
+        ApiError: There is none, there are too many, or a file came under a name that has no meaning.
     """
     wanted = {"", *names}
     images = [file for file in upload.files if file.field.removesuffix("[]") in wanted]
+    other = [file.field for file in upload.files if file not in images and file.field != BACKGROUND_FIELD and file.data]
     if not images:
         raise ApiError("missing_image", f"No photo came with the request; send a file as {names[0]!r}.")
     if len(images) > most:
         raise ApiError("too_many_images", f"{len(images)} photos came, and at most {most} are taken.")
+    if other:
+        allowed = ", ".join([*names, BACKGROUND_FIELD])
+        raise ApiError("bad_option", f"A file came as {other[0][:60]!r}: allowed is {allowed}.")
     return images
 
 

@@ -8,8 +8,9 @@ pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
 pytest.importorskip("httpx")
 
 from serve_apps.remover.errors import ApiError, RemoveBgError
-from serve_apps.remover.rembg_request import note_model, translate_rembg
+from serve_apps.remover.rembg_request import note_model, pick_photo, translate_rembg
 from serve_apps.remover.removebg_request import translate_removebg
+from serve_apps.remover.uploads import Upload, UploadedFile
 from tests.unit.test_serve_api import call, make
 
 
@@ -37,6 +38,18 @@ def test_what_rembg_has_beyond_is_named(fields: dict[str, str], word: str) -> No
     _, notes = translate_rembg(fields)
     assert len(notes) == 1
     assert word in notes[0]
+
+
+def test_files_beside_the_photo_of_rembg_are_named() -> None:
+    """A second photo has no place in a request; its client learns so."""
+    photo, mask = UploadedFile("file", b"a"), UploadedFile("mask", b"b")
+    assert pick_photo(Upload([photo])) == (b"a", [])
+    assert pick_photo(Upload([UploadedFile("", b"raw")])) == (b"raw", [])
+    for other in (photo, mask):
+        data, notes = pick_photo(Upload([photo, other]))
+        assert (data, len(notes)) == (b"a", 1)
+    with pytest.raises(ApiError, match="'file'"):
+        pick_photo(Upload([mask]))
 
 
 def test_another_model_is_named() -> None:

@@ -78,12 +78,23 @@ def test_long_values_are_not_echoed_whole() -> None:
 
 def test_photos_are_found_and_counted() -> None:
     """A raw body, the usual names and the form with brackets all count; one too many is refused."""
-    upload = Upload([UploadedFile("", b"a"), UploadedFile("images[]", b"b"), UploadedFile("other", b"c")])
+    upload = Upload([UploadedFile("", b"a"), UploadedFile("images[]", b"b")])
     assert [image.data for image in pick_images(upload, ("images",), most=2)] == [b"a", b"b"]
     with pytest.raises(ApiError, match="2 photos"):
         pick_images(upload, ("images",), most=1)
     with pytest.raises(ApiError, match="No photo"):
         pick_images(Upload([UploadedFile("other", b"c")]), ("image",), most=1)
+
+
+def test_file_under_a_name_without_meaning_is_refused() -> None:
+    """A picture sent as `background` would else be left out, and nobody would know why it does not show."""
+    photo = UploadedFile("image", b"a")
+    for name in ("background", "mask", "background_image[]"):
+        with pytest.raises(ApiError, match="background_image") as caught:
+            pick_images(Upload([photo, UploadedFile(name, b"c")]), ("image",), most=1)
+        assert caught.value.code == "bad_option"
+    fields = [photo, UploadedFile("background_image", b"c"), UploadedFile("mask", b"")]
+    assert pick_images(Upload(fields), ("image",), most=1) == [photo]
 
 
 @pytest.mark.parametrize("names", [("image", "file"), ("images", "image", "files", "file")])
@@ -196,6 +207,42 @@ def test_model_beside_the_yaml_is_found_from_anywhere(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(config))
     loaded = load_config(path, host=None, port=None, engine={})
     assert loaded["applications"][0]["deployments"][2]["user_config"]["model"] == str(tmp_path / "mine.onnx")
+
+
+def test_keys_without_a_value_are_empty(tmp_path: Path) -> None:
+    """A section in which everything is commented out is as good as none."""
+    config = yaml.safe_load(CONFIG.read_text())
+    (application,) = config["applications"]
+    config["http_options"] = application["args"] = application["deployments"][2]["user_config"] = None
+    path = tmp_path / "serve.yaml"
+    path.write_text(yaml.safe_dump(config))
+    loaded = load_config(path, host=None, port=9000, engine={"threads": 2})
+    assert loaded["http_options"] == {"port": 9000}
+    assert loaded["applications"][0]["args"] == {"engine": {"threads": 2}}
+    application["args"] = {"engine": None, "limits": None}
+    path.write_text(yaml.safe_dump(config))
+    assert load_config(path, host=None, port=None, engine={})["applications"][0]["args"] == {"engine": {}, "limits": {}}
+
+
+@pytest.mark.parametrize("section", ["http_options", "args", "user_config"])
+def test_sections_of_another_kind_are_refused(tmp_path: Path, section: str) -> None:
+    """A list or a number where names and values belong is told in one line."""
+    config = yaml.safe_load(CONFIG.read_text())
+    (application,) = config["applications"]
+    places = {"http_options": config, "args": application, "user_config": application["deployments"][2]}
+    places[section][section] = 7
+    path = tmp_path / "serve.yaml"
+    path.write_text(yaml.safe_dump(config))
+    with pytest.raises(ConfigError, match="no configuration"):
+        load_config(path, host=None, port=None, engine={})
+
+
+def test_files_of_an_ensemble_are_named_by_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replicas have another working folder than the terminal."""
+    monkeypatch.chdir(tmp_path)
+    loaded = load_config(CONFIG, host=None, port=None, engine={"model": "mine.onnx+u2net"})
+    model = loaded["applications"][0]["deployments"][2]["user_config"]["model"]
+    assert model == f"{tmp_path / 'mine.onnx'}+u2net"
 
 
 def test_changed_parts_are_named() -> None:
