@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cutray.cli import cli
 from cutray.commands.remove.outputs import Naming, RemovalTask, assign_outputs
+from cutray.console.run import run
 from cutray.errors import InputError, OptionError, OutputError
 from cutray.imaging.encode import encode_image
 
@@ -250,6 +252,17 @@ def test_missing_source_is_refused(tmp_path: Path) -> None:
         "a.jpg",
         "nowhere.jpg",
     ]
+
+
+def test_names_longer_than_file_systems_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A name that no file can have is a photo that does not exist, alone and among others."""
+    _tree(tmp_path, "a.jpg")
+    impossible = tmp_path / ("n" * 300 + ".jpg")
+    assert run(cli, ["remove", str(impossible), "-m", "nowhere.onnx"]) == 1
+    assert "does not exist" in capsys.readouterr().err
+    assert [task.source for task in _tasks([tmp_path / "a.jpg", impossible], None)] == [tmp_path / "a.jpg", impossible]
+    with pytest.raises(OptionError, match="folder"):
+        _tasks([tmp_path / "a.jpg", tmp_path / "b.jpg"], tmp_path / ("n" * 300 + ".png"))
 
 
 @pytest.mark.parametrize("name", ["out.png", "new.PNG", "new.jpg", "there.txt"])

@@ -49,6 +49,13 @@ def test_own_file_of_another_side(tmp_path: Path) -> None:
     assert resolve(str(path)).spec.input_size_px == 320
 
 
+@pytest.mark.parametrize("name", ["n" * 300 + ".onnx", "~nobody-here/a+b", "n" * 300 + "+u2net"])
+def test_names_that_no_file_can_have(name: str) -> None:
+    """A name that is too long for a file, or in a home that is not known, is no model."""
+    with pytest.raises((UnknownModelError, ConfigError)):
+        resolve(name, offline=True)
+
+
 @pytest.mark.parametrize(
     "text", ["nonsense = 1", "scale = 255", "std = [0, 1, 1]", "mean = [1]", "input_size_px = -5", "= broken"]
 )

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from cutray.errors import DecodeError
 from cutray.imaging.detect_format import detect_format
 
+# How many bytes tell whether a picture begins.
+HEAD_BYTES = 1024
 # In entropy-coded data 0xFF is followed by 0x00 (stuffing) or by a restart marker; anything else ends the scan.
 _SCAN_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _SOS, _EOI, _APP2 = 0xDA, 0xD9, 0xE2
+_MPF, _MPF_ENTRIES, _MPF_ENTRY_BYTES = b"MPF\x00", 0xB002, 16
 _LONE_MARKERS = frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})
 
 
@@ -19,8 +23,8 @@ def split_pictures(data: bytes) -> list[bytes]:
     """Cut a stream into its pictures.
 
     A picture ends where its format says so, and the next one begins there; what follows a picture and is none stays
-    with it. A JPEG with further views of the same photo behind it (Multi-Picture Format) is one picture. Formats
-    that do not say where they end (TIFF) take all the rest.
+    with it. A JPEG with further views of the same photo behind it (Multi-Picture Format, which most phones write) is
+    one picture, up to the last view in its index. Formats that do not say where they end (TIFF) take all the rest.
 
     Args:
         data: One picture or several, back to back.
@@ -31,7 +35,7 @@ def split_pictures(data: bytes) -> list[bytes]:
     pictures = []
     while data:
         end = _end_of_first(data)
-        if end is None or not _begins_like_a_picture(data[end : end + 1024]):
+        if end is None or not _begins_like_a_picture(data[end : end + HEAD_BYTES]):
             pictures.append(data)
             break
         pictures.append(data[:end])
@@ -60,11 +64,11 @@ def _end_of_first(data: bytes) -> int | None:
 
 def _jpeg_end(data: bytes) -> int | None:
     """Walk the segments and scans to the end marker. Source: ITU-T T.81, annex B; CIPA DC-007 (MPF)."""
-    at = 2
+    at, views_end = 2, 0
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker == _EOI:
-            return at + 2
+            return max(at + 2, views_end)
         if marker == 0xFF:  # fill byte
             at += 1
         elif marker in _LONE_MARKERS:
@@ -72,14 +76,40 @@ def _jpeg_end(data: bytes) -> int | None:
         else:
             start = at + 4
             at += 2 + int.from_bytes(data[at + 2 : at + 4])
-            if marker == _APP2 and data[start : start + 4] == b"MPF\x00":
-                return None
+            if marker == _APP2 and data[start : start + 4] == _MPF:
+                found_end = _last_view_end(data[start + 4 : at])
+                if found_end is None:
+                    return None
+                views_end = start + 4 + found_end
             if marker == _SOS:
                 found = _SCAN_END.search(data, at)
                 if found is None:
                     return None
                 at = found.start()
-    return at + 2 if data[at : at + 2] == b"\xff\xd9" else None
+    return max(at + 2, views_end) if data[at : at + 2] == b"\xff\xd9" else None
+
+
+def _last_view_end(index: bytes) -> int | None:
+    """Return where the last view ends, counted from the index, or None if the index is damaged.
+
+    Source: CIPA DC-007, sections 5.1 and 5.2.3 (MP index, MP entry).
+    """
+    order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(index[:4])
+    if order is None:
+        return None
+    try:
+        (at,) = struct.unpack_from(order + "I", index, 4)
+        (fields,) = struct.unpack_from(order + "H", index, at)
+        for place in range(at + 2, at + 2 + 12 * fields, 12):
+            tag, _, size, first = struct.unpack_from(order + "HHII", index, place)
+            if tag == _MPF_ENTRIES:
+                places = range(first, first + size - size % _MPF_ENTRY_BYTES, _MPF_ENTRY_BYTES)
+                entries = [struct.unpack_from(order + "II", index, entry + 4) for entry in places]
+                # The photo itself has the offset 0, and begins in front of the index.
+                return max((offset + length for length, offset in entries if offset), default=0)
+    except struct.error:
+        return None
+    return None
 
 
 def _png_end(data: bytes) -> int | None:

@@ -73,7 +73,7 @@ def resolve(
         ConfigError: The description beside an own file is wrong.
     """
     known = {spec.name: spec for spec in (list_models() if models is None else models)}
-    if JOIN in model and model not in known and not Path(model).expanduser().is_file():
+    if JOIN in model and model not in known and not os.path.isfile(os.path.expanduser(model)):
         names = model.split(JOIN)
         return _ensemble([resolve(name, offline=offline, progress=progress, models=models) for name in names])
     if model.startswith(registry.SCHEME):
@@ -205,7 +205,7 @@ def _registered(model: str, known: dict[str, ModelSpec]) -> Weights:
 def _own_file(model: str, known: dict[str, ModelSpec]) -> Weights:
     """Take a file that the user names by its path."""
     path = expand_user(model, "the model")
-    if path.suffix.lower() not in SUFFIXES or not path.is_file():
+    if path.suffix.lower() not in SUFFIXES or not os.path.isfile(path):
         raise unknown_model(model, known, f"names are {', '.join(known)}; files end in {', '.join(SUFFIXES)}")
     spec = describe_file(path)
     found = _check(spec, path, cache_dir() / "verified")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def check_options(sources: tuple[str, ...], chosen: RemoveOptions) -> None:
     from cutray.preflight import check_new_file
 
     piped = any(source in STDIN for source in sources)
-    single_folder = len(sources) == 1 and not piped and Path(sources[0]).is_dir()
+    single_folder = len(sources) == 1 and not piped and os.path.isdir(sources[0])
     if piped and len(sources) > 1:
         raise OptionError(
             got="- together with other photos", allowed="standard input alone", fix="give the photos on their own"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def remove(sources: tuple[str, ...], **options: Any) -> int:
     if not assignment.tasks and not assignment.results:
         raise InputError(got=f"no photos in {', '.join(sources)}", allowed="folders with photos", fix="check the path")
     check_settings(settings, [task.destination for task in assignment.tasks])
-    several = len(sources) > 1 or Path(sources[0]).is_dir()
+    several = len(sources) > 1 or os.path.isdir(sources[0])
     existing = photos.sort_by_existing(
         assignment.tasks, overwrite=chosen.overwrite, skip_existing=chosen.skip_existing, several=several
     )
@@ -126,7 +127,7 @@ def _watch(source: Path, chosen: RemoveOptions, settings: RemoverSettings, namin
 def _remove_piped(sources: tuple[str, ...], chosen: RemoveOptions, settings: RemoverSettings) -> int:
     """Do what comes from a pipe or goes to one."""
     to_file = None if chosen.output is None or chosen.output in STDOUT else Path(chosen.output)
-    is_folder = to_file is not None and (to_file.is_dir() or str(chosen.output).endswith("/"))
+    is_folder = to_file is not None and (os.path.isdir(to_file) or str(chosen.output).endswith("/"))
     check_settings(settings, [Path(f"x{_suffix(settings)}") if to_file is None or is_folder else to_file])
     rows = remove_piped(
         sources,

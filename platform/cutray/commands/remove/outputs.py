@@ -77,17 +77,21 @@ def assign_outputs(
         OptionError: Several photos for one output file.
         OutputError: An output would overwrite one of the photos.
     """
-    if not any(source.exists() for source in sources):
+    if not any(os.path.exists(source) for source in sources):  # unlike pathlib, it takes a name of any length
         raise InputError(
             got=f"{', '.join(repr(str(source)) for source in sources)} does not exist",
             allowed="photos and folders",
             fix="check the path",
         )
     is_folder = output is not None and (os.path.isdir(output) or str(output).endswith(("/", os.sep)))
-    if len(sources) == 1 and not sources[0].is_dir():
+    if len(sources) == 1 and not os.path.isdir(sources[0]):
         return Assignment(_checked([RemovalTask(sources[0], _single(sources[0], output, naming, is_folder))]), [])
     root = None if output is None else Path(output)
-    if root is not None and not is_folder and (root.exists() or root.suffix.lower() in {*FORMATS, *PHOTO_SUFFIXES}):
+    if (
+        root is not None
+        and not is_folder
+        and (os.path.exists(root) or root.suffix.lower() in {*FORMATS, *PHOTO_SUFFIXES})
+    ):
         raise OptionError(
             got=f"several photos, and the file {str(output)!r} for their results",
             allowed="a folder",
@@ -118,7 +122,7 @@ def _wanted_tasks(sources: Sequence[Path], root: Path | None, naming: Naming) ->
             tasks.setdefault(os.path.abspath(photo), RemovalTask(photo, destination))
 
     for source in sources:
-        if source.is_dir():
+        if os.path.isdir(source):
             below = root if root is not None else _beside(source, naming.beside + "s")
             for photo in find_photos(source, exclude=below):
                 add(photo, below / photo.relative_to(source).with_suffix(naming.suffix))

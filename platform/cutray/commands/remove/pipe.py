@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,20 +82,29 @@ def print_piped(rows: Sequence[Row]) -> None:
 
 
 def _read_pictures(settings: RemoverSettings) -> list[bytes]:
-    """Read standard input to its end, or to the largest size that is taken."""
-    from cutray.imaging.picture_stream import split_pictures
+    """Read standard input to its end, or to the first picture that is larger than any that is taken."""
+    from cutray.imaging.picture_stream import HEAD_BYTES, split_pictures
 
-    data = sys.stdin.buffer.read(settings.max_bytes + 1)
-    if not data:
+    pictures: list[bytes] = []
+    rest = b""  # the last picture so far, which may go on
+    enough = settings.max_bytes + HEAD_BYTES  # the largest picture, and what tells that another one follows
+    while len(rest) < enough:
+        block = sys.stdin.buffer.read(enough - len(rest))
+        if not block:
+            break
+        *whole, rest = split_pictures(rest + block)
+        pictures += whole
+    pictures += [rest] if rest else []
+    if not pictures:
         raise InputError(got="nothing came through the pipe", allowed="a picture", fix="check the command before it")
-    return split_pictures(data)
+    return pictures
 
 
 def _destinations(count: int, output: str | None, suffix: str, *, overwrite: bool) -> list[Path | None]:
     """Give each picture a file, or None for standard output."""
     if output is None:
         return [None] * count
-    if output.endswith("/") or Path(output).is_dir():
+    if output.endswith("/") or os.path.isdir(output):
         files = [Path(output) / f"{index}{suffix}" for index in range(1, count + 1)]
     elif count > 1:
         raise OptionError(
