@@ -219,6 +219,22 @@ def test_standard_output_has_names(name: str, to_file: bool, tmp_path: Path) -> 
         assert (file.read() if to_file else b"zero " + run.stdout) == b"zero onetwo"
 
 
+@pytest.mark.parametrize("number", ["999", "9" * 12])
+def test_descriptors_that_are_not_open_are_refused(number: str) -> None:
+    """They are an output error before any work, and when written to."""
+    for refuse in (check_output, lambda path: write_atomically(path, b"data")):
+        with pytest.raises(OutputError, match="cannot write"):
+            refuse(f"/dev/fd/{number}")
+
+
+def test_devices_are_written_through_where_nothing_is_non_blocking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows opens its NUL without O_NONBLOCK, and lacks set_blocking before Python 3.12."""
+    monkeypatch.setattr(files, "_NO_WAIT", 0)
+    monkeypatch.delattr(os, "set_blocking")
+    write_atomically(os.devnull, b"data")
+    assert is_stream(os.devnull)
+
+
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     """A folder, a link to one, a socket, a loop of links and a block device are output errors, and stay."""
     (tmp_path / "folder").mkdir()

@@ -92,6 +92,13 @@ def test_output_below_a_file_is_found_first(folder: Path, capsys: pytest.Capture
     assert "is not a folder" in capsys.readouterr().err
 
 
+def test_descriptor_that_is_not_open_is_found_first(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An output that the shell has not opened is named before the model is loaded."""
+    assert run(cli, ["remove", "a.jpg", "-o", "/dev/fd/999", *_MODEL]) == 1
+    assert "cannot write '/dev/fd/999'" in capsys.readouterr().err
+    assert (folder / "a.jpg").is_file()
+
+
 @pytest.mark.parametrize("background", ["white", "#f80", "1,2,3", "blur", "a.jpg", None])
 def test_good_backgrounds_pass(background: str | None, folder: Path) -> None:
     """Colors, blur and pictures that can be read pass."""

@@ -26,6 +26,7 @@ _MAX_LINKS = 40
 _READER_WAIT_S = 60.0
 _NOT_WRITTEN = ((stat.S_ISDIR, "folder"), (stat.S_ISBLK, "block device"), (stat.S_ISSOCK, "socket"))
 _OPEN_FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # Windows has none
 
 
 def read_bytes(path: str | os.PathLike[str], limits: InputLimits) -> bytes:
@@ -45,7 +46,7 @@ def read_bytes(path: str | os.PathLike[str], limits: InputLimits) -> bytes:
     name = os.fspath(path)
     try:
         # Without O_NONBLOCK the call would wait for a writer if this is a pipe.
-        handle = os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _OPEN_FLAGS)
+        handle = os.open(name, os.O_RDONLY | _NO_WAIT | _OPEN_FLAGS)
     except (OSError, ValueError) as error:
         raise _unreadable(name, error) from error
     status = os.fstat(handle)
@@ -88,10 +89,17 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
 
     Raises:
         OutputExistsError: The file exists and ``overwrite`` is off.
-        OutputError: The path is a folder, a block device, a socket or a link that leads nowhere else than to itself.
+        OutputError: The path is a folder, a block device, a socket, a descriptor that is not open, or a link that
+            leads nowhere else than to itself.
     """
     name = os.fspath(path)
     if is_stream(name):
+        number = _descriptor(name)
+        try:
+            if number is not None:
+                os.fstat(number)
+        except (OSError, OverflowError) as error:
+            raise _unwritable(name, error) from error
         return
     try:
         mode = os.stat(name).st_mode
@@ -184,7 +192,7 @@ def _write_through(name: str, data: bytes) -> None:
         handle = os.dup(number) if number is not None else _open_for_writing(name)
         with os.fdopen(handle, "wb") as sink:
             sink.write(data)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         raise _unwritable(name, error) from error
 
 
@@ -193,15 +201,14 @@ def _open_for_writing(name: str) -> int:
     deadline = time.monotonic() + _READER_WAIT_S
     while True:
         try:
-            handle = os.open(
-                name, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | _OPEN_FLAGS
-            )
+            handle = os.open(name, os.O_WRONLY | _NO_WAIT | getattr(os, "O_NOCTTY", 0) | _OPEN_FLAGS)
         except OSError as error:
             if error.errno != errno.ENXIO or time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
             continue
-        os.set_blocking(handle, True)
+        if _NO_WAIT:
+            os.set_blocking(handle, True)
         return handle
 
 

@@ -57,9 +57,11 @@ def check_options(sources: tuple[str, ...], chosen: RemoveOptions) -> None:
 
 def check_settings(settings: RemoverSettings, destinations: list[Path]) -> None:
     """Find what is wrong for all photos before the model is loaded."""
-    from cutray.imaging.files import is_stream
+    from cutray.imaging.files import check_output, is_stream
     from cutray.preflight import check_output_settings, check_writable
 
     check_output_settings(settings, destinations)
+    for stream in filter(is_stream, destinations):
+        check_output(stream)
     for folder in {path.parent for path in destinations if not is_stream(path)}:
         check_writable(folder / "x")
