@@ -277,7 +277,7 @@ def _widen(start: float, stop: float, length_px: int) -> tuple[int, int]:
 
 
 def _ramp(span: slice, length: int) -> np.ndarray:
-    """Rise from 0 to 1 over the frame and last cells of a span, but not at the ends of the frame."""
+    """Rise from 0 to 1 over the first and last cells of a span, but not at the ends of the frame."""
     size = span.stop - span.start
     at = np.arange(size, dtype=np.float32) + 0.5
     reach = max(1.0, _FADE * size)
