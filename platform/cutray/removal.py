@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import AvifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from cutray.imaging.compose import compose
 from cutray.imaging.detect_format import detect_format
@@ -19,6 +20,13 @@ from cutray.imaging.resize import resize_within
 
 # A notebook shows a preview of this longer side, on a checkerboard of squares of this size in these greys.
 _PREVIEW_SIDE_PX, _SQUARE_PX, _GREYS = 480, 8, (255, 204)
+_PLUGINS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
+    "PNG": PngImagePlugin.PngImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+    "AVIF": AvifImagePlugin.AvifImageFile,
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+}
 
 
 @dataclass(slots=True)
@@ -105,9 +113,9 @@ class Removal(tuple[Any, Any]):
         name = parse_format(path)
         data = self.data
         if detect_format(data) != name:
-            with Image.open(io.BytesIO(data)) as encoded:
-                icc_profile, dpi = encoded.info.get("icc_profile"), encoded.info.get("dpi")
-            data = encode_image(np.asarray(self.cutout), name, icc_profile=icc_profile, dpi=dpi)
+            info = _read_info(data)
+            picture = np.asarray(self.cutout)
+            data = encode_image(picture, name, icc_profile=info.get("icc_profile"), dpi=info.get("dpi"))
         write_atomically(path, data, overwrite=overwrite)
 
     def __repr__(self) -> str:
@@ -134,7 +142,16 @@ class Removal(tuple[Any, Any]):
         if self.cutout.dtype != np.uint8:
             return self
         cutout = Image.fromarray(self.cutout)
-        with Image.open(io.BytesIO(self.data)) as encoded:  # reads the header alone
-            if "icc_profile" in encoded.info:
-                cutout.info["icc_profile"] = encoded.info["icc_profile"]
+        profile = _read_info(self.data).get("icc_profile")
+        if profile:
+            cutout.info["icc_profile"] = profile
         return Removal(cutout, Image.fromarray(self.mask), self.report, self.data)
+
+
+def _read_info(data: bytes) -> dict[Any, Any]:
+    """Read what an encoded file says beside its pixels, from its header alone.
+
+    Image.open refuses large pictures by a limit of the whole process, which is not ours to change.
+    """
+    with _PLUGINS[detect_format(data)](io.BytesIO(data)) as encoded:
+        return encoded.info

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cutray.errors import DecodeError
+from cutray.commands.remove.explain import write_explanation
+from cutray.config import RemoverSettings
+from cutray.errors import DecodeError, UnknownModelError
 from cutray.imaging.decode import decode_image
 from cutray.imaging.mend import count_few_rows
+from cutray.remover import BackgroundRemover
 from tests.pictures import U8, photo, png_chunk, png_file, png_with, saved, with_alpha
 
 HEIGHT, WIDTH = 192, 160
@@ -242,3 +246,13 @@ def test_missing_rows_repeat_their_neighbour() -> None:
     image = decode_image(data[: -4 * WIDTH * 3])
     assert np.array_equal(image.pixels[:-5], PIXELS[:-5])
     assert (image.pixels[-4:] == image.pixels[-5]).all()
+
+
+def test_explaining_takes_the_photos_that_are_allowed(tmp_path: Path) -> None:
+    """What --allow-damaged takes for a cutout gets as far as the network for its explanation, too."""
+    path = tmp_path / "half.jpg"
+    path.write_bytes(_file("jpeg")[: len(_file("jpeg")) * 2 // 3])
+    remover = BackgroundRemover.__new__(BackgroundRemover)  # as it arrives by pickle: without a network
+    remover.__setstate__({"settings": RemoverSettings(model="nowhere.onnx", allow_damaged=True)})
+    with pytest.raises(UnknownModelError):
+        write_explanation(remover, path, tmp_path / "why.png", overwrite=False)

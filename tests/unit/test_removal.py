@@ -87,6 +87,16 @@ def test_another_format_keeps_profile_and_resolution(tmp_path: Path) -> None:
         assert round(float(saved.info["dpi"][0])) == 300
 
 
+@pytest.mark.parametrize("format", ["PNG", "AVIF", "TIFF"])
+def test_large_results_are_ours_to_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str) -> None:
+    """Pillow's own limit, which is below what photos may have here, is not asked (but by its reader of WebP)."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    made = _removal(30, 40)
+    removal = Removal(made.cutout, made.mask, made.report, encode_image(made.cutout, format))
+    assert removal.as_pillow().cutout.size == (40, 30)
+    removal.save(tmp_path / ("a.tiff" if format == "PNG" else "a.png"))
+
+
 def test_saving_refuses_what_it_cannot_do(tmp_path: Path) -> None:
     """An unknown ending, a format without transparency, and a file that may not be replaced."""
     removal = _removal(30, 40)

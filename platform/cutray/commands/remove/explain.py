@@ -32,7 +32,8 @@ def write_explanation(remover: BackgroundRemover, source: Path, destination: Pat
     from cutray.matting.edge_map import draw_edge_map
 
     settings = remover.settings
-    pixels = decode_image(read_bytes(source, settings), settings).pixels
+    photo = decode_image(read_bytes(source, settings), settings, allow_damaged=settings.allow_damaged)
+    pixels = photo.pixels
     small = resize_within(pixels, _LOOKED_AT_PX)
     (probs,) = remover.segmenter.segment([pixels])
     picture = draw_edge_map(small, detect_edge_cases(small, probs))
