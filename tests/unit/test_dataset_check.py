@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -183,8 +184,30 @@ def test_unknown_pixels_are_left_out(tmp_path: Path) -> None:
     scores = score((_disc() & ~ring).astype(np.float32), truth, ignored)
     assert (scores.iou, scores.mae) == (1.0, 0.0)
     assert np.isnan(scores.boundary_f_1px)
-    assert score((_disc() & ~ring).astype(np.float32), truth).iou < 1.0
+    assert score((_disc() & ~ring).astype(np.float32), truth).mae > 0.0
     assert checked.samples == _check(tmp_path, ignore_value=128.0).samples
+
+
+@pytest.mark.parametrize("subject", [[], ["1"]])
+def test_unknown_pixels_are_half_covered_in_training(subject: list[str], tmp_path: Path) -> None:
+    """The outline that class masks mark with 255 is neither all subject nor all background."""
+    outline = _disc() & ~_disc(column=0.3)
+    save: Save = lambda mask, path: Image.fromarray(  # noqa: E731
+        np.where(outline, 255, mask).astype(np.uint8)
+    ).save(path)
+    _set(tmp_path, save, [_disc(), _disc()])
+    values = {"folders": [str(tmp_path)], "validation_scenes": 1, "ignore_value": 255, "subject_values": subject}
+    settings = DataSettings.model_validate(values)
+    catalog = build_catalog(settings, 0)
+    for pair in (*catalog.train, *catalog.validation):
+        single = replace(catalog, train=(pair,))
+        (spec, *_) = training_samples(single, settings)
+        _, alpha = load_sample(spec, WIDTH)
+        rows, columns = np.nonzero(outline)
+        inside = alpha[rows * WIDTH // HEIGHT, columns]
+        assert float(np.median(inside)) == pytest.approx(0.5, abs=0.01)
+        assert alpha.min() == 0.0
+        assert alpha.max() == 1.0
 
 
 def test_suspicious_sets_are_told(tmp_path: Path) -> None:

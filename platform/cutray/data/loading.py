@@ -28,6 +28,7 @@ class MaskSpec(TypedDict):
         turn: EXIF value to apply to it.
         white: Stored value of full coverage, or None.
         subject_values: Stored values that are the subject; empty for a scale.
+        ignore_value: Stored value of pixels that are neither, or None.
         inverted: Whether the scale shows the background.
     """
 
@@ -35,6 +36,7 @@ class MaskSpec(TypedDict):
     turn: int
     white: float | None
     subject_values: list[float]
+    ignore_value: float | None
     inverted: bool
 
 
@@ -245,6 +247,7 @@ def _mask_spec(pair: Pair) -> MaskSpec:
         turn=pair.turn,
         white=encoding.white,
         subject_values=list(encoding.subject_values),
+        ignore_value=encoding.ignore_value,
         inverted=encoding.inverted,
     )
 
@@ -257,7 +260,9 @@ def _scene_samples(cases: Sequence[CaseName], amount: int, first: int, family: F
 def _read_pair(path: str, mask: MaskSpec) -> tuple[np.ndarray, np.ndarray]:
     """Read a photo, upright, and its mask as it lies on it."""
     image = _read(path)
-    encoding = MaskEncoding(mask["white"], tuple(mask["subject_values"]), inverted=mask["inverted"])
+    encoding = MaskEncoding(
+        mask["white"], tuple(mask["subject_values"]), mask["ignore_value"], inverted=mask["inverted"]
+    )
     alpha = apply_orientation(decode_mask(read_stored(Path(mask["path"])), encoding), mask["turn"])
     if alpha.shape != image.shape[:2]:
         raise DatasetError(

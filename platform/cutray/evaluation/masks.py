@@ -84,13 +84,17 @@ def decode_mask(stored: StoredMask, encoding: MaskEncoding) -> NDArray[np.float3
         encoding: What its values mean.
 
     Returns:
-        (H, W) float32 in [0, 1]; ignored pixels have the value that they would have without being ignored.
+        (H, W) float32 in [0, 1]; ignored pixels are half covered, since they may be either.
     """
     if encoding.subject_values:
-        return np.asarray(np.isin(stored.values, encoding.subject_values), np.float32)
-    white = np.float32(stored.full if encoding.white is None else encoding.white)
-    scaled = np.clip(stored.values.astype(np.float32) / white, 0, 1)
-    return np.asarray(1 - scaled if encoding.inverted else scaled, np.float32)
+        coverage = np.asarray(np.isin(stored.values, encoding.subject_values), np.float32)
+    else:
+        white = np.float32(stored.full if encoding.white is None else encoding.white)
+        scaled = np.clip(stored.values.astype(np.float32) / white, 0, 1)
+        coverage = np.asarray(1 - scaled if encoding.inverted else scaled, np.float32)
+    if encoding.ignore_value is not None:
+        coverage[stored.values == encoding.ignore_value] = 0.5
+    return coverage
 
 
 def _values(picture: Image.Image, path: Path) -> StoredMask:
