@@ -11,7 +11,8 @@ import numpy as np
 from cutray.data.synthetic import CASES, draw_scene
 from cutray.data.synthetic.context import Family
 from cutray.data.synthetic.paste import paste_subject
-from cutray.evaluation.datasets import find_samples, load_truth
+from cutray.evaluation.dataset_check import check_samples
+from cutray.evaluation.datasets import find_samples, read_truth
 from cutray.imaging.decode import decode_image
 from cutray.imaging.resize import resize_area
 
@@ -75,11 +76,11 @@ def pasted_trials(folder: Path, backgrounds: int, side_px: int, family: Family) 
         Trials of the case ``real``.
 
     Raises:
-        DatasetError: The folder has no such pairs.
+        DatasetError: The folder has no such pairs, or its masks can mean several things.
     """
-    for place, sample in enumerate(find_samples(folder)):
+    for place, sample in enumerate(check_samples(find_samples(folder)).samples):
         photo = decode_image(sample.image.read_bytes()).pixels
-        truth = load_truth(sample.truth, shape=photo.shape[:2])
+        truth = read_truth(sample, shape=photo.shape[:2])
         scale = min(1.0, side_px / max(truth.shape))
         size = (round(truth.shape[0] * scale), round(truth.shape[1] * scale))
         photo, truth = resize_area(photo, *size), np.clip(resize_area(truth, *size), 0, 1)

@@ -16,7 +16,8 @@ from cutray.config import RemoverSettings
 from cutray.console.progress import download_progress
 from cutray.data.synthetic import CASES, draw_scene
 from cutray.errors import OptionError
-from cutray.evaluation.datasets import find_samples, load_truth
+from cutray.evaluation.dataset_check import check_samples
+from cutray.evaluation.datasets import Sample, find_samples, read_truth
 from cutray.matting.matte import calibrate, find_subject, to_logit
 from cutray.remover import BackgroundRemover
 from cutray.sources import decode_source
@@ -101,19 +102,21 @@ def calibration_error(confidences: np.ndarray, outcomes: np.ndarray) -> float:
 
 def _photos(
     folders: Sequence[Path], limit: int, drawn: int
-) -> Iterator[tuple[str, np.ndarray | Path, np.ndarray | Path]]:
+) -> Iterator[tuple[str, np.ndarray | Path, np.ndarray | Sample]]:
     """Yield name, photo and truth: those of folders, evenly spread, then drawn ones."""
     for folder in folders:
-        samples = find_samples(folder)
+        samples = check_samples(find_samples(folder)).samples
         for index in np.unique(np.linspace(0, len(samples) - 1, min(limit, len(samples))).astype(int)):
-            yield f"{folder.name}/{samples[index].stem}", samples[index].image, samples[index].truth
+            yield f"{folder.name}/{samples[index].stem}", samples[index].image, samples[index]
     for number in range(drawn):
         case = CASES[number % len(CASES)]
         scene = draw_scene(case, np.random.default_rng([77, number]), _SIDE_PX, _SIDE_PX, family="test")
         yield f"drawn/{number}", scene.image, scene.alpha
 
 
-def _score(remover: BackgroundRemover, name: str, source: np.ndarray | Path, truth: np.ndarray | Path) -> Scored | None:
+def _score(
+    remover: BackgroundRemover, name: str, source: np.ndarray | Path, truth: np.ndarray | Sample
+) -> Scored | None:
     """Compare the network's mask with the true one; None where no subject is found."""
     settings: RemoverSettings = remover.settings
     image = decode_source(source, settings).flattened
@@ -122,7 +125,7 @@ def _score(remover: BackgroundRemover, name: str, source: np.ndarray | Path, tru
     if not subject.found:
         return None
     mask = prediction.probs > 0.5
-    alpha = truth if isinstance(truth, np.ndarray) else load_truth(truth, shape=image.shape[:2])
+    alpha = truth if isinstance(truth, np.ndarray) else read_truth(truth, shape=image.shape[:2])
     true = cv2.resize(alpha.astype(np.float32), mask.shape[::-1], interpolation=cv2.INTER_AREA) > 0.5
     return Scored(name, subject.score, float((mask & true).sum() / max(1, (mask | true).sum())))
 

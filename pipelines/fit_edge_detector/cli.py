@@ -11,6 +11,7 @@ import click
 import numpy as np
 
 from cutray.console.progress import download_progress
+from cutray.evaluation.dataset_check import check_samples
 from cutray.evaluation.datasets import find_samples
 from cutray.imaging.files import write_atomically
 from cutray.matting.detect import COEFFICIENTS, EDGE_CASES, Detector, LogisticModel, sigmoid
@@ -50,7 +51,7 @@ def fit_edge_detector(
         segmenter = BackgroundRemover(model, progress=progress).segmenter
     known = list(drawn_examples(segmenter, amount, "train", cache))
     if negatives is not None:
-        plain = real_examples(segmenter, find_samples(negatives), negatives.name, cache)
+        plain = real_examples(segmenter, check_samples(find_samples(negatives)).samples, negatives.name, cache)
         known += [_as_negative(example) for example in plain]
     names = tuple(known[0].features)
     fitted = _fit(known, names)
@@ -59,7 +60,7 @@ def fit_edge_detector(
     unseen = list(drawn_examples(segmenter, held_out, "test", cache))
     report = {"held-out scenes": _test(unseen, names, fitted)}
     if tagged is not None:
-        real = list(real_examples(segmenter, find_samples(tagged), tagged.name, cache))
+        real = list(real_examples(segmenter, check_samples(find_samples(tagged)).samples, tagged.name, cache))
         report["tagged photos"] = _test([_by_tag(example) for example in real], names, fitted)
     for title, rows in report.items():
         click.echo(f"\n| {title} | positives | AUC | verdicts | right |\n|---|--:|--:|--:|--:|")

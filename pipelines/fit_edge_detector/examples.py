@@ -11,7 +11,7 @@ import numpy as np
 from cutray.data.synthetic import CASES, FAMILIES, draw_scene
 from cutray.data.synthetic.context import Family
 from cutray.data.synthetic.scene import CaseName
-from cutray.evaluation.datasets import Sample, load_truth
+from cutray.evaluation.datasets import Sample, read_truth
 from cutray.imaging.decode import decode_image
 from cutray.imaging.resize import resize_area
 from cutray.matting.detect import EDGE_CASES
@@ -72,7 +72,7 @@ def real_examples(
 
     Args:
         segmenter: The network whose maps are used.
-        samples: Photos with masks and tags.
+        samples: Photos with masks and tags, from ``check_samples``.
         name: Name of the set, for the cache.
         cache: Folder that keeps pictures and maps for the next time, or None.
 
@@ -105,7 +105,7 @@ def _draw(
 def _read(segmenter: Segmenter, sample: Sample, place: Path | None) -> tuple[np.ndarray, ...]:
     """Read a photo and its truth and have it segmented."""
     image = decode_image(sample.image.read_bytes()).pixels
-    return _segmented(segmenter, image, load_truth(sample.truth), place)
+    return _segmented(segmenter, image, read_truth(sample, shape=image.shape[:2]), place)
 
 
 def _segmented(

@@ -13,7 +13,7 @@ import numpy as np
 from cutray.config import RemoverSettings, SweepSettings, TrainSettings, parse_settings
 from cutray.errors import CutrayError
 from cutray.evaluation.dataset_check import check_samples
-from cutray.evaluation.datasets import Sample, find_samples, read_truth
+from cutray.evaluation.datasets import Sample, find_samples, read_ignored, read_truth
 from cutray.evaluation.metrics import score, summarise
 from cutray.remover import BackgroundRemover
 from pipelines.scoring import spread
@@ -118,9 +118,12 @@ def held_out_samples(sweep: SweepSettings) -> dict[str, list[Sample]]:
 def _all_samples(sweep: SweepSettings) -> dict[str, list[Sample]]:
     """Find the photos of each folder, evenly thinned out."""
     found = {}
-    for folder in sweep.data:
+    names = [Path(folder).name for folder in sweep.data]
+    for number, (folder, name) in enumerate(zip(sweep.data, names, strict=True), 1):
         samples = check_samples(find_samples(Path(folder))).samples
-        found[Path(folder).name] = spread(samples, sweep.photos or None)
+        # Two folders may have one name, such as shoes/photos and hats/photos.
+        key = name if names.count(name) == 1 else f"{number}-{name}"
+        found[key] = spread(samples, sweep.photos or None)
     return found
 
 
@@ -153,7 +156,7 @@ class TrialScorer:
             if isinstance(removal, CutrayError):
                 raise removal
             mask = removal.mask.astype(np.float32) / 255.0
-            scores.append(score(mask, read_truth(sample, shape=mask.shape)))
+            scores.append(score(mask, read_truth(sample, shape=mask.shape), read_ignored(sample)))
 
     def means(self) -> dict[str, float]:
         """Return the scores of each folder, and their mean over the folders, each of which weighs the same."""

@@ -17,6 +17,7 @@ from cutray.config import RefinerSettings, parse_settings
 from cutray.console.progress import download_progress, photo_progress
 from cutray.engines.hardware import usable_cores
 from cutray.errors import OptionError
+from cutray.evaluation.dataset_check import check_samples
 from cutray.evaluation.datasets import Sample, find_samples
 from cutray.imaging.files import write_atomically
 from cutray.remover import BackgroundRemover
@@ -65,7 +66,9 @@ def train_refiner(
 
     with ExitStack() as stack:
         folder = kept or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        files = _make_examples(folder, amount, find_samples(photos) if photos else (), _pictures(cutouts))
+        files = _make_examples(
+            folder, amount, check_samples(find_samples(photos)).samples if photos else (), _pictures(cutouts)
+        )
         click.echo(f"{len(files)} examples, {settings.steps} steps of {settings.batch_size} crops", err=True)
         start = new_refiner(settings.seed, init)
         network = train(

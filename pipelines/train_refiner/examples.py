@@ -16,7 +16,7 @@ from cutray.data.synthetic.backgrounds import draw_background
 from cutray.data.synthetic.camera import compose_light, expose
 from cutray.data.synthetic.context import Layer
 from cutray.data.synthetic.noise import to_light
-from cutray.evaluation.datasets import Sample, load_truth
+from cutray.evaluation.datasets import Sample, read_truth
 from cutray.imaging.decode import decode_image
 from cutray.imaging.files import create_atomically
 from cutray.imaging.resize import resize_area
@@ -118,7 +118,7 @@ class Sources:
     def _photo(self, sample: Sample) -> Example:
         """Take a photo, enlarged, and believe its mask where it is not near an outline."""
         image = decode_image(sample.image.read_bytes()).pixels
-        target = load_truth(sample.truth, shape=image.shape[:2])
+        target = read_truth(sample, shape=image.shape[:2])
         scale = _SIDE_PX / max(target.shape)
         image = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR), np.uint8)
         target = np.asarray(cv2.resize(target, image.shape[1::-1], interpolation=cv2.INTER_LINEAR), np.float32)
@@ -150,7 +150,7 @@ class Sources:
             return None
         sample = self.photos[int(rng.integers(len(self.photos)))]
         image = decode_image(sample.image.read_bytes()).pixels
-        return background_crop(image, load_truth(sample.truth, shape=image.shape[:2]))
+        return background_crop(image, read_truth(sample, shape=image.shape[:2]))
 
 
 def _example(image: np.ndarray, target: np.ndarray, weight: np.ndarray, remover: BackgroundRemover) -> Example:
