@@ -114,7 +114,7 @@ def _rows(manifest: list[Mapping[str, Any]], sources: Path, cutouts: Path) -> It
 
     for row in manifest:
         name, found = Path(row["source"]).stem, row["status"] == PhotoStatus.OK
-        if row["status"] == PhotoStatus.FAILED:
+        if row["status"] in (PhotoStatus.FAILED, PhotoStatus.SKIPPED):
             click.echo(f"  {name}: {row['reason']}", err=True)
             continue
         verdict = f"confidence {row['confidence']:.2f}" if found else "no subject found"

@@ -208,8 +208,9 @@ def _keep(manifest: Manifest, progress: BatchProgress) -> None:
 def _tell(summary: Mapping[str, Any], progress: BatchProgress, target: Storage) -> None:
     """Tell a person how it went and where to look."""
     rate = f" at {summary['photos_per_s']} photos/s" if summary["photos_per_s"] else ""
+    skipped = f" {summary['skipped']} skipped as results of Cutray," if summary["skipped"] else ""
     click.echo(
-        f"{summary['done']} done, {summary['no_subject']} without a subject, {summary['failed']} failed; this time"
-        f" {progress.worked} worked on{rate}, {progress.kept} kept. See {target.address}/{REPORT}",
+        f"{summary['done']} done, {summary['no_subject']} without a subject,{skipped} {summary['failed']} failed;"
+        f" this time {progress.worked} worked on{rate}, {progress.kept} kept. See {target.address}/{REPORT}",
         err=True,
     )

@@ -71,10 +71,10 @@ class _Reporter:
 
     def take(self, latest: dict[str, Any]) -> str:
         """Write what is new to standard error, and return one line on how it goes."""
-        if "start" in latest:
-            if not self._start_told:
-                self._start_told = True
-                click.echo(f"before training: {_scores(latest['start'])}", err=True)
+        if "start" in latest and not self._start_told:
+            self._start_told = True
+            click.echo(f"before training: {_scores(latest['start'])}", err=True)
+        if "progress" not in latest:
             return "the first steps"
         now = time.monotonic()
         self._started = self._started or (now, latest["progress"])

@@ -17,6 +17,7 @@ pytest.importorskip("torch")
 pytest.importorskip("ray")
 from cutray.data.catalog import Catalog
 from cutray.training.fit import SETTINGS_FILE, _accepted_hashes, _stored_settings
+from cutray.training.progress import ProgressActor
 
 CATALOG = Catalog((), (), (), "0123")
 
@@ -64,14 +65,25 @@ def test_other_settings_are_named(tmp_path: Path) -> None:
         _stored_settings(parse_settings(TrainSettings, {"seed": 2}), tmp_path)
 
 
+def test_scores_before_training_are_told_after_the_first_step_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """On a fast machine the first step is done before anybody has read what was there before it."""
+    reporter, latest = _Reporter(10, None), ProgressActor()
+    latest.update({"start": {"iou": 0.5, "mae": 0.25}})
+    latest.update({"epoch": 0, "step": 1, "steps": 8, "loss": 1.5, "images_per_s": 3.0, "progress": 0.0, "last": None})
+    assert reporter.take(latest.read()[0]).startswith("epoch 1/10, step 1/8")
+    assert capsys.readouterr().err == "before training: IoU 0.5000, MAE 0.2500\n"
+
+
 def test_progress_is_told_from_the_start(capsys: pytest.CaptureFixture[str]) -> None:
     """The scores before training, the pace, the time left, and epochs counted from 1."""
-    reporter = _Reporter(10, -1e9)
+    reporter, latest = _Reporter(10, -1e9), ProgressActor()
     scores = {"iou": 0.5, "mae": 0.25}
     for _ in range(2):
-        reporter.take({"start": scores})
+        latest.update({"start": scores})
+        reporter.take(latest.read()[0])
     step = {"epoch": 0, "step": 2, "steps": 8, "loss": 1.5, "images_per_s": 3.0, "progress": 0.02, "last": None}
-    reporter.take(step)
+    latest.update(step)
+    reporter.take(latest.read()[0])
     reporter.take({**step, "epoch": 1, "progress": 0.1, "last": {"epoch": 0.0, "loss": 1.25, **scores}})
     line = reporter.take({**step, "epoch": 10, "last": {"epoch": 9.0, "loss": 1.0, **scores}})
     told = capsys.readouterr().err.splitlines()

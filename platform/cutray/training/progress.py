@@ -14,8 +14,8 @@ class ProgressActor:
         self._warnings: list[str] = []
 
     def update(self, latest: dict[str, Any]) -> None:
-        """Replace the latest figures."""
-        self._latest = latest
+        """Take the latest figures; others that are known stay, in case nobody has read them yet."""
+        self._latest = {**self._latest, **latest}
 
     def warn(self, problems: list[str]) -> None:
         """Add warnings."""
