@@ -7,7 +7,7 @@ TESTS ?= tests/unit tests/repo tests/model tests/integration tests/e2e
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
 
 # Two processes; tests that start Ray stay in one of them (tests/conftest.py). Faults have the machine to themselves.
-PARALLEL := $(if $(findstring tests/fault,$(TESTS)),,-n 2 --dist loadgroup --no-loadscope-reorder)
+PARALLEL := $(if $(findstring tests/fault,$(TESTS)),,-n 2 --dist loadscope --no-loadscope-reorder)
 # Unit tests and checks of the tree need no weights.
 WEIGHTS := $(if $(filter-out tests/unit% tests/repo%,$(TESTS)),u2net u2netp)
 
@@ -21,7 +21,7 @@ demo: $(VENV)/.demo  ## Set up, fetch the weights, cut out real photos (PHOTOS=f
 	@$(BIN)/python -m pipelines.demo $(PHOTOS)
 
 check: lint  ## Check what can be checked in a minute: style, types, import rules and unit tests; no weights needed
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup tests/unit
+	$(BIN)/python -m pytest -q -n 2 --dist loadscope tests/unit
 
 test: $(VENV)/.dev  ## Run the tests (TESTS=tests/unit runs some; TESTS=tests/fault kills processes, takes long)
 	$(if $(WEIGHTS),$(BIN)/cutray models pull $(WEIGHTS))

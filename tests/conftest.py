@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 # Before numpy and torch are loaded: of several test processes each has one core, and threads that wait for it burn it.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -25,7 +26,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     cv2.setNumThreads(1)
 
 TESTS = Path(__file__).parent
-_RAY = "ray"
 # Tiers whose tests start Ray, but for these files.
 ONE_AT_A_TIME = ("integration", "e2e", "fault")
 WITHOUT_RAY = ("test_cli.py", "test_pages.py", "test_metrics_reference.py")
@@ -33,20 +33,35 @@ PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "camera")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its tier, which is the name of its folder, and say which tests may run side by side.
-
-    With `-n` all tests that start Ray run in one worker, one after the other, and it begins with them, because they
-    take the longest; of the rest each file runs in one worker, so that what it prepares is prepared once.
-    """
+    """Mark each test with its tier, which is the name of its folder; with `-n`, put those that start Ray first."""
     for item in items:
         parts = item.path.relative_to(TESTS).parts if item.path.is_relative_to(TESTS) else ()
         if len(parts) > 1:
             item.add_marker(parts[0])
-            starts_ray = parts[0] in ONE_AT_A_TIME and parts[-1] not in WITHOUT_RAY
-            item.add_marker(pytest.mark.xdist_group(_RAY if starts_ray else parts[-1]))
     if "PYTEST_XDIST_WORKER" in os.environ:
-        groups = {item: next(item.iter_markers("xdist_group"), None) for item in items}
-        items.sort(key=lambda item: (mark := groups[item]) is None or mark.args[0] != _RAY)
+        items.sort(key=lambda item: not _starts_ray(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Say which tests may run side by side, with `-n`.
+
+    All tests that start Ray run in one worker, one after the other. It begins with them, because they take the longest.
+    Of the rest each file runs in one worker, so that what it prepares is prepared once.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "ray" if _starts_ray(nodeid) else nodeid.split("::")[0]
+
+    return Scheduling(config, log)
+
+
+def _starts_ray(nodeid: str) -> bool:
+    """Tell whether a test is in a tier whose tests start Ray, but for some files."""
+    file = Path(nodeid.split("::")[0])
+    return file.parent.name in ONE_AT_A_TIME and file.name not in WITHOUT_RAY
 
 
 def require_weights(name: str) -> Path:
