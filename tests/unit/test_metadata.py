@@ -225,6 +225,20 @@ def test_kept_metadata_is_what_a_photographer_wants(format: str) -> None:
 
 
 @pytest.mark.parametrize("format", FORMATS)
+def test_metadata_that_is_too_long_for_a_format_costs_no_photo(format: str) -> None:
+    """A block that a JPEG's segments cannot hold is left out; the picture is written, with Cutray's mark."""
+    long = bytes(8000)
+    metadata = Metadata(
+        exif=ExifFields(dict.fromkeys((270, 271, 272), (7, long)), dict.fromkeys(range(6), (7, long))),
+        xmp=RIGHTS + b" " * 70_000,
+        iptc=b"\x1c\x02\x05\x40\x00" + bytes(0x4000) + b"\x1c\x02\x05\x7f\xff" + bytes(0x7FFF) * 2,
+    )
+    data = encode_image(photo(8, 8), format, metadata=metadata)
+    assert decode_image(data).pixels.shape == (8, 8, 3)
+    assert is_marked(data[: 1 << 16], data[-(1 << 16) :])
+
+
+@pytest.mark.parametrize("format", FORMATS)
 def test_nothing_is_written_by_default(format: str) -> None:
     """Without the option no metadata reaches the result."""
     image = decode_image(_private_photo())

@@ -37,6 +37,7 @@ _WEBP_METHOD = 2  # 4, the usual default, saves about 5 % of the bytes and takes
 _AVIF_SPEED = 9  # 7 saves about 3 % of the bytes and takes several times as long
 _FULL_CHROMA_QUALITY = 90
 _MAX_SEGMENT_BYTES = 65_533
+_XMP_PREFIX_BYTES = 29
 
 
 def parse_format(path_or_suffix: str | os.PathLike[str]) -> str:
@@ -95,7 +96,8 @@ def encode_image(
             always kept exactly.
         icc_profile: Profile of the pixels, or None for sRGB.
         dpi: Horizontal and vertical dots per inch, or None. WEBP and AVIF have no place for it but the EXIF.
-        metadata: What is written besides, or None. WEBP and AVIF have no place for IPTC.
+        metadata: What is written besides, or None. WEBP and AVIF have no place for IPTC, and JPEG has
+            none for a block of more than 64 KiB.
 
     Returns:
         The file.
@@ -131,13 +133,15 @@ def encode_image(
 
 
 def _blocks_for_pillow(name: str, metadata: Metadata, dpi: tuple[float, float] | None) -> dict[str, bytes]:
-    """Return metadata in the form that Pillow's encoders take."""
-    blocks = {"exif": EXIF_PREFIX + (encode_exif(metadata.exif, dpi) if metadata.exif else encode_exif(ExifFields()))}
-    if metadata.xmp:
+    """Return metadata in the form that Pillow's encoders take; what is too long for a JPEG's segment is left out."""
+    most_bytes = _MAX_SEGMENT_BYTES if name == "JPEG" else 1 << 31
+    exif = EXIF_PREFIX + encode_exif(metadata.exif, dpi) if metadata.exif else b""
+    blocks = {"exif": exif if exif and len(exif) <= most_bytes else EXIF_PREFIX + encode_exif(ExifFields())}
+    if metadata.xmp and len(metadata.xmp) + _XMP_PREFIX_BYTES <= most_bytes:
         blocks["xmp"] = metadata.xmp
     if metadata.iptc and name == "JPEG":
         block = PHOTOSHOP_PREFIX + wrap_iptc(metadata.iptc)
-        if len(block) <= _MAX_SEGMENT_BYTES:
+        if len(block) <= most_bytes:
             blocks["extra"] = b"\xff\xed" + (len(block) + 2).to_bytes(2, "big") + block
     return blocks
 

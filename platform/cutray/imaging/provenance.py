@@ -12,7 +12,7 @@ from functools import lru_cache
 
 SOFTWARE = "Cutray background removal"
 
-# The entry is among the first or, in WebP and TIFF, the last bytes of a file, beside profile and other metadata.
+# The entry is among the first or, in WebP, the last bytes of a file, beside profile and other metadata.
 _SEARCHED_BYTES = 64 << 10
 
 

@@ -17,6 +17,8 @@ _BYTE, _ASCII, _SHORT, _LONG, _RATIONAL, _UNDEFINED = 1, 2, 3, 4, 5, 7
 _DEFLATE, _HORIZONTAL = 8, 2
 _STRIP_BYTES = 1 << 20
 _NOTHING = Metadata()
+# Cutray's mark is repeated in front of the pixels: behind them a long profile may keep it far from the file's end.
+_MARK = (SOFTWARE.encode() + b"\x00").ljust(len(SOFTWARE) + 2 - len(SOFTWARE) % 2, b"\x00")
 
 
 def write_tiff(
@@ -44,7 +46,7 @@ def write_tiff(
     channels = samples.shape[2]
     rows = max(1, _STRIP_BYTES // max(1, samples[0].nbytes))
     strips = [_strip(samples[top : top + rows]) for top in range(0, height, rows)]
-    offsets, at = [], 8
+    offsets, at = [], 8 + len(_MARK)
     for strip in strips:
         offsets.append(at)
         at += len(strip) + len(strip) % 2
@@ -81,7 +83,7 @@ def write_tiff(
     body = b"".join(strip + b"\x00" * (len(strip) % 2) for strip in strips)
     directory_at = at + len(behind)
     head = struct.pack("<2sHI", b"II", 42, directory_at)
-    return b"".join((head, body, behind, encode_directory(fields, directory_at)))
+    return b"".join((head, _MARK, body, behind, encode_directory(fields, directory_at)))
 
 
 def _shorts(values: list[int]) -> Field:
