@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,15 @@ def test_whole_file_is_not_fetched(spec: ModelSpec, target: Path, server: _Serve
     target.write_bytes(PAYLOAD)
     assert pull("small", models=[spec]).path == target
     assert server.asked == []  # type: ignore[attr-defined]
+
+
+def test_members_of_an_ensemble_are_fetched(spec: ModelSpec, target: Path) -> None:
+    """Each by itself, wherever the joined names are given."""
+    other = target.with_name("other.onnx")
+    other.write_bytes(b"other")
+    known = replace(spec, name="other", file="other.onnx", size_bytes=5, sha256=sha256(b"other").hexdigest(), md5="")
+    assert [one.path for one in pull("small+other", models=[spec, known]).members] == [target, other]
+    assert target.read_bytes() == PAYLOAD
 
 
 def test_change_behind_the_remembered_hash_is_found(spec: ModelSpec, target: Path, home: Path) -> None:  # noqa: F811

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ntpath
 import os
 import unicodedata
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from cutray.cli import cli
+from cutray.commands.remove import summary
 from cutray.commands.remove.outputs import Naming, RemovalTask, assign_outputs
 from cutray.console.run import run
 from cutray.errors import InputError, OptionError, OutputError
@@ -284,3 +287,13 @@ def test_folder_with_the_name_of_a_picture_is_a_folder(tmp_path: Path) -> None:
 def test_folder_without_photos_gives_no_tasks(tmp_path: Path) -> None:
     """An empty folder is no error of the assignment."""
     assert _tasks([_tree(tmp_path / "in", "readme.txt")], tmp_path / "out") == []
+
+
+def test_results_on_several_drives_are_all_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On Windows paths on several drives have no folder in common; the totals name each."""
+    monkeypatch.setattr(summary, "os", SimpleNamespace(path=ntpath, curdir="."))
+    outputs = ("C:\\a\\x.png", "D:\\y.png")
+    summary.print_totals([{"source": "x", "output": name, "status": "ok", "confidence": 1.0} for name in outputs])
+    assert "2 done, 0 not; results in C:\\a\\, D:\\" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -85,8 +86,8 @@ def show(name: str) -> None:
             }
         )
         return
-    spec = describe_file(path) if path.is_file() else _spec(name)
-    found = path if path.is_file() else locate(spec)
+    spec = describe_file(path) if os.path.isfile(path) else _spec(name)
+    found = path if os.path.isfile(path) else locate(spec)
     rows = {
         "name": spec.name,
         "what": spec.description,

@@ -96,7 +96,7 @@ def pull(model: str, *, progress: Progress | None = None, models: Sequence[Model
     Every byte of a file that is there already is read. A damaged one stays until the new one is whole.
 
     Args:
-        model: A name of ``list_models``.
+        model: A name of ``list_models``, or several of them joined by ``+``.
         progress: Called with the file's name, the bytes so far, and all bytes or None.
         models: Known models; the packaged table by default.
 
@@ -106,6 +106,8 @@ def pull(model: str, *, progress: Progress | None = None, models: Sequence[Model
         ChecksumError: Every download has other bytes than the pinned ones.
     """
     known = {spec.name: spec for spec in (list_models() if models is None else models)}
+    if JOIN in model:
+        return _ensemble([pull(name, progress=progress, models=models) for name in model.split(JOIN)])
     if model not in known:
         raise unknown_model(model, known, f"names are {', '.join(known)}")
     spec, target = known[model], _target(known[model])

@@ -78,11 +78,14 @@ def _counts(rows: Sequence[Row], written: Sequence[Row], skipped: int, results: 
 
 
 def _common_folder(paths: Sequence[str]) -> str:
-    """Name the folder that holds all files, or all of their folders."""
+    """Name the folder that holds all files or all of their folders, or every folder where there is none."""
     folders = {os.path.dirname(path) for path in paths}
     if len({os.path.isabs(folder) for folder in folders}) > 1:
         folders = {os.path.abspath(folder) for folder in folders}
-    return os.path.join(os.path.commonpath(folders) or os.curdir, "")
+    try:
+        return os.path.join(os.path.commonpath(folders) or os.curdir, "")
+    except ValueError:  # on several drives of Windows
+        return ", ".join(os.path.join(folder, "") for folder in sorted(folders))
 
 
 def json_report(rows: Sequence[Row], skipped: int) -> str:
