@@ -113,6 +113,17 @@ def test_services_have_no_rights() -> None:
         assert service["security_opt"] == ["no-new-privileges:true"], name
 
 
+def test_ray_finds_the_file_that_keeps_it_from_asking_the_network() -> None:
+    """A home in memory hides the image's copy, so that a home of that kind comes with a copy of its own."""
+    place = "/home/cutray/ray_bootstrap_config.yaml"
+    assert place in DOCKERFILE.read_text()
+    for name in ("head", "worker"):
+        service = services()[name]
+        assert any(one.startswith("/home/cutray:") for one in service["tmpfs"])
+        (source,) = (one.split(":")[0] for one in service["volumes"] if one.split(":")[1] == place)
+        assert yaml.safe_load((COMPOSE.parent / source).read_text()) == {}
+
+
 def test_secrets_come_from_the_environment() -> None:
     """No secret has a value in the tree, and compose refuses to start without one."""
     wanted = set(re.findall(r"\$\{(\w+):\?", COMPOSE.read_text()))
