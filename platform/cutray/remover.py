@@ -17,6 +17,7 @@ from cutray.config import EngineSettings, RemoverSettings, parse_settings
 from cutray.config.paths import absolute_model
 from cutray.errors import CutrayError, EngineError, InputError, OptionError
 from cutray.options import PhotoOptions, RemoverOptions
+from cutray.preflight import check_output_settings
 from cutray.removal import Removal as Removal
 from cutray.segmenter import Segmenter
 from cutray.sources import Destination, Photo, Source, decode_source, output_format, write_result
@@ -166,9 +167,11 @@ class BackgroundRemover:
 
         Raises:
             ConfigError: An option is unknown or has a value that is not allowed.
+            OptionError: The background or the format is wrong for all photos; found before the first one.
             EngineError: The network failed.
         """
         settings = self._with(dict(options))
+        check_output_settings(settings)
         format_name = output_format(settings, None)
         stream = iter(sources)
         while chunk := list(islice(stream, settings.batch_size)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from cutray.config import RemoverSettings
 from cutray.console.run import run
 from cutray.errors import OptionError, OutputError
 from cutray.preflight import check_background, check_output_settings, check_writable
+from cutray.remover import BackgroundRemover
 
 # No such weights are on any machine, so whoever loads them first answers with another error.
 _MODEL = ["-m", "nowhere.onnx", "--offline"]
@@ -97,6 +99,17 @@ def test_descriptor_that_is_not_open_is_found_first(folder: Path, capsys: pytest
     assert run(cli, ["remove", "a.jpg", "-o", "/dev/fd/999", *_MODEL]) == 1
     assert "cannot write '/dev/fd/999'" in capsys.readouterr().err
     assert (folder / "a.jpg").is_file()
+
+
+@pytest.mark.parametrize(
+    "options", [{"background": "pupple"}, {"background": "damaged.png"}, {"format": "webp", "bit_depth": 16}]
+)
+def test_library_finds_what_is_wrong_for_all_photos_first(options: dict[str, Any], folder: Path) -> None:
+    """A wrong option ends a run over many photos before the first one, instead of being the error of each."""
+    remover = BackgroundRemover.__new__(BackgroundRemover)  # as it arrives by pickle: its network is not loaded yet
+    remover.__setstate__({"settings": RemoverSettings(model="nowhere.onnx")})
+    with pytest.raises(OptionError):
+        list(remover.remove_many([folder / "a.jpg", folder / "b.jpg"], **options))
 
 
 @pytest.mark.parametrize("background", ["white", "#f80", "1,2,3", "blur", "a.jpg", None])
