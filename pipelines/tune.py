@@ -134,7 +134,8 @@ def _begun(folder: Path) -> SweepSettings:
         values = json.loads((folder / SWEEP).read_text())["sweep"]
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(got=f"{folder} holds no sweep: {error}", fix="name the folder of a sweep") from error
-    return parse_settings(SweepSettings, {**values, "save_dir": str(folder.resolve().parent), "name": folder.name})
+    place = folder.resolve()  # "." has no name
+    return parse_settings(SweepSettings, {**values, "save_dir": str(place.parent), "name": place.name})
 
 
 def _open_tracking(sweep: SweepSettings, folder: Path) -> tuple[str, str] | None:

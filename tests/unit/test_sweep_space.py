@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from cutray.config import SweepSettings, parse_settings
 from cutray.errors import ConfigError
 from pipelines.run_settings import read_yaml
 from pipelines.sweep.space import SearchSpace
+from pipelines.tune import _begun
 
 optuna = pytest.importorskip("optuna")
 FILES = sorted((Path(__file__).parents[2] / "tune_configs").glob("*.yaml"))
@@ -82,6 +84,18 @@ def test_a_condition_decides_what_is_asked() -> None:
     }
     assert asked(search, **{"augment.warp": 0.0}) == ["augment.warp", "optim.lr"]
     assert asked(search, **{"augment.warp": 0.5}) == ["augment.warp", "augment.perspective", "optim.lr"]
+
+
+@pytest.mark.parametrize("where", [".", "../shoes", "../hats/../shoes"])
+def test_a_search_goes_on_from_within_its_folder(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However its folder is called, its name and the folder above it are those of the search."""
+    for name in ("shoes", "hats"):
+        (tmp_path / name).mkdir()
+    sweep = parse_settings(SweepSettings, {"search": {"optim.lr": {"uniform": [0.1, 0.2]}}, "name": "before"})
+    (tmp_path / "shoes" / "sweep.json").write_text(json.dumps({"sweep": sweep.model_dump()}))
+    monkeypatch.chdir(tmp_path / "shoes")
+    begun = _begun(Path(where))
+    assert (begun.save_dir, begun.name) == (str(tmp_path), "shoes")
 
 
 def test_trials_do_not_touch_each_others_settings() -> None:
