@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -100,16 +102,32 @@ def fetch(model: str, cache: Path) -> Path:
     if _digest_of(folder / FILE) == digest:
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as fresh:
-        _download(source, Path(fresh))
-        found = _digest_of(Path(fresh) / FILE)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as made:
+        fresh = Path(made) / "model"
+        fresh.mkdir()
+        _download(source, fresh)
+        found = _digest_of(fresh / FILE)
         if found != digest:
             raise ChecksumError(
                 got=f"{model} has a file with the hash {found or '(none)'}", allowed=digest, fix="register it again"
             )
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(fresh, folder)
+        _put_in_place(fresh, folder, digest)
     return folder
+
+
+def _put_in_place(fresh: Path, folder: Path, digest: str) -> None:
+    """Give a downloaded folder its name, all at once: other processes may do the same, or read what is there."""
+    while True:
+        try:
+            fresh.rename(folder)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+        if _digest_of(folder / FILE) == digest:  # another process was quicker
+            return
+        with tempfile.TemporaryDirectory(dir=folder.parent) as aside, contextlib.suppress(FileNotFoundError):
+            folder.rename(Path(aside) / "damaged")
 
 
 def register(name: str, folder: Path, tags: Mapping[str, str]) -> str:
