@@ -87,3 +87,11 @@ def test_pil_orientation_is_applied_without_touching_the_image() -> None:
     cut = Image.open(io.BytesIO(saved(photo(50, 50), "JPEG")[:900]))
     with pytest.raises(DecodeError):
         from_pil(cut)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "BMP"])
+def test_pillow_images_have_the_resolution_of_their_files(format: str) -> None:
+    """Also where a file has none: Pillow makes one up for TIFF."""
+    data = saved(photo(10, 12), format)
+    with Image.open(io.BytesIO(data)) as image:
+        assert from_pil(image).dpi == decode_image(data).dpi

@@ -90,7 +90,8 @@ def from_pil(
             icc if isinstance(icc, bytes) else None,
             pil_metadata(image, complete=keep_metadata),
             _orientation(image),
-            dpi=dpi if isinstance(dpi, tuple) and len(dpi) == 2 else None,
+            # (1, 1) is what Pillow says of a TIFF without a resolution.
+            dpi=dpi if isinstance(dpi, tuple) and len(dpi) == 2 and dpi != (1, 1) else None,
         )
         return to_decoded(frame, name, options)
 
