@@ -106,8 +106,21 @@ def test_junk_between_segments_is_skipped(junk: bytes) -> None:
         image = decode_image(data[:at] + junk + data[at:])
         assert np.array_equal(image.pixels, whole)
         assert image.notes == (() if junk == b"\xff\xff\xff" else (f"{len(junk)} bytes between segments skipped",))
+    if len(junk) < 1000:  # more of them in front of all segments would look like some other file
+        assert np.array_equal(decode_image(data[:2] + junk + data[2:]).pixels, whole)
     assert np.array_equal(decode_image(data[:-2] + junk + data[-2:]).pixels, whole)
     assert np.array_equal(decode_image(data + junk + b"\xff\xda").pixels, whole)
+
+
+def test_pixels_with_a_wrong_sum_of_their_own() -> None:
+    """A PNG that is complete but for the sum behind its pixels is taken, and the note does not speak of its end."""
+    data = saved(PIXELS, "PNG")
+    at = data.index(b"IDAT")
+    payload = data[at + 4 : data.index(b"IEND") - 8]
+    wrong = png_with(data[: at - 4] + data[-12:], png_chunk(b"IDAT", payload[:-1] + bytes((payload[-1] ^ 1,))))
+    image = decode_image(wrong)
+    assert np.array_equal(image.pixels, PIXELS)
+    assert image.notes == ("a checksum is wrong; all pixels are there",)
 
 
 def test_an_early_end_marker_is_found() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from cutray.errors import DecodeError, UnsupportedFormatError
 
 ALLOWED = "JPEG, PNG, WebP, AVIF, HEIC, TIFF, BMP or GIF"
@@ -9,6 +11,8 @@ ALLOWED = "JPEG, PNG, WebP, AVIF, HEIC, TIFF, BMP or GIF"
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 
+# A JPEG starts with a segment, before which a few bytes may stand that belong to none.
+_JPEG_START = re.compile(rb"\xff\xd8(?:\xff|.{1,1000}?\xff[\xc0\xc2\xc4\xdb\xdd\xe0-\xef\xfe])", re.DOTALL)
 _BMP_HEADER_BYTES = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 
 _REFUSED: tuple[tuple[bytes, str], ...] = (
@@ -71,7 +75,7 @@ def detect_format(data: bytes) -> str:
 
 def _picture_format(head: bytes) -> str | None:
     """Return the format when it is one that is opened."""
-    if head.startswith(b"\xff\xd8\xff"):
+    if _JPEG_START.match(head):
         return "JPEG"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return "PNG"
