@@ -42,8 +42,9 @@ def rebuild_png(header: PngHeader, *, allow_damaged: bool) -> tuple[bytes, npt.N
     missing = _cut_to_whole_rows(raw, layout, header)
     notes = []
     if not missing.any():
-        wrong = header.bad_checksums or header.complete  # a complete file is here because its pixels' own sum is wrong
-        what = "a checksum is wrong" if wrong else "the last chunk is missing"
+        # A complete file without a wrong chunk is here because the sum behind its pixels is wrong.
+        wrong_sum = bool(header.bad_checksums) or header.complete
+        what = "a checksum is wrong" if wrong_sum else "the last chunk is missing"
         notes = [f"{what}; all pixels are there"]
     kept = [(kind, bytes(payload)) for kind, payload in header.chunks if kind not in (b"IDAT", b"IEND")]
     chunks = [*kept, (b"IDAT", zlib.compress(raw, 1)), (b"IEND", b"")]
