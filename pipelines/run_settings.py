@@ -58,7 +58,7 @@ def assign_changes(values: dict[str, Any], changes: Sequence[str]) -> None:
     """Set values written as PATH=VALUE, which are read as YAML does.
 
     Raises:
-        ConfigError: One is written otherwise.
+        ConfigError: One is written otherwise, or its value is no YAML.
     """
     import yaml
 
@@ -66,7 +66,12 @@ def assign_changes(values: dict[str, Any], changes: Sequence[str]) -> None:
         path, mark, text = change.partition("=")
         if not mark:
             raise ConfigError(got=f"--set {change}", allowed="PATH=VALUE", fix="write for example optim.lr=0.0005")
-        assign(values, path, yaml.safe_load(text))
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            problem = " ".join(str(error).split())
+            raise ConfigError(got=f"--set {change}: {problem}", allowed="a value as YAML writes it") from error
+        assign(values, path, value)
 
 
 def assign(values: dict[str, Any], path: str, value: Any) -> None:

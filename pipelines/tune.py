@@ -121,7 +121,10 @@ def _search(sweep: SweepSettings, space: SearchSpace, here: int) -> int:
 def _settings(file: Path, options: dict[str, Any], changes: tuple[str, ...]) -> SweepSettings:
     """Put the sweep's settings together: file, then options."""
     values = merged(read_yaml(file), options)
-    values["settings"] = merged({}, values.get("settings") or {})
+    base = values.get("settings") or {}
+    if not isinstance(base, dict):
+        raise ConfigError(got=f"settings = {base!r:.60} in {file}", allowed="a table of settings")
+    values["settings"] = merged({}, base)
     assign_changes(values["settings"], changes)
     if not values.get("name"):
         values["name"] = f"{file.stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}"

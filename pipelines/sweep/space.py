@@ -158,8 +158,10 @@ def _dimension(path: str, entry: Mapping[str, Any], before: list[Dimension]) -> 
         raise ConfigError(got=f"{path}: {kind} {values!r} is no list of values", fix="write [a, b]")
     if kind in _RANGES:
         values = _ends(path, kind, values)
-    when = {}
-    for other, allowed in dict(entry.get("when", {})).items():
+    when, conditions = {}, entry.get("when") or {}
+    if not isinstance(conditions, Mapping):
+        raise ConfigError(got=f"{path}: when {conditions!r} is no table", fix="write when: {other.setting: value}")
+    for other, allowed in conditions.items():
         if other not in {dimension.path for dimension in before}:
             raise ConfigError(
                 got=f"{path}: when {other}, which does not vary or comes later", fix=f"put {other} before it"

@@ -65,9 +65,8 @@ def test_serve_beside_modules_of_the_users_own(folder: Path) -> None:
     """The endpoint's processes import our modules too, and it starts below a long temporary folder."""
     port = free_port()
     environment = batch_environment() | {"TMPDIR": long_folder(folder)}
-    with subprocess.Popen(
-        command("serve", "--port", port, "-m", "u2netp"), cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
-    ) as server:
+    words = command("serve", "--port", port, "--metrics-port", free_port(), "-m", "u2netp")
+    with subprocess.Popen(words, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as server:
         try:
             until = time.monotonic() + PATIENCE_S
             while not _answers(port) and server.poll() is None and time.monotonic() < until:

@@ -8,7 +8,7 @@ import pytest
 
 from cutray.config import TrainSettings, parse_settings
 from cutray.errors import ConfigError
-from pipelines.run_settings import PRESETS, assign, load_settings, merged
+from pipelines.run_settings import PRESETS, assign, assign_changes, load_settings, merged
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -36,6 +36,15 @@ def test_dotted_paths() -> None:
     assert values == {"seed": 1, "optim": {"lr": 0.1}}
     with pytest.raises(ConfigError, match="seed is a value"):
         assign(values, "seed.x", 1)
+
+
+@pytest.mark.parametrize("change", ["optim.lr=[", "seed=@", "seed: 1", "name='"])
+def test_values_that_are_no_yaml(change: str) -> None:
+    """What --set cannot read is told in one line, with what was written."""
+    with pytest.raises(ConfigError) as caught:
+        assign_changes({}, (change,))
+    assert change in caught.value.got
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", ""])

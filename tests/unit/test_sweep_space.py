@@ -12,7 +12,7 @@ from cutray.config import SweepSettings, parse_settings
 from cutray.errors import ConfigError
 from pipelines.run_settings import read_yaml
 from pipelines.sweep.space import SearchSpace
-from pipelines.tune import _begun
+from pipelines.tune import _begun, _settings
 
 optuna = pytest.importorskip("optuna")
 FILES = sorted((Path(__file__).parents[2] / "tune_configs").glob("*.yaml"))
@@ -55,6 +55,7 @@ def test_the_files_of_the_project_are_sound(path: Path) -> None:
         ({"architecture": {"choice": "u2net"}}, "no list"),
         ({"optim.lr": {"uniform": [0.1, 0.2], "when": {"architecture": "u2net"}}}, "which does not vary"),
         ({"optim.epochs": {"int": ["a", 3]}}, "not a lower and a higher number"),
+        ({"optim.lr": {"uniform": [0.1, 0.2], "when": "architecture"}}, "no table"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(search: dict[str, Any], message: str) -> None:
@@ -84,6 +85,16 @@ def test_a_condition_decides_what_is_asked() -> None:
     }
     assert asked(search, **{"augment.warp": 0.0}) == ["augment.warp", "optim.lr"]
     assert asked(search, **{"augment.warp": 0.5}) == ["augment.warp", "augment.perspective", "optim.lr"]
+
+
+def test_settings_that_are_no_table_are_refused(tmp_path: Path) -> None:
+    """A list where names and values belong is wrong usage; an empty condition is none."""
+    file = tmp_path / "sweep.yaml"
+    file.write_text("search: {optim.lr: {uniform: [0.1, 0.2], when: }}\nsettings: [1]\n")
+    with pytest.raises(ConfigError, match=r"settings = \[1\] in .*sweep.yaml"):
+        _settings(file, {}, ())
+    file.write_text(file.read_text().replace("[1]", ""))
+    assert SearchSpace(_settings(file, {}, ("optim.epochs=3",))).dimensions[0].when == {}
 
 
 @pytest.mark.parametrize("where", [".", "../shoes", "../hats/../shoes"])
