@@ -33,7 +33,7 @@ class InputLimits(Settings):
         100, ge=1, description="Most scans of a progressive JPEG; decoding reads all pixels once for each scan."
     )
     max_metadata_bytes: Annotated[int, _LIMIT] = Field(
-        16 * MIB, ge=0, description="Most bytes of metadata before the pixels of a JPEG."
+        16 * MIB, ge=0, description="Most bytes of metadata in a PNG, or in front of the pixels of a JPEG."
     )
 
 
