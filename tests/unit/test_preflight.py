@@ -94,6 +94,23 @@ def test_output_below_a_file_is_found_first(folder: Path, capsys: pytest.Capture
     assert "is not a folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("sources", [[""], ["a.jpg", ""]])
+def test_empty_names_are_not_the_current_folder(
+    sources: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A variable of the shell that is not set must not have the whole current folder cut out."""
+    assert run(cli, ["remove", *sources, *_MODEL]) == 2
+    assert "an empty name among the photos" in capsys.readouterr().err
+    assert not list(folder.parent.glob("*-cutouts"))
+
+
+def test_link_that_leads_nowhere_is_found_first(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its name is taken, which is said before the model is loaded."""
+    (folder / "link.png").symlink_to("nowhere.png")
+    assert run(cli, ["remove", "a.jpg", "-o", "link.png", *_MODEL]) == 2
+    assert "'link.png' exists" in capsys.readouterr().err
+
+
 def test_descriptor_that_is_not_open_is_found_first(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An output that the shell has not opened is named before the model is loaded."""
     assert run(cli, ["remove", "a.jpg", "-o", "/dev/fd/999", *_MODEL]) == 1

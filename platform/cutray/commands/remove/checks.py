@@ -32,6 +32,8 @@ def check_options(sources: tuple[str, ...], chosen: RemoveOptions) -> None:
     from cutray.imaging.encode import parse_format
     from cutray.preflight import check_new_file
 
+    if "" in sources:
+        raise OptionError(got="an empty name among the photos", allowed="photos and folders", fix="check the variable")
     piped = any(source in STDIN for source in sources)
     single_folder = len(sources) == 1 and not piped and os.path.isdir(sources[0])
     if piped and len(sources) > 1:

@@ -56,7 +56,9 @@ def sort_by_existing(tasks: Sequence[RemovalTask], *, overwrite: bool, skip_exis
     """
     found = Existing([], [], [])
     for task in tasks:
-        if overwrite or not os.path.isfile(task.destination):  # a device or a pipe can be written to again and again
+        # A device or a pipe can be written to again and again; a link that leads nowhere is a name that is taken.
+        dangling = os.path.islink(task.destination) and not os.path.exists(task.destination)
+        if overwrite or not (dangling or os.path.isfile(task.destination)):
             found.todo.append(task)
         elif skip_existing or (several and _is_done(task)):
             found.done.append(task)
