@@ -88,9 +88,13 @@ class BatchJob:
         """Refuse choices that contradict each other, or that no photo could be done with.
 
         Raises:
-            OptionError: The background or the format cannot be used, masks have no place in the sink, or photos,
-                results and masks would share a folder.
+            OptionError: A folder has no name, the background or the format cannot be used, masks have no place in the
+                sink, or photos, results and masks would share a folder.
         """
+        if "" in (self.source, self.target, self.masks):
+            raise OptionError(
+                got="an empty name of a folder", allowed="a folder or an address", fix="check the variable"
+            )
         check_output_settings(self.settings)
         if (self.shard_masks and self.sink == "files") or (self.masks and self.sink != "files"):
             raise OptionError(

@@ -198,6 +198,15 @@ def test_what_is_wrong_for_all_photos_is_told_first(settings: dict[str, Any], tm
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("empty", ["source", "target", "masks"])
+def test_empty_names_are_not_the_current_folder(empty: str, tmp_path: Path) -> None:
+    """A variable of the shell that is not set must not stand for the folder that the batch is started in."""
+    folders = {name: str(tmp_path / name) for name in ("source", "target", "masks")} | {empty: ""}
+    job = BatchJob(settings=RemoverSettings(), batch_settings=BatchSettings(), **folders)
+    with pytest.raises(OptionError, match="empty name"):
+        job.check()
+
+
 def test_a_target_that_cannot_be_written_is_told_first(tmp_path: Path) -> None:
     """A file in the way of the target is an error before anything is started."""
     (tmp_path / "file").touch()
