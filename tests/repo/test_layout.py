@@ -60,6 +60,16 @@ def test_import_rules_hold() -> None:
     assert checked.returncode == 0, checked.stdout
 
 
+def test_described_layers_are_those_that_are_checked() -> None:
+    """The architecture page lists the layers of the import contract, in their order."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    listed = " → ".join(f"`{layer.replace('cutray.', '')}`" for layer in layers if layer != "cluster")
+    assert listed in " ".join((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split())
+
+
 def test_import_is_light() -> None:
     """`import cutray` and its command line load no numerical package."""
     heavy = "{'numpy', 'cv2', 'PIL', 'torch', 'ray', 'openvino', 'onnxruntime', 'pydantic', 'rich'}"
