@@ -84,7 +84,7 @@ _SIGNALLED = """
 import signal, sys
 from pathlib import Path
 from cutray.commands.remove.outputs import Naming
-from cutray.commands.remove.watch import FolderWatch
+from cutray.commands.remove.watch import FolderWatch, stop_on_signal, watch_folder
 
 before, looks = signal.getsignal(signal.SIGINT), []
 
