@@ -36,12 +36,12 @@ def test_bucket_to_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_endpoint_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """AWS_ENDPOINT_URL is enough for a server that is not Amazon's; a bucket that is not there is told."""
     with served_bucket(monkeypatch) as (store, uri):
-        with store.open_output_stream("shop/photos/a.jpg") as file:
+        with store.open_output_stream("shop/single/a.jpg") as file:
             file.write(b"photo")
-        (place,) = parse_qs(urlsplit(uri("photos")).query)["endpoint_override"]
+        (place,) = parse_qs(urlsplit(uri("single")).query)["endpoint_override"]
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{place}")
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        assert [photo.key for photo in list_photos("s3://shop/photos").photos] == ["a.jpg"]
+        assert [photo.key for photo in list_photos("s3://shop/single").photos] == ["a.jpg"]
         with pytest.raises(InputError, match="no photos in"):
             list_photos("s3://shop-that-is-not-there/photos")
 

@@ -128,7 +128,7 @@ def _distance(first: str, second: str) -> float:
 def test_an_unknown_teacher_is_refused(data: Path, tmp_path: Path) -> None:
     """It is refused before Ray is started."""
     code, _, told = run_training(["--data", data, *TINY, "--set=teacher=nobody", "--save-dir", tmp_path])
-    assert code == 1
+    assert code == 2
     assert "nobody" in told
 
 
