@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import logging
 import os
 import re
 import shutil
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,18 +116,25 @@ def fetch(model: str, cache: Path) -> Path:
 
 
 def _put_in_place(fresh: Path, folder: Path, digest: str) -> None:
-    """Give a downloaded folder its name, all at once: other processes may do the same, or read what is there."""
-    while True:
-        try:
+    """Give a downloaded folder its name, all at once, unless another process was quicker; a damaged one gives way."""
+    with _one_at_a_time(folder.parent.parent / ".lock"):
+        if _digest_of(folder / FILE) == digest:
+            return
+        with tempfile.TemporaryDirectory(dir=folder.parent) as aside:
+            if folder.exists():
+                folder.rename(Path(aside) / "damaged")
             fresh.rename(folder)
-            return
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                raise
-        if _digest_of(folder / FILE) == digest:  # another process was quicker
-            return
-        with tempfile.TemporaryDirectory(dir=folder.parent) as aside, contextlib.suppress(FileNotFoundError):
-            folder.rename(Path(aside) / "damaged")
+
+
+@contextlib.contextmanager
+def _one_at_a_time(lock: Path) -> Iterator[None]:
+    """Let one process work at a time, where the system has such locks; Windows does without."""
+    with lock.open("w") as stream:
+        if sys.platform != "win32":
+            import fcntl
+
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def register(name: str, folder: Path, tags: Mapping[str, str]) -> str:
