@@ -13,6 +13,7 @@ import click
 
 from cutray.config import (
     BatchSettings,
+    CanvasSettings,
     EngineSettings,
     InputLimits,
     MattingSettings,
@@ -42,7 +43,9 @@ _FLAGS = ("masks", "shard_masks", "retry_failed", "reprocess", "verify", "overwr
 @click.option("--overwrite", is_flag=True, help="Replace files in DST that no earlier batch has made.")
 @click.option("--allow-empty", is_flag=True, help="Write a fully transparent picture where no subject is found.")
 @click.option("--report/--no-report", default=True, show_default=True, help="Write _cutray/report.html with samples.")
-@settings_options(BatchSettings, OutputSettings, MattingSettings, EngineSettings, ReadingSettings, InputLimits)
+@settings_options(
+    BatchSettings, OutputSettings, CanvasSettings, MattingSettings, EngineSettings, ReadingSettings, InputLimits
+)
 @requires_extra("batch", "ray", "pyarrow")
 def batch(source: str, target: str, **options: Any) -> int:
     """Cut out a whole collection, on this machine or on a Ray cluster.

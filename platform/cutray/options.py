@@ -45,6 +45,12 @@ class PhotoOptions(TypedDict, total=False):
     bit_depth: Literal[8, 16]
     color_profile: Literal["srgb", "keep"]
     metadata: Literal["none", "keep"]
+    size: str | None
+    fit: Literal["contain", "cover", "none"]
+    position: str | None
+    scale: str | None
+    margin: str
+    dpi: float | None
 
 
 class RemoverOptions(PhotoOptions, total=False):

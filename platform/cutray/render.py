@@ -9,20 +9,21 @@ from typing import cast
 import cv2
 import numpy as np
 
-from cutray.config import InputLimits, OutputSettings
+from cutray.config import InputLimits, OutputSettings, PictureSettings
+from cutray.config.lengths import PRINT_DPI, is_physical
 from cutray.imaging.color import convert_colors
 from cutray.imaging.compose import (
     Color,
     blur_background,
     compose,
     cover_fit,
-    find_subject_box,
-    margin_px,
     parse_color,
 )
 from cutray.imaging.decode import DecodedImage, decode_image
 from cutray.imaging.encode import encode_image
 from cutray.imaging.files import read_bytes
+from cutray.imaging.layout import Layout, plan_layout
+from cutray.imaging.place import place_alpha, place_cutout
 from cutray.matting.foreground import estimate_foreground
 
 
@@ -78,7 +79,7 @@ def shape_alpha(alpha: np.ndarray, image: DecodedImage, options: OutputSettings)
 def render(
     image: DecodedImage,
     alpha: np.ndarray,
-    options: OutputSettings,
+    options: PictureSettings,
     *,
     clean_edges: bool,
     limits: InputLimits,
@@ -102,18 +103,20 @@ def render(
         OptionError: The background is neither a colour nor a picture.
         InputError: The background picture cannot be read.
     """
-    box, notes = _crop_box(alpha, options)
-    window = np.s_[box[1] : box[3], box[0] : box[2]]
-    alpha = alpha[window]
-    mask = cv2.convertScaleAbs(alpha, alpha=255.0)  # rounds; ten times as fast as numpy's arithmetic here
+    layout = plan_layout(alpha, options, limits)
+    notes = layout.notes
+    left, top, right, bottom = layout.window
+    window = np.s_[top:bottom, left:right]
     if options.only_mask:
+        alpha = place_alpha(alpha[window], layout)
+        mask = _to_8_bit(alpha)
         mask_uint16 = (alpha * 65535.0 + 0.5).astype(np.uint16) if options.bit_depth == 16 else mask
-        return Rendered(mask_uint16, mask, box, notes=notes)
+        return Rendered(mask_uint16, mask, layout.window, notes=notes)
     pixels = np.ascontiguousarray(image.pixels[window])
     uint16 = None if image.pixels_uint16 is None else image.pixels_uint16[window]
     profile, background = image.icc_profile, None
     if options.background is not None:
-        background = _read_background(options.background, backdrop, image, alpha, window, limits)
+        background = _read_background(options.background, backdrop, image, alpha, layout, limits)
         placed = _convert_background(background, profile)
         if placed is None:
             # The photo's profile describes where colours come from, not how to store others.
@@ -121,24 +124,29 @@ def render(
             placed = cast(_Background, _convert_background(background, None))
             notes = (*notes, "photo converted to sRGB: its profile cannot take a background")
         background = placed
+    alpha = alpha[window]
+    mask = _to_8_bit(alpha)
     foreground = estimate_foreground(pixels, alpha) if clean_edges else cv2.copyTo(pixels, mask)
     if options.bit_depth == 16:
         foreground = _to_16_bit(foreground, alpha, uint16)
+    if not layout.is_window:
+        foreground, alpha = place_cutout(foreground, alpha, layout)
+        mask = _to_8_bit(alpha)
     if background is not None:
         picture = compose(foreground, alpha, background.colors, background.opacity)
-        return Rendered(picture, mask, box, profile, notes)
+        return Rendered(picture, mask, layout.window, profile, notes)
     full = np.iinfo(foreground.dtype).max
     opacity = mask if full == 255 else (alpha * 65535.0 + 0.5).astype(np.uint16)
-    return Rendered(_with_channel(foreground, opacity), mask, box, profile, notes)
+    return Rendered(_with_channel(foreground, opacity), mask, layout.window, profile, notes)
 
 
-def encode(rendered: Rendered, image: DecodedImage, options: OutputSettings, format_name: str) -> bytes:
+def encode(rendered: Rendered, image: DecodedImage, options: PictureSettings, format_name: str) -> bytes:
     """Encode the picture with colour profile and resolution, and with the metadata that was asked for.
 
     Args:
         rendered: The picture.
         image: The photo, for its resolution and metadata.
-        options: Quality.
+        options: Quality and resolution.
         format_name: PNG, WEBP, AVIF, JPEG or TIFF. A JPEG of a picture on a transparent background is laid on white.
 
     Returns:
@@ -156,9 +164,23 @@ def encode(rendered: Rendered, image: DecodedImage, options: OutputSettings, for
         format_name,
         quality=options.encode_quality,
         icc_profile=rendered.icc_profile,
-        dpi=image.dpi,
+        dpi=_resolution(image, options),
         metadata=image.metadata,
     )
+
+
+def _resolution(image: DecodedImage, options: PictureSettings) -> tuple[float, float] | None:
+    """Return the dots per inch that are written: as asked for, or what a size in mm is meant at, else the photo's."""
+    if options.dpi is not None:
+        return options.dpi, options.dpi
+    if options.size is not None and is_physical(options.size):
+        return PRINT_DPI, PRINT_DPI
+    return image.dpi
+
+
+def _to_8_bit(alpha: np.ndarray) -> np.ndarray:
+    """Round alpha to 0–255; ten times as fast as numpy's arithmetic here."""
+    return cv2.convertScaleAbs(alpha, alpha=255.0)
 
 
 def _with_channel(foreground: np.ndarray, opacity: np.ndarray) -> np.ndarray:
@@ -174,41 +196,29 @@ def _to_16_bit(foreground: np.ndarray, alpha: np.ndarray, uint16: np.ndarray | N
     return widened if uint16 is None else np.where((alpha == 1)[..., None], uint16, widened)
 
 
-def _crop_box(alpha: np.ndarray, options: OutputSettings) -> tuple[tuple[int, int, int, int], tuple[str, ...]]:
-    """Find the part of the photo that is wanted, and note a margin that the photo is too small for."""
-    height, width = alpha.shape
-    if not options.crop:
-        return (0, 0, width, height), ()
-    box = find_subject_box(alpha, options.crop_margin)
-    bare = find_subject_box(alpha)
-    room = margin_px(options.crop_margin, max(bare[2] - bare[0], bare[3] - bare[1]))
-    got = (bare[0] - box[0], bare[1] - box[1], box[2] - bare[2], box[3] - bare[3])
-    if bare == (0, 0, width, height) or not any(side < room for side in got):
-        return box, ()
-    short = ", ".join(
-        f"{name} {side} px" for name, side in zip(("left", "top", "right", "bottom"), got, strict=True) if side < room
-    )
-    return box, (f"crop_margin of {room} px ends at the photo's border: {short}",)
-
-
 def _read_background(
     wanted: str,
     backdrop: DecodedImage | None,
     photo: DecodedImage,
     alpha: np.ndarray,
-    window: tuple[slice, slice],
+    layout: Layout,
     limits: InputLimits,
 ) -> _Background:
     """Read what the subject is to be laid on, at the size of the result."""
+    size = (layout.height, layout.width)
     if backdrop is None and wanted == "blur":
-        return _Background(blur_background(photo.pixels[window], alpha), None, photo.icc_profile)
+        if not layout.is_window:
+            return _Background(cover_fit(blur_background(photo.pixels, alpha), *size), None, photo.icc_profile)
+        left, top, right, bottom = layout.window
+        window = np.s_[top:bottom, left:right]
+        return _Background(blur_background(photo.pixels[window], alpha[window]), None, photo.icc_profile)
     if backdrop is None and os.path.isfile(wanted):  # unlike pathlib, it takes a text of any length
         backdrop = decode_image(read_bytes(wanted, limits), limits, keep_profile=True)
     if backdrop is None:
         return _Background(parse_color(wanted))
     if backdrop.alpha is None:
-        return _Background(cover_fit(backdrop.pixels, *alpha.shape), None, backdrop.icc_profile)
-    fitted = cover_fit(_with_channel(backdrop.pixels, backdrop.alpha), *alpha.shape)
+        return _Background(cover_fit(backdrop.pixels, *size), None, backdrop.icc_profile)
+    fitted = cover_fit(_with_channel(backdrop.pixels, backdrop.alpha), *size)
     return _Background(np.ascontiguousarray(fitted[..., :3]), fitted[..., 3], backdrop.icc_profile)
 
 

@@ -11,7 +11,7 @@ from ray.serve.handle import DeploymentHandle
 
 from cutray.chain import StageTimer, postprocess
 from cutray.config import InputLimits, RemoverSettings, parse_settings
-from cutray.errors import CutrayError, InputError, MissingExtraError
+from cutray.errors import ConfigError, CutrayError, InputError, MissingExtraError
 from cutray.imaging.decode import DecodedImage, decode_image
 from cutray.models.catalog import ModelSpec
 from cutray.sources import decode_source, output_format
@@ -65,6 +65,8 @@ class Cutter:
             return ErrorReply("unsupported_format", str(error))
         except InputError as error:
             return ErrorReply(error.code, str(error))
+        except ConfigError as error:  # the endpoint's own limits are lower than the settings'
+            return ErrorReply("bad_option", error.got)
         except MemoryError:
             return ErrorReply("too_large", "The photo needs more memory than there is.")
 

@@ -210,6 +210,8 @@ def parse_options(values: Mapping[str, str], *, has_backdrop: bool = False) -> d
     options = {**settings.model_dump(include=set(plain)), **{k: v for k, v in plain.items() if k == "background"}}
     try:
         check_output_settings(parse_settings(RemoverSettings, options))
+    except ConfigError as error:
+        raise ApiError("bad_option", error.got[:_ECHOED_CHARACTERS]) from error
     except OptionError as error:
         raise ApiError("bad_option", str(error)) from error
     return options

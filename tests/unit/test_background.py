@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from cutray.config import InputLimits, OutputSettings
+from cutray.config import InputLimits, PictureSettings
 from cutray.imaging.decode import DecodedImage, decode_image
 from cutray.imaging.encode import encode_image
 from cutray.removal import Removal, RemovalReport
@@ -31,7 +31,7 @@ def _photo(profile: bytes | None) -> DecodedImage:
 
 def _write(image: DecodedImage, format_name: str = "PNG", **options: Any) -> Image.Image:
     """Render and encode on a background, and open the result."""
-    settings = OutputSettings(**options)
+    settings = PictureSettings(**options)
     rendered = render(image, ALPHA, settings, clean_edges=True, limits=InputLimits())
     return Image.open(io.BytesIO(encode(rendered, image, settings, format_name)))
 
@@ -69,7 +69,7 @@ def test_a_picture_is_shown_as_it_was(above: str, below: str, depth: int, tmp_pa
     path.write_bytes(saved(np.full((30, 40, 3), (90, 140, 110), np.uint8), "PNG", **options))
     wanted = _shown(Image.open(path))[0, 0]
     image = _photo(SPACES[above])
-    settings = OutputSettings(background=str(path), bit_depth=depth)
+    settings = PictureSettings(background=str(path), bit_depth=depth)
     rendered = render(image, ALPHA, settings, clean_edges=True, limits=InputLimits())
     picture = rendered.picture if depth == 8 else (rendered.picture // 257).astype(np.uint8)
     shown = _shown(Image.open(io.BytesIO(encode_image(picture, "PNG", icc_profile=rendered.icc_profile))))
@@ -106,7 +106,7 @@ def test_hidden_colours_of_a_transparent_background_stay_hidden(as_upload: bool,
     path.write_bytes(saved(below, "PNG"))
     image = _photo(None)
     for format_name in ("PNG", "JPEG"):
-        settings = OutputSettings(background="white" if as_upload else str(path))
+        settings = PictureSettings(background="white" if as_upload else str(path))
         backdrop = decode_image(path.read_bytes(), keep_profile=True) if as_upload else None
         rendered = render(image, ALPHA, settings, clean_edges=True, limits=InputLimits(), backdrop=backdrop)
         written = Image.open(io.BytesIO(encode(rendered, image, settings, format_name)))
@@ -123,11 +123,11 @@ def test_a_profile_that_cannot_be_converted_to_gives_way() -> None:
     """A photo in a camera's own space is brought to sRGB when it gets a background, with a note."""
     image = _photo(camera_profile())
     assert image.icc_profile == camera_profile()
-    rendered = render(image, ALPHA, OutputSettings(background="#ff8800"), clean_edges=True, limits=InputLimits())
+    rendered = render(image, ALPHA, PictureSettings(background="#ff8800"), clean_edges=True, limits=InputLimits())
     assert rendered.icc_profile is None
     assert rendered.picture[0, 0].tolist() == list(ORANGE)
     assert "converted to sRGB" in rendered.notes[0]
-    cutout = render(image, ALPHA, OutputSettings(), clean_edges=True, limits=InputLimits())
+    cutout = render(image, ALPHA, PictureSettings(), clean_edges=True, limits=InputLimits())
     assert cutout.icc_profile == camera_profile()
 
 
@@ -135,8 +135,8 @@ def test_the_pillow_image_carries_its_profile() -> None:
     """A picture that comes back as a Pillow image has the profile that its pixels need; an sRGB one has none."""
     for space in SPACES.values():
         image = _photo(space)
-        rendered = render(image, ALPHA, OutputSettings(), clean_edges=True, limits=InputLimits())
-        data = encode(rendered, image, OutputSettings(), "PNG")
+        rendered = render(image, ALPHA, PictureSettings(), clean_edges=True, limits=InputLimits())
+        data = encode(rendered, image, PictureSettings(), "PNG")
         report = RemovalReport(True, 1.0, 0.5, WIDTH, HEIGHT, rendered.box, "model", "engine")
         removal = Removal(rendered.picture, rendered.mask, report, data).as_pillow()
         assert removal.cutout.info.get("icc_profile") == space
@@ -149,7 +149,7 @@ def test_margins_are_accounted_for() -> None:
     image = _photo(None)
 
     def notes(**options: Any) -> tuple[str, ...]:
-        settings = OutputSettings(**options)
+        settings = PictureSettings(**options)
         return render(image, ALPHA, settings, clean_edges=False, limits=InputLimits()).notes
 
     assert notes(crop=True, crop_margin="3px") == ()

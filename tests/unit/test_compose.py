@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cutray.errors import OptionError, ShapeMismatchError
-from cutray.imaging.compose import blur_background, compose, cover_fit, find_subject_box, parse_color
+from cutray.imaging.compose import blur_background, compose, cover_fit, parse_color
 from tests.alphas import soft_disc
 from tests.pictures import photo
 
@@ -129,39 +129,3 @@ def test_blur_takes_detail_away() -> None:
 def test_blur_takes_any_shape(shape: tuple[int, int]) -> None:
     """Pictures of one pixel, one row or almost one column are blurred too, even if all is subject."""
     assert blur_background(photo(*shape), np.ones(shape, np.float32)).shape == (*shape, 3)
-
-
-def _block() -> np.ndarray:
-    """Return alpha of 100 x 200 with an opaque block at left 50, top 20, right 90, bottom 40."""
-    alpha = np.zeros((100, 200), np.float32)
-    alpha[20:40, 50:90] = 1
-    return alpha
-
-
-@pytest.mark.parametrize(
-    ("margin", "box"),
-    [
-        ("0", (50, 20, 90, 40)), ("5", (45, 15, 95, 45)), ("5px", (45, 15, 95, 45)), ("10%", (46, 16, 94, 44)),
-        ("2.5%", (49, 19, 91, 41)), ("30px", (20, 0, 120, 70)), ("1000px", (0, 0, 200, 100)),
-    ],
-)  # fmt: skip
-def test_box_with_margin(margin: str, box: tuple[int, int, int, int]) -> None:
-    """A margin widens the box on all sides, percent of the longer side, and ends at the picture's border."""
-    assert find_subject_box(_block(), margin) == box
-
-
-def test_box_ignores_haze() -> None:
-    """What is all but invisible does not widen the box."""
-    assert find_subject_box(np.maximum(_block(), np.float32(0.01))) == (50, 20, 90, 40)
-
-
-def test_box_of_nothing_is_the_whole_picture() -> None:
-    """An empty alpha channel is not cropped."""
-    assert find_subject_box(np.zeros((30, 40), np.float32), "5%") == (0, 0, 40, 30)
-
-
-@pytest.mark.parametrize("margin", ["", "-1", "5em", "%", "1e3"])
-def test_bad_margin_is_refused(margin: str) -> None:
-    """A margin that is neither pixels nor percent is an option error."""
-    with pytest.raises(OptionError, match="margin"):
-        find_subject_box(_block(), margin)

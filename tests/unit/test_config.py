@@ -8,6 +8,7 @@ import pytest
 
 from cutray.config import (
     BatchSettings,
+    CanvasSettings,
     EngineSettings,
     InputLimits,
     MattingSettings,
@@ -20,7 +21,7 @@ from cutray.config import (
 )
 from cutray.errors import ConfigError
 
-PARTS = (InputLimits, ReadingSettings, EngineSettings, MattingSettings, OutputSettings)
+PARTS = (InputLimits, ReadingSettings, EngineSettings, MattingSettings, OutputSettings, CanvasSettings)
 
 
 def test_defaults_are_valid() -> None:
@@ -62,7 +63,7 @@ def test_values_outside_their_range_are_refused(key: str, value: Any) -> None:
         parse_settings(RemoverSettings, {key: value})
 
 
-@pytest.mark.parametrize("margin", ["0", "20", "20px", "5%", "2.5%"])
+@pytest.mark.parametrize("margin", ["0", "20", "20px", "5%", "2.5%", "5% 10px", "1 2 3 4"])
 def test_margins_people_write_are_accepted(margin: str) -> None:
     """Margins are pixels with or without unit, or percent."""
     assert parse_settings(OutputSettings, {"crop": True, "crop_margin": margin}).crop_margin == margin

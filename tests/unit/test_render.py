@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cutray.config import InputLimits, OutputSettings
+from cutray.config import InputLimits, PictureSettings
 from cutray.errors import DecodeError, ImageTooLargeError, OptionError
 from cutray.imaging.compose import blur_background, compose
 from cutray.imaging.decode import DecodedImage, decode_image, from_array
@@ -27,7 +27,7 @@ IMAGE = from_array(PIXELS)
 
 def _render(image: DecodedImage = IMAGE, *, clean_edges: bool = True, **options: Any) -> Rendered:
     """Shape and render with some options."""
-    settings = OutputSettings(**options)
+    settings = PictureSettings(**options)
     return render(image, shape_alpha(ALPHA, image, settings), settings, clean_edges=clean_edges, limits=InputLimits())
 
 
@@ -134,7 +134,9 @@ def test_bad_background_picture_is_refused(tmp_path: Path) -> None:
         _render(background=str(path))
     path.write_bytes(saved(photo(20, 30), "PNG"))
     with pytest.raises(ImageTooLargeError):
-        render(IMAGE, ALPHA, OutputSettings(background=str(path)), clean_edges=True, limits=InputLimits(max_side_px=25))
+        render(
+            IMAGE, ALPHA, PictureSettings(background=str(path)), clean_edges=True, limits=InputLimits(max_side_px=25)
+        )
 
 
 @pytest.mark.parametrize("options", [{}, {"inverse": True}, {"threshold": 0.5}])
@@ -150,8 +152,8 @@ def test_transparent_places_of_the_photo_stay_transparent(options: dict[str, Any
 def test_jpeg_refuses_transparency_and_takes_a_background() -> None:
     """A cutout does not fit into a JPEG; the same on white does."""
     with pytest.raises(OptionError, match="transparen"):
-        encode(_render(), IMAGE, OutputSettings(), "JPEG")
-    data = encode(_render(background="white"), IMAGE, OutputSettings(), "JPEG")
+        encode(_render(), IMAGE, PictureSettings(), "JPEG")
+    data = encode(_render(background="white"), IMAGE, PictureSettings(), "JPEG")
     assert Image.open(io.BytesIO(data)).format == "JPEG"
 
 
@@ -160,7 +162,7 @@ def test_profile_and_resolution_survive() -> None:
     data = saved(PIXELS, "PNG", icc_profile=wide_profile(), dpi=(300, 300))
     image = decode_image(data, keep_profile=True)
     for only_mask, profile in ((False, wide_profile()), (True, None)):
-        settings = OutputSettings(only_mask=only_mask)
+        settings = PictureSettings(only_mask=only_mask)
         rendered = render(image, ALPHA, settings, clean_edges=True, limits=InputLimits())
         written = Image.open(io.BytesIO(encode(rendered, image, settings, "PNG")))
         assert written.info.get("icc_profile") == profile
@@ -169,6 +171,6 @@ def test_profile_and_resolution_survive() -> None:
 
 def test_empty_scene_renders() -> None:
     """Nothing at all gives a picture that is black and transparent throughout, uncropped."""
-    rendered = render(IMAGE, np.zeros_like(ALPHA), OutputSettings(crop=True), clean_edges=True, limits=InputLimits())
+    rendered = render(IMAGE, np.zeros_like(ALPHA), PictureSettings(crop=True), clean_edges=True, limits=InputLimits())
     assert rendered.picture.shape == (HEIGHT, WIDTH, 4)
     assert rendered.picture.max() == 0

@@ -12,11 +12,13 @@ import pytest
 import cutray.config
 from cutray.config import (
     BatchSettings,
+    CanvasSettings,
     EngineSettings,
     InputLimits,
     MattingSettings,
     OutputSettings,
     PhotoSettings,
+    PictureSettings,
     RemoverSettings,
     Settings,
     TrainSettings,
@@ -99,7 +101,10 @@ def test_every_field_is_described_and_valid_by_default(cls: type[Settings]) -> N
 
 def test_options_do_not_collide() -> None:
     """Of the settings that one command takes together, no two have the same spelling."""
-    for classes in ((OutputSettings, MattingSettings, EngineSettings, InputLimits, BatchSettings), (TrainSettings,)):
+    for classes in (
+        (OutputSettings, CanvasSettings, MattingSettings, EngineSettings, InputLimits, BatchSettings),
+        (TrainSettings,),
+    ):
         fields = [item for cls in classes for item in walk_fields(cls)]
         names = [
             name
@@ -130,11 +135,11 @@ def test_verbs_that_cut_out_have_the_same_options() -> None:
 
     wanted = {
         name
-        for cls in (OutputSettings, MattingSettings, EngineSettings, InputLimits)
+        for cls in (OutputSettings, CanvasSettings, MattingSettings, EngineSettings, InputLimits)
         for name, field in cls.model_fields.items()
         if has_option(field, cls)
     }
-    for command, missing in ((remove, set()), (batch, set()), (evaluate, {*OutputSettings.model_fields, "model"})):
+    for command, missing in ((remove, set()), (batch, set()), (evaluate, {*PictureSettings.model_fields, "model"})):
         have = {parameter.name for parameter in command.params}
         assert wanted - have == missing, command.name
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from cutray.config.base import Settings, parse_settings
 from cutray.config.batch import BatchSettings
+from cutray.config.canvas import CanvasSettings
 from cutray.config.metadata import Setting, describe_differences, fingerprint, result_values, setting_of, walk_fields
 from cutray.config.refiner import RefinerSettings
 from cutray.config.remover import (
@@ -20,6 +21,7 @@ from cutray.config.remover import (
     MattingSettings,
     OutputSettings,
     PhotoSettings,
+    PictureSettings,
     ReadingSettings,
     RemoverSettings,
 )
@@ -35,6 +37,7 @@ __all__ = [
     "Architecture",
     "AugmentSettings",
     "BatchSettings",
+    "CanvasSettings",
     "ClusterSettings",
     "DataSettings",
     "Effort",
@@ -45,6 +48,7 @@ __all__ = [
     "OptimSettings",
     "OutputSettings",
     "PhotoSettings",
+    "PictureSettings",
     "ReadingSettings",
     "RefinerSettings",
     "RemoverSettings",

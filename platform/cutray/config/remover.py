@@ -7,6 +7,8 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from cutray.config.base import Settings
+from cutray.config.canvas import SIDES, CanvasSettings, checked
+from cutray.config.lengths import parse_sides, parse_size, room_px
 from cutray.config.metadata import Setting
 
 MIB = 1 << 20
@@ -180,10 +182,10 @@ class OutputSettings(Settings):
         "photo (blur).",
     )
     crop: Annotated[bool, Setting(short="-c")] = Field(False, description="Crop to the subject.")
-    crop_margin: Annotated[str, Setting(allowed="pixels (20px) or percent of the longer side (5%)")] = Field(
+    crop_margin: Annotated[str, checked(parse_sides), Setting(allowed=SIDES)] = Field(
         "0",
-        pattern=r"^\d+(\.\d+)?(px|%)?$",
-        description="Margin around the cropped subject: pixels (20px) or percent of its longer side (5%), with `crop`.",
+        description="Margin around the cropped subject, as far as the photo reaches: pixels (20px) or percent of the "
+        "subject's longer side (5%), with `crop`.",
     )
     format: Annotated[Literal["auto", "png", "webp", "avif", "jpeg", "tiff"], Setting(short="-f")] = Field(
         "auto",
@@ -202,17 +204,51 @@ class OutputSettings(Settings):
         "thumbnails, maker notes and serial numbers are never written.",
     )
 
+
+class PictureSettings(OutputSettings, CanvasSettings):
+    """All that decides, with an alpha channel given, what picture comes out."""
+
     @model_validator(mode="after")
-    def _margin_belongs_to_a_crop(self) -> Self:
-        """Refuse a margin that would be ignored."""
-        if not self.crop and float(self.crop_margin.rstrip("px%")) > 0:
+    def _all_is_used(self) -> Self:
+        """Refuse what would be ignored, and margins that leave no room."""
+        crop_margin, margin = parse_sides(self.crop_margin), parse_sides(self.margin)
+        if not self.crop and crop_margin.any:
             raise ValueError(f"crop_margin = {self.crop_margin!r} without crop: set crop too, or leave the margin out")
+        size = None if self.size is None else parse_size(self.size, self.dpi)
+        on_canvas = size is not None and not size.most_px
+        if self.fit != "contain" and not on_canvas:
+            raise ValueError(f"fit = {self.fit!r} without a canvas: set size too, such as 2000x2000")
+        if self.fit != "contain" and self.scale is not None:
+            raise ValueError(f"fit = {self.fit!r} and scale = {self.scale!r}: one of them decides, leave the other out")
+        if margin.any and not (on_canvas or self.crop or self.scale):
+            raise ValueError(f"margin = {self.margin!r} without a canvas: set size (2000x2000), scale or crop too")
+        if margin.any and crop_margin.any:
+            raise ValueError("margin and crop_margin together: margin alone says it all, leave crop_margin out")
+        if on_canvas and size is not None and min(room_px(size, margin)) < 1:
+            raise ValueError(
+                f"margin = {self.margin!r} leaves no room on {size.width} x {size.height} pixels: opposite margins "
+                "have to be less than 100% together"
+            )
         return self
 
 
-class PhotoSettings(ReadingSettings, MattingSettings, OutputSettings):
+class PhotoSettings(ReadingSettings, MattingSettings, PictureSettings):
     """What may differ from photo to photo: options of one call, of one HTTP request, of one row in a list."""
 
 
 class RemoverSettings(InputLimits, EngineSettings, PhotoSettings):
     """All settings of a background remover, under flat names that are the same everywhere."""
+
+    @model_validator(mode="after")
+    def _canvas_is_within_limits(self) -> Self:
+        """Refuse a canvas that is larger than a photo may be."""
+        size = None if self.size is None else parse_size(self.size, self.dpi)
+        if size is None or size.most_px:
+            return self
+        if max(size.width, size.height) > self.max_side_px or size.width * size.height > self.max_megapixels * 1e6:
+            raise ValueError(
+                f"size = {self.size!r} is {size.width} x {size.height} pixels: allowed are sides of at most "
+                f"{self.max_side_px} and {self.max_megapixels:g} million pixels; choose a smaller size, "
+                "or raise the limit"
+            )
+        return self

@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 
 from cutray.config import (
     BatchSettings,
+    CanvasSettings,
     EngineSettings,
     InputLimits,
     MattingSettings,
@@ -39,6 +40,7 @@ _PHOTO = f"{_REMOVER}; fields of an HTTP request"
 # Settings classes, and where each is used.
 _PARTS: tuple[tuple[type[Settings], str], ...] = (
     (OutputSettings, _PHOTO),
+    (CanvasSettings, _PHOTO),
     (MattingSettings, f"{_PHOTO}; `cutray evaluate`"),
     (EngineSettings, f"{_REMOVER}, `evaluate`, `serve`, `doctor`"),
     (ReadingSettings, f"{_PHOTO}; `cutray evaluate`"),

@@ -1,4 +1,4 @@
-"""Put a subject on something: nothing, a colour, a picture, its own blurred background; and crop it."""
+"""Put a subject on something: nothing, a colour, a picture, its own blurred background."""
 
 from __future__ import annotations
 
@@ -125,44 +125,3 @@ def blur_background(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     blurred = spread / cv2.GaussianBlur(weight, (0, 0), sigma)[..., None]
     full = cv2.resize(blurred.astype(np.uint8), (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(full)
-
-
-def find_subject_box(alpha: np.ndarray, margin: str = "0") -> tuple[int, int, int, int]:
-    """Find the rectangle that holds the subject.
-
-    Args:
-        alpha: (H, W) float32 in [0, 1].
-        margin: Room around it: pixels (``20px`` or ``20``) or percent of the box's longer side (``5%``).
-
-    Returns:
-        left, top, right, bottom in pixels, right and bottom exclusive, inside the picture; the whole picture
-        if nothing is visible.
-
-    Raises:
-        OptionError: The margin is neither pixels nor percent.
-    """
-    height, width = alpha.shape
-    visible = alpha > 0.02
-    rows, columns = np.flatnonzero(visible.any(axis=1)), np.flatnonzero(visible.any(axis=0))
-    if rows.size == 0:
-        return 0, 0, width, height
-    left, right, top, bottom = int(columns[0]), int(columns[-1]) + 1, int(rows[0]), int(rows[-1]) + 1
-    room = margin_px(margin, max(right - left, bottom - top))
-    return max(0, left - room), max(0, top - room), min(width, right + room), min(height, bottom + room)
-
-
-def margin_px(margin: str, longer_side_px: int) -> int:
-    """Turn a margin into whole pixels.
-
-    Args:
-        margin: Pixels (``20px`` or ``20``) or percent of the longer side (``5%``).
-        longer_side_px: Longer side of the subject's box.
-
-    Raises:
-        OptionError: It is neither.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(px|%)?", margin.strip())
-    if not match:
-        raise OptionError(got=f"the crop margin {margin!r}", allowed="pixels (20px) or percent (5%)", fix="correct it")
-    number = float(match[1])
-    return round(number * longer_side_px / 100 if match[2] == "%" else number)

@@ -15,6 +15,7 @@ from cutray.commands.remove.photos import Existing, Row
 from cutray.commands.remove.pipe import STDIN, STDOUT, print_piped, remove_piped
 from cutray.commands.remove.watch import FolderWatch, stop_on_signal, watch_folder
 from cutray.config import (
+    CanvasSettings,
     EngineSettings,
     InputLimits,
     MattingSettings,
@@ -38,7 +39,7 @@ from cutray.errors import InputError
 @click.option("--explain", type=click.Path(path_type=Path), help="Draw the edge cases of one photo into this file.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write a row per photo into this file (.csv or .json).")
 @click.option("--json", "as_json", is_flag=True, help="Print a report as JSON on standard output.")
-@settings_options(OutputSettings, MattingSettings, EngineSettings, ReadingSettings, InputLimits)
+@settings_options(OutputSettings, CanvasSettings, MattingSettings, EngineSettings, ReadingSettings, InputLimits)
 def remove(sources: tuple[str, ...], **options: Any) -> int:
     """Cut the subject out of photos.
 
