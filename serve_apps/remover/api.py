@@ -41,7 +41,8 @@ def create_api(service: Service) -> FastAPI:
     """
     app = FastAPI(title="Cutray", version=__version__, docs_url=None, redoc_url=None, description=_ABOUT)
     install_handlers(app)
-    static = page_router(page=service.args.page, key_needed=service.keys.needed)
+    largest = service.limits.max_image_bytes
+    static = page_router(page=service.args.page, key_needed=service.keys.needed, max_image_bytes=largest)
     routers = (_photos(service), _state(service), compat_router(service), static)
     for router in routers:
         app.include_router(router)

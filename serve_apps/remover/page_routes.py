@@ -1,4 +1,4 @@
-"""The routes of the page and of the description: a fixed list, so that no path is ever built from a request."""
+"""The routes of the page and of the description: listed at the start, so that no path is ever built from a request."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib.util
 import json
 from collections.abc import Awaitable, Callable
 from importlib import resources
+from pathlib import Path
 
 from fastapi import APIRouter
 from PIL import features
@@ -15,17 +16,14 @@ _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self' blob:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_PAGE = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "/zip.js": ("zip.js", "text/javascript; charset=utf-8"),
+_MEDIA_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
 }
-_DOCS = {
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
-    "/docs": ("docs.html", "text/html; charset=utf-8"),
-    "/docs.js": ("docs.js", "text/javascript; charset=utf-8"),
-}
+_PATHS = {"index.html": "/", "docs.html": "/docs"}  # other files have their own names
+_OF_DOCS = frozenset({"docs.html", "docs.js", "page.css", "icon.svg"})
 # Name → media type, endings of files.
 FORMATS = {
     "JPEG": ("image/jpeg", ["jpg", "jpeg", "jpe", "jfif", "mpo"]),
@@ -39,20 +37,24 @@ FORMATS = {
 }
 
 
-def page_router(*, page: bool, key_needed: bool) -> APIRouter:
+def page_router(*, page: bool, key_needed: bool, max_image_bytes: int) -> APIRouter:
     """Make the routes.
 
     Args:
         page: Whether there is a page at all; the description is always there.
         key_needed: Whether requests need an API key, so that the page asks for one.
+        max_image_bytes: Largest photo, which the page refuses without sending it.
     """
     router = APIRouter(include_in_schema=False)
-    for path, (name, media_type) in (_DOCS | (_PAGE if page else {})).items():
-        content = resources.files(__package__).joinpath("page", name).read_bytes()
-        router.add_api_route(path, _constant(content, media_type), methods=["GET"], response_class=Response)
+    for file in sorted(resources.files(__package__).joinpath("page").iterdir(), key=lambda entry: entry.name):
+        media_type = _MEDIA_TYPES.get(Path(file.name).suffix)
+        if media_type and (page or file.name in _OF_DOCS):
+            answer = _constant(file.read_bytes(), media_type)
+            path = _PATHS.get(file.name, f"/{file.name}")
+            router.add_api_route(path, answer, methods=["GET"], response_class=Response)
     if page:
-        facts = json.dumps({"formats": readable_formats(), "key_needed": key_needed}).encode()
-        answer = _constant(facts, "application/json")
+        facts = {"formats": readable_formats(), "key_needed": key_needed, "max_image_bytes": max_image_bytes}
+        answer = _constant(json.dumps(facts).encode(), "application/json")
         router.add_api_route("/page.json", answer, methods=["GET"], response_class=Response)
     return router
 

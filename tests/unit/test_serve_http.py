@@ -22,7 +22,7 @@ PAGES = [
     "/",
     "/page.json",
     "/health",
-    "/page.js",
+    "/studio.js",
     "/page.css",
     "/icon.svg",
     "/docs",
@@ -102,6 +102,19 @@ def test_page_promises_only_formats_that_can_be_read(monkeypatch: pytest.MonkeyP
     assert "HEIC" not in {entry["name"] for entry in facts["formats"]}
     assert facts["key_needed"] is True
     assert call(make(), "GET", "/page.json").json()["key_needed"] is False
+
+
+def test_page_is_small_and_whole() -> None:
+    """All of the page is less than 150 kB in files of at most 350 lines, and loads only what is served."""
+    files = [path for path in (ROOT / "serve_apps" / "remover" / "page").iterdir() if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 150_000
+    for path in files:
+        text = path.read_text()
+        assert len(text.splitlines()) <= 350, path
+        for name in re.findall(r'(?:from "\./|src="|href=")([\w.-]+\.\w+)"', text):
+            assert call(make(), "GET", f"/{name}").status_code == 200, f"{path.name}: {name}"
+    assert call(make(page=False), "GET", "/studio.js").status_code == 404
+    assert call(make(page=False), "GET", "/docs").status_code == 200
 
 
 @pytest.mark.parametrize(
