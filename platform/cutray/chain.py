@@ -104,12 +104,13 @@ def postprocess(
         rendered = render(photo.image, alpha, settings, clean_edges=clean, limits=settings, backdrop=backdrop)
     with timer.stage("encode"):
         data = encode(rendered, photo.image, settings, format_name)
-    report = _report(photo, matte, rendered, settings, network, timer)
+    report = _report(photo, prediction.looks, matte, rendered, settings, network, timer)
     return Removal(rendered.picture, rendered.mask, report, data)
 
 
 def _report(
     photo: Photo,
+    looks: int,
     matte: Matte,
     rendered: Rendered,
     settings: RemoverSettings,
@@ -127,6 +128,7 @@ def _report(
         box=rendered.box,
         model=network.model,
         engine=str(network.engine),
+        looks=looks,
         notes=photo.image.notes + matte.notes + rendered.notes,
         edge_cases=matte.edge_cases if settings.edge_cases else (),
         timings_ms=timer.milliseconds,

@@ -43,6 +43,7 @@ class RemovalReport:
         box: Left, top, right, bottom of the result within the photo, in pixels.
         model: Name of the model.
         engine: Engine, device and precision.
+        looks: How many views of the photo the network ran on.
         notes: What was left out or changed on the way in.
         edge_cases: What makes the edges hard, if it was asked for: fine_detail, transparency, reflectivity, texture.
         timings_ms: Milliseconds of each stage.
@@ -56,6 +57,7 @@ class RemovalReport:
     box: tuple[int, int, int, int]
     model: str
     engine: str
+    looks: int = 1
     notes: tuple[str, ...] = ()
     edge_cases: tuple[str, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 The network was trained at one input size and fails far from it, so every view has that size: the frame, its mirror
 image, and a crop around the subject enlarged. A doubtful subject has to be found again in the crop, else it is none.
+Adaptive effort leaves out the mirror image where the network is sure of the frame, which it is for most photos.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ _PART, _ROOM = 0.05, 0.12
 _NEW = 0.97
 # To show detail it must hold this many pixels per cell of the map, else enlarging would invent them.
 _FULL = 0.5
+# A frame is settled if so few cells, as a share of the subject's, are between the two probabilities.
+_UNSETTLED, _UNSURE_FROM, _UNSURE_TO = 0.06, 0.25, 0.75
 # A subject is doubtful if its mirror image shows next to nothing of it, or if it fills so much of a rectangle.
 _STEADY, _RECTANGLE = 0.1, 0.82
 # A doubtful subject is none if the crop shows less than this of it.
@@ -60,10 +63,12 @@ class Prediction:
     Attributes:
         probs: (T, T) float32 in [0, 1], of the whole frame.
         map_size: Cells along a side of a single view of the frame; T is larger where a crop was blended in.
+        looks: How many views the network ran on.
     """
 
     probs: np.ndarray
     map_size: int
+    looks: int
 
 
 class TTARunner:
@@ -143,34 +148,40 @@ def predict(
 def _run_views(
     image: np.ndarray, spec: ModelSpec, settings: MattingSettings
 ) -> Generator[np.ndarray, np.ndarray, Prediction]:
-    """Yield the views of the frame, then those of a crop if it is asked for or the subject is doubtful.
+    """Yield the views of the frame, then those of a crop if it is asked for or the subject is doubtful."""
+    effort = settings.effort
 
-    With more than one view, each comes with its mirror image.
-    """
-    views = settings.effort.looks
+    def tensor_of(part: np.ndarray) -> np.ndarray:
+        return prepare(part, spec, compat=settings.compat)[None]
 
-    def batch_of(part: np.ndarray) -> np.ndarray:
-        tensor = prepare(part, spec, compat=settings.compat)
-        return np.stack([tensor] if views == 1 else [tensor, tensor[..., ::-1]])
+    def both(part: np.ndarray) -> Generator[np.ndarray, np.ndarray, list[np.ndarray]]:
+        tensor = tensor_of(part)
+        maps = yield np.concatenate([tensor, tensor[..., ::-1]])
+        return [maps[0], maps[1][:, ::-1]]
 
-    def unmirror(maps: np.ndarray) -> list[np.ndarray]:
-        return [maps[0], *(one[:, ::-1] for one in maps[1:])]
-
-    each = unmirror((yield batch_of(image)))
+    if effort.looks == 1 or effort.adaptive:
+        tensor = tensor_of(image)
+        (frame,) = yield tensor
+        if effort.looks == 1 or is_settled(frame):
+            return Prediction(frame, frame.shape[0], looks=1)
+        (mirrored,) = yield tensor[..., ::-1]
+        each = [frame, mirrored[:, ::-1]]
+    else:
+        each = yield from both(image)
     frame = average(each)
     map_size = frame.shape[0]
     height, width = image.shape[:2]
-    crop = crop_around_subject(frame, height, width) if views > 1 else None
+    crop = crop_around_subject(frame, height, width)
     if crop is None:
-        return Prediction(frame, map_size)
-    blends = views == 4 and crop.has_resolution(map_size)
+        return Prediction(frame, map_size, looks=2)
+    blends = effort.looks == 4 and crop.has_resolution(map_size)
     doubtful = is_doubtful(frame=each[0], mirrored=each[1])
     if not (blends or doubtful):
-        return Prediction(frame, map_size)
-    closer = average(unmirror((yield batch_of(image[crop.top : crop.bottom, crop.left : crop.right]))))
+        return Prediction(frame, map_size, looks=2)
+    closer = average((yield from both(image[crop.top : crop.bottom, crop.left : crop.right])))
     if doubtful and not is_confirmed(frame, closer, crop, height, width):
-        return Prediction(np.zeros_like(frame), map_size)
-    return Prediction(blend_crop(frame, closer, crop, height, width) if blends else frame, map_size)
+        return Prediction(np.zeros_like(frame), map_size, looks=4)
+    return Prediction(blend_crop(frame, closer, crop, height, width) if blends else frame, map_size, looks=4)
 
 
 def crop_around_subject(probs: np.ndarray, height_px: int, width_px: int) -> Crop | None:
@@ -200,6 +211,17 @@ def crop_around_subject(probs: np.ndarray, height_px: int, width_px: int) -> Cro
     return Crop(left, top, right, bottom)
 
 
+def is_settled(frame: np.ndarray) -> bool:
+    """Tell whether the frame's view needs no other one: it shows a subject that may not be a false one, and is sure.
+
+    Args:
+        frame: (S, S) float32 in [0, 1], of the frame.
+    """
+    subject = int((frame > 0.5).sum())
+    unsure = int(((frame > _UNSURE_FROM) & (frame < _UNSURE_TO)).sum())
+    return subject > 0 and unsure < _UNSETTLED * subject and not _is_rectangle(frame)
+
+
 def is_doubtful(frame: np.ndarray, mirrored: np.ndarray) -> bool:
     """Tell whether the subject may be a false one: walls, floors and shelves are full of rectangles.
 
@@ -209,14 +231,7 @@ def is_doubtful(frame: np.ndarray, mirrored: np.ndarray) -> bool:
     """
     if max(frame.max(), mirrored.max()) <= 0.5:
         return False
-    if _iou(frame, mirrored) < _STEADY:
-        return True
-    _, labels, parts, _ = cv2.connectedComponentsWithStats((frame > 0.5).astype(np.uint8))
-    largest = 1 + int(parts[1:, cv2.CC_STAT_AREA].argmax())
-    outline, _ = cv2.findContours((labels == largest).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    width, height = cv2.minAreaRect(outline[0])[1]
-    # An outline runs through the centres of its cells, so that half a cell is missing on each side.
-    return bool(parts[largest, cv2.CC_STAT_AREA] > _RECTANGLE * (width + 1) * (height + 1))
+    return _iou(frame, mirrored) < _STEADY or _is_rectangle(frame)
 
 
 def is_confirmed(frame: np.ndarray, closer: np.ndarray, crop: Crop, height_px: int, width_px: int) -> bool:
@@ -287,6 +302,18 @@ def _ramp(span: slice, length: int) -> np.ndarray:
     if span.stop < length:
         ramp = np.minimum(ramp, at[::-1] / reach)
     return ramp
+
+
+def _is_rectangle(probs: np.ndarray) -> bool:
+    """Tell whether the largest part of the subject fills nearly all of a rectangle, which may be turned."""
+    _, labels, parts, _ = cv2.connectedComponentsWithStats((probs > 0.5).astype(np.uint8))
+    if len(parts) < 2:
+        return False
+    largest = 1 + int(parts[1:, cv2.CC_STAT_AREA].argmax())
+    outline, _ = cv2.findContours((labels == largest).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    width, height = cv2.minAreaRect(outline[0])[1]
+    # An outline runs through the centres of its cells, so that half a cell is missing on each side.
+    return bool(parts[largest, cv2.CC_STAT_AREA] > _RECTANGLE * (width + 1) * (height + 1))
 
 
 def _iou(one: np.ndarray, two: np.ndarray) -> float:

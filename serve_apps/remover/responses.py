@@ -70,6 +70,7 @@ def result_headers(reply: CutReply, notes: Sequence[str] = ()) -> dict[str, str]
         "X-Box": ",".join(map(str, report.box)),
         "X-Model": _header_text(report.model),
         "X-Engine": _header_text(report.engine),
+        "X-Looks": str(report.looks),
         **({"X-Notes": told} if told else {}),
         **({"X-Edge-Cases": ",".join(report.edge_cases)} if report.edge_cases else {}),
         "Server-Timing": timing,
@@ -117,6 +118,7 @@ def _result_rows(
                 "width_px": report.width_px,
                 "height_px": report.height_px,
                 "box": report.box,
+                "looks": report.looks,
                 "notes": report.notes,
                 "edge_cases": report.edge_cases,
             }

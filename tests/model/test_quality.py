@@ -94,9 +94,11 @@ def test_the_classic_recipe_knows_no_quality(photo: np.ndarray, remover: Backgro
 def test_single_settings_go_before_the_quality(
     photo: np.ndarray, remover: BackgroundRemover, removals: dict[str, Removal]
 ) -> None:
-    """Fast with two looks, matted edges and redrawn hair is balanced; unknown values are refused."""
-    built = remover.remove_background(photo, quality="fast", looks=2, edges="matted", refine="detected")
+    """Fast with the rest of balanced is balanced; an explicit number of looks is kept; unknown values are refused."""
+    built = remover.remove_background(photo, quality="fast", edges="matted", refine="detected")
+    assert removals["balanced"].report.looks == 1
     assert built.data == removals["balanced"].data
+    assert remover.remove_background(photo, looks=2).report.looks == 2
     with pytest.raises(ConfigError, match="looks"):
         remover.remove_background(photo, looks=3)
 

@@ -93,7 +93,7 @@ def _finished(photo: np.ndarray, truth: np.ndarray, **options: object) -> tuple[
     settings = RemoverSettings(**options)
     network = NetworkInfo("u2net", EngineInfo("openvino", "cpu", "fp32"))
     decoded = Photo(from_array(photo), photo)
-    removal = postprocess(decoded, Prediction(probs, 320), settings, "PNG", network, StageTimer())
+    removal = postprocess(decoded, Prediction(probs, 320, 1), settings, "PNG", network, StageTimer())
     return removal.mask.astype(np.float32) / 255, removal.report.notes
 
 

@@ -158,6 +158,37 @@ def test_looks_ask_for_what_the_settings_say(looks: int, stages: list[int]) -> N
     assert runner.result.map_size == 320
 
 
+def _disc_with_doubt(share: float) -> np.ndarray:
+    """A disc of which so much, as a share of its area, is neither subject nor background."""
+    rows, columns = np.indices((320, 320))
+    disc = (np.hypot(rows - 160, columns - 160) < 60).astype(np.float32)
+    inside = np.flatnonzero(disc.ravel())
+    disc.ravel()[inside[: round(share * len(inside))]] = 0.6
+    return disc
+
+
+@pytest.mark.parametrize(
+    ("frame", "stages"),
+    [
+        (_disc_with_doubt(0.0), [1]),
+        (_disc_with_doubt(0.3), [1, 1]),
+        (np.zeros((320, 320), np.float32), [1, 1]),
+        (np.kron(_rectangle(), np.ones((5, 5), np.float32)), [1, 1, 2]),
+    ],
+    ids=["sure", "unsure", "empty", "rectangle"],
+)
+def test_balanced_leaves_out_the_mirror_image_where_the_network_is_sure(frame: np.ndarray, stages: list[int]) -> None:
+    """One view settles a sure subject; an unsure one, none at all, and a rectangle take another one, and it is said."""
+    image = np.random.default_rng(1).integers(0, 255, (700, 900, 3), np.uint8)
+    runner = TTARunner(image, SPEC, MattingSettings())
+    answers, sizes = [frame, frame[:, ::-1]], []
+    while (batch := runner.next_batch) is not None:
+        runner.update(np.stack([answers[len(sizes) % 2]] if len(batch) == 1 else [frame, frame[:, ::-1]]))
+        sizes.append(len(batch))
+    assert sizes == stages
+    assert runner.result.looks == sum(stages)
+
+
 def test_the_classic_recipe_looks_once() -> None:
     """Compat is one look whatever the quality."""
     runner = TTARunner(np.zeros((50, 60, 3), np.uint8), SPEC, MattingSettings(compat=True, quality="best"))

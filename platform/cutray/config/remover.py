@@ -92,6 +92,8 @@ class Effort(Settings):
     """What a quality stands for."""
 
     looks: Literal[1, 2, 4]
+    # Whether to leave out what a photo does not need: the mirror image, where the network is sure.
+    adaptive: bool = False
     edges: Literal["soft", "matted", "fine"]
     refine: Literal["never", "detected", "edges", "everywhere"]
 
@@ -99,7 +101,7 @@ class Effort(Settings):
 # What each costs and gains is in docs/quality.md.
 EFFORTS = {
     "fast": Effort(looks=1, edges="soft", refine="never"),
-    "balanced": Effort(looks=2, edges="matted", refine="detected"),
+    "balanced": Effort(looks=2, adaptive=True, edges="matted", refine="detected"),
     "best": Effort(looks=4, edges="fine", refine="detected"),
 }
 
@@ -116,7 +118,8 @@ class MattingSettings(Settings):
     looks: Literal[0, 1, 2, 4] = Field(
         0,
         description="Test-time augmentation: 1 runs the network once, 2 also on the mirrored photo, 4 also on a crop "
-        "around the subject (2 does this too if the subject is doubtful); 0 follows `quality`.",
+        "around the subject (2 does this too if the subject is doubtful); 0 follows `quality`, and leaves out the "
+        "mirrored photo in `balanced` where the network is sure.",
     )
     edges: Literal["auto", "soft", "matted", "fine"] = Field(
         "auto",
@@ -160,7 +163,8 @@ class MattingSettings(Settings):
         preset = EFFORTS[self.quality]
         edges = preset.edges if self.edges == "auto" else self.edges
         refine = preset.refine if self.refine == "auto" else self.refine
-        return Effort(looks=self.looks or preset.looks, edges=edges, refine=refine)
+        looks, adaptive = (self.looks, False) if self.looks else (preset.looks, preset.adaptive)
+        return Effort(looks=looks, adaptive=adaptive, edges=edges, refine=refine)
 
 
 class OutputSettings(Settings):
