@@ -15,6 +15,7 @@ from cutray.config import (
     BatchSettings,
     CanvasSettings,
     EngineSettings,
+    HintSettings,
     InputLimits,
     MattingSettings,
     OutputSettings,
@@ -44,7 +45,14 @@ _FLAGS = ("masks", "shard_masks", "retry_failed", "reprocess", "verify", "overwr
 @click.option("--allow-empty", is_flag=True, help="Write a fully transparent picture where no subject is found.")
 @click.option("--report/--no-report", default=True, show_default=True, help="Write _cutray/report.html with samples.")
 @settings_options(
-    BatchSettings, OutputSettings, CanvasSettings, MattingSettings, EngineSettings, ReadingSettings, InputLimits
+    BatchSettings,
+    OutputSettings,
+    CanvasSettings,
+    HintSettings,
+    MattingSettings,
+    EngineSettings,
+    ReadingSettings,
+    InputLimits,
 )
 @requires_extra("batch", "ray", "pyarrow")
 def batch(source: str, target: str, **options: Any) -> int:

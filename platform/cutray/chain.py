@@ -6,41 +6,20 @@ functions, and has another process run the network on the batches of a ``TTARunn
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 
-from cutray.config import RemoverSettings
+from cutray.config import HintSettings, RemoverSettings
+from cutray.edit import matte_photo
+from cutray.hints import Hints, read_hints
 from cutray.imaging.decode import DecodedImage
-from cutray.matting.matte import Matte, compute_matte
+from cutray.matting.matte import Matte
 from cutray.removal import Removal, RemovalReport
-from cutray.render import Rendered, encode, render, shape_alpha
+from cutray.render import encode, render, shape_alpha
 from cutray.segmenter import NetworkInfo, Segmenter
 from cutray.sources import Photo, Source, decode_source
+from cutray.stage_timer import StageTimer
 from cutray.tta import Prediction, predict
-
-
-class StageTimer:
-    """Milliseconds of each stage.
-
-    Attributes:
-        milliseconds: By name of the stage, in the order in which they ended.
-    """
-
-    def __init__(self) -> None:
-        """Begin without any."""
-        self.milliseconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time what is done inside."""
-        start = time.perf_counter()
-        yield
-        self.add(name, (time.perf_counter() - start) * 1000)
-
-    def add(self, name: str, milliseconds: float) -> None:
-        """Note the time of a stage, to a tenth of a millisecond."""
-        self.milliseconds[name] = round(milliseconds, 1)
 
 
 def cut_out(source: Source, settings: RemoverSettings, format_name: str, segmenter: Segmenter) -> Removal:
@@ -64,8 +43,29 @@ def cut_out(source: Source, settings: RemoverSettings, format_name: str, segment
     with timer.stage("decode"):
         photo = decode_source(source, settings)
     with timer.stage("segment"):
-        (prediction,) = predict([photo.flattened], segmenter, settings, settings.batch_size)
-    return postprocess(photo, prediction, settings, format_name, segmenter.info, timer)
+        (prediction,) = predict([photo.view], segmenter, settings, settings.batch_size)
+    removal = postprocess(photo, prediction, settings, format_name, segmenter.info, timer)
+    if not settings.compat:
+        removal._correct = partial(_correct, photo, prediction, settings, format_name, segmenter.info)
+    return removal
+
+
+def _correct(
+    photo: Photo,
+    prediction: Prediction,
+    settings: RemoverSettings,
+    format_name: str,
+    network: NetworkInfo,
+    marks: HintSettings,
+) -> Removal:
+    """Take a photo through the chain again from the matte on, with further marks."""
+    height, width = photo.flattened.shape[:2]
+    before = photo.hints or Hints(height, width)
+    later = read_hints(marks, height, width, settings)
+    marked = replace(photo, hints=before if later is None else before.with_marks(later))
+    removal = postprocess(marked, prediction, settings, format_name, network, StageTimer())
+    removal._correct = partial(_correct, marked, prediction, settings, format_name, network)
+    return removal
 
 
 def postprocess(
@@ -97,27 +97,74 @@ def postprocess(
         OutputError: The encoder failed.
     """
     with timer.stage("matte"):
-        matte = compute_matte(photo.flattened, prediction.probs, prediction.map_size, settings)
-        alpha = shape_alpha(matte.alpha, photo.image, settings)
+        matte = matte_photo(photo, prediction, settings)
+    return finish(photo, prediction.looks, matte, settings, format_name, network, timer, backdrop=backdrop)
+
+
+def finish(
+    photo: Photo,
+    looks: int,
+    matte: Matte,
+    settings: RemoverSettings,
+    format_name: str,
+    network: NetworkInfo,
+    timer: StageTimer,
+    *,
+    backdrop: DecodedImage | None = None,
+) -> Removal:
+    """Turn an alpha channel into the picture that was asked for: render, encode.
+
+    Args:
+        photo: From ``decode_source``.
+        looks: How many views the network has seen.
+        matte: From ``matte_photo`` or an ``Edit``.
+        settings: What is asked for.
+        format_name: PNG, WEBP, AVIF, JPEG or TIFF, from ``output_format``.
+        network: What made the prediction, for the report.
+        timer: Holds the stages so far.
+        backdrop: A decoded picture that takes the place of ``settings.background``.
+
+    Returns:
+        The pictures as arrays, the encoded file and the report.
+
+    Raises:
+        InputError: An option cannot be used.
+        OutputError: The encoder failed.
+    """
     with timer.stage("render"):
+        alpha = shape_alpha(matte.alpha, photo.image, settings)
         clean = settings.clean_edges and not settings.compat
         rendered = render(photo.image, alpha, settings, clean_edges=clean, limits=settings, backdrop=backdrop)
     with timer.stage("encode"):
         data = encode(rendered, photo.image, settings, format_name)
-    report = _report(photo, prediction.looks, matte, rendered, settings, network, timer)
+    notes = photo.image.notes + matte.notes + rendered.notes
+    report = report_of(photo, looks, matte, rendered.box, settings, network, notes=notes, timings_ms=timer.milliseconds)
     return Removal(rendered.picture, rendered.mask, report, data)
 
 
-def _report(
+def report_of(
     photo: Photo,
     looks: int,
     matte: Matte,
-    rendered: Rendered,
+    box: tuple[int, int, int, int],
     settings: RemoverSettings,
     network: NetworkInfo,
-    timer: StageTimer,
+    *,
+    notes: tuple[str, ...] = (),
+    timings_ms: dict[str, float] | None = None,
 ) -> RemovalReport:
-    """Collect what is known about a removal."""
+    """Collect what is known about a removal.
+
+    Args:
+        photo: From ``decode_source``.
+        looks: How many views the network has seen.
+        matte: Its mask.
+        box: Left, top, right, bottom of the result within the photo, in pixels.
+        settings: What was asked for.
+        network: What made the prediction.
+        notes: What was left out or changed.
+        timings_ms: Milliseconds of each stage.
+    """
     subject = matte.subject
     return RemovalReport(
         subject_found=subject.found,
@@ -125,11 +172,12 @@ def _report(
         area_fraction=round(subject.area_fraction, 4),
         width_px=photo.image.pixels.shape[1],
         height_px=photo.image.pixels.shape[0],
-        box=rendered.box,
+        box=box,
         model=network.model,
         engine=str(network.engine),
         looks=looks,
-        notes=photo.image.notes + matte.notes + rendered.notes,
+        notes=notes,
         edge_cases=matte.edge_cases if settings.edge_cases else (),
-        timings_ms=timer.milliseconds,
+        objects=matte.objects,
+        timings_ms=timings_ms or {},
     )

@@ -21,6 +21,10 @@ class PhotoOptions(TypedDict, total=False):
     max_jpeg_scans: int
     max_metadata_bytes: int
     allow_damaged: bool
+    box: str | None
+    keep: str | None
+    drop: str | None
+    strokes: str | None
     quality: Quality
     looks: Literal[0, 1, 2, 4]
     edges: Literal["auto", "soft", "matted", "fine"]
@@ -32,6 +36,8 @@ class PhotoOptions(TypedDict, total=False):
     see_through: bool
     edge_cases: bool
     min_confidence: float
+    subjects: str
+    min_area: float
     min_area_fraction: float
     clean_edges: bool
     only_mask: bool

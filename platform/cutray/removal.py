@@ -12,11 +12,15 @@ import cv2
 import numpy as np
 from PIL import AvifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
+from cutray.config import HintSettings, parse_settings
+from cutray.errors import OptionError
+from cutray.hints import Points, format_points
 from cutray.imaging.compose import compose
 from cutray.imaging.detect_format import detect_format
 from cutray.imaging.encode import encode_image, parse_format
 from cutray.imaging.files import write_atomically
 from cutray.imaging.resize import resize_within
+from cutray.matting.objects import FoundObject
 
 # A notebook shows a preview of this longer side, on a checkerboard of squares of this size in these greys.
 _PREVIEW_SIDE_PX, _SQUARE_PX, _GREYS = 480, 8, (255, 204)
@@ -46,6 +50,7 @@ class RemovalReport:
         looks: How many views of the photo the network ran on.
         notes: What was left out or changed on the way in.
         edge_cases: What makes the edges hard, if it was asked for: fine_detail, transparency, reflectivity, texture.
+        objects: Box and area of each separate subject, the largest first.
         timings_ms: Milliseconds of each stage.
     """
 
@@ -60,6 +65,7 @@ class RemovalReport:
     looks: int = 1
     notes: tuple[str, ...] = ()
     edge_cases: tuple[str, ...] = ()
+    objects: tuple[FoundObject, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
 
 
@@ -76,15 +82,23 @@ class Removal(tuple[Any, Any]):
 
     report: RemovalReport
     data: bytes
+    _correct: Callable[[HintSettings], Removal] | None
 
-    def __new__(cls, cutout: Any, mask: Any, report: RemovalReport, data: bytes) -> Removal:
-        """Build the pair."""
+    def __new__(
+        cls,
+        cutout: Any,
+        mask: Any,
+        report: RemovalReport,
+        data: bytes,
+        correct: Callable[[HintSettings], Removal] | None = None,
+    ) -> Removal:
+        """Build the pair; ``correct`` makes it anew with further hints."""
         pair = super().__new__(cls, (cutout, mask))
-        pair.report, pair.data = report, data
+        pair.report, pair.data, pair._correct = report, data, correct
         return pair
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Survive pickling with all attributes."""
+        """Survive pickling with all attributes but what is kept for ``refine``."""
         return type(self), (self[0], self[1], self.report, self.data)
 
     @property
@@ -120,6 +134,33 @@ class Removal(tuple[Any, Any]):
             data = encode_image(picture, name, icc_profile=info.get("icc_profile"), dpi=info.get("dpi"))
         write_atomically(path, data, overwrite=overwrite)
 
+    def refine(self, *, keep: Points = None, drop: Points = None, strokes: str | None = None) -> Removal:
+        """Correct the mask by marks, beside all hints before; the network is not asked again.
+
+        Args:
+            keep: (x, y) of points of the subject, in pixels of the upright photo, or a text as for the option `keep`.
+            drop: Points of the background, likewise.
+            strokes: Path of a picture with green strokes on the subject and red ones on the background.
+
+        Returns:
+            The corrected result, with the same options. It can be corrected further.
+
+        Raises:
+            ConfigError: A text is no list of points.
+            OptionError: A mark lies outside the photo, one pixel is marked as both, or nothing is kept for the result,
+                because it comes from ``remove_many`` or another process.
+            InputError: The strokes cannot be read.
+        """
+        if self._correct is None:
+            raise OptionError(
+                got="a result for which nothing is kept",
+                allowed="results of remove_background and of remove, in the process that made them",
+                fix="remove the background again, with the options keep and drop",
+            )
+        marks = {"keep": format_points(keep), "drop": format_points(drop), "strokes": strokes}
+        result = self._correct(parse_settings(HintSettings, marks))
+        return result.as_pillow() if isinstance(self.cutout, Image.Image) else result
+
     def __repr__(self) -> str:
         """Say in one line what it is, whatever the size of its pictures."""
         height, width = np.shape(self.cutout)[:2]
@@ -147,7 +188,7 @@ class Removal(tuple[Any, Any]):
         profile = _read_info(self.data).get("icc_profile")
         if profile:
             cutout.info["icc_profile"] = profile
-        return Removal(cutout, Image.fromarray(self.mask), self.report, self.data)
+        return Removal(cutout, Image.fromarray(self.mask), self.report, self.data, self._correct)
 
 
 def _read_info(data: bytes) -> dict[Any, Any]:

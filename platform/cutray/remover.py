@@ -12,7 +12,7 @@ from typing import Any, Self, Unpack
 
 from PIL import Image
 
-from cutray.chain import StageTimer, cut_out, postprocess
+from cutray.chain import cut_out, postprocess
 from cutray.config import EngineSettings, RemoverSettings, parse_settings
 from cutray.config.paths import absolute_model
 from cutray.errors import CutrayError, EngineError, InputError, OptionError
@@ -21,6 +21,7 @@ from cutray.preflight import check_output_settings
 from cutray.removal import Removal as Removal
 from cutray.segmenter import Segmenter
 from cutray.sources import Destination, Photo, Source, decode_source, output_format, write_result
+from cutray.stage_timer import StageTimer
 from cutray.tta import predict
 
 Progress = Callable[[str, int, int | None], None]
@@ -182,7 +183,7 @@ class BackgroundRemover:
     ) -> Iterator[Removal | CutrayError]:
         """Decode a few photos, predict them together, and post-process each on its own."""
         photos = [_try(partial(decode_source, source, settings)) for source in sources]
-        good = [photo.flattened for photo in photos if isinstance(photo, Photo)]
+        good = [photo.view for photo in photos if isinstance(photo, Photo)]
         predictions = iter(predict(good, self.segmenter, settings, settings.batch_size))
         for source, photo in zip(sources, photos, strict=True):
             if isinstance(photo, CutrayError):

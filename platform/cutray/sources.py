@@ -12,6 +12,7 @@ from PIL import Image
 
 from cutray.config import InputLimits, RemoverSettings
 from cutray.errors import InputError, OptionError, OutputError
+from cutray.hints import Hints, read_hints
 from cutray.imaging.compose import compose
 from cutray.imaging.decode import DecodedImage, decode_image, from_array, from_pil
 from cutray.imaging.encode import format_of_output
@@ -47,25 +48,33 @@ class Photo:
 
     Attributes:
         image: The decoded photo.
-        flattened: (H, W, 3) uint8, its pixels on white where it is transparent: what the network and the matting see.
+        flattened: (H, W, 3) uint8, its pixels on white where it is transparent: what the matting sees.
+        hints: What a person has said about it, or None.
     """
 
     image: DecodedImage
     flattened: np.ndarray
+    hints: Hints | None = None
+
+    @property
+    def view(self) -> np.ndarray:
+        """What the network sees, (h, w, 3) uint8: all of it, or the surroundings of a box."""
+        return self.flattened if self.hints is None else self.hints.cut_view(self.flattened)
 
 
-def decode_source(source: Source, settings: RemoverSettings) -> Photo:
+def decode_source(source: Source, settings: RemoverSettings, strokes: DecodedImage | None = None) -> Photo:
     """Bring any kind of source to pixels.
 
     Args:
         source: Path, encoded bytes, open binary file, Pillow image, or (H, W[, 1|3|4]) array of sRGB samples.
-        settings: Limits, bit depth and colour profile.
+        settings: Limits, bit depth, colour profile and hints.
+        strokes: A decoded picture of strokes that takes the place of the one in the settings.
 
     Returns:
         The photo, upright, in sRGB or its own profile.
 
     Raises:
-        InputError: The photo cannot be used.
+        InputError: The photo or a hint cannot be used.
     """
     uint16 = settings.bit_depth == 16
     keep, keep_metadata = settings.color_profile == "keep", settings.metadata == "keep"
@@ -92,7 +101,9 @@ def decode_source(source: Source, settings: RemoverSettings) -> Photo:
             allowed="a path, encoded bytes, an open binary file, a Pillow image or a numpy array",
             fix="convert it to one of these",
         )
-    return Photo(image, flatten_on_white(image))
+    height, width = image.pixels.shape[:2]
+    hints = read_hints(settings, height, width, settings, strokes)
+    return Photo(image, flatten_on_white(image), hints)
 
 
 def flatten_on_white(image: DecodedImage) -> np.ndarray:

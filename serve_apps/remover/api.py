@@ -15,6 +15,7 @@ from cutray import __version__
 from serve_apps.remover import openapi
 from serve_apps.remover.access_log import AccessLog
 from serve_apps.remover.compat_routes import compat_router
+from serve_apps.remover.edit_routes import edits_router
 from serve_apps.remover.errors import ApiError, RequestError, install_handlers
 from serve_apps.remover.http_methods import HttpMethods
 from serve_apps.remover.load_shedder import CapacityHeader
@@ -23,7 +24,15 @@ from serve_apps.remover.request_limits import RequestLimits
 from serve_apps.remover.responses import EXPOSED_HEADERS, batch_response, image_response
 from serve_apps.remover.schemas import CutReply
 from serve_apps.remover.service import Service
-from serve_apps.remover.uploads import parse_options, pick_background, pick_images, read_upload
+from serve_apps.remover.uploads import (
+    BACKGROUND_FIELD,
+    STROKES_FIELD,
+    parse_options,
+    pick_background,
+    pick_images,
+    pick_strokes,
+    read_upload,
+)
 
 _ABOUT = "Cuts the subject out of photos. Every error is JSON with a stable code, a message and the request's id."
 _IMAGE_FIELDS = ("image", "file")
@@ -43,7 +52,7 @@ def create_api(service: Service) -> FastAPI:
     install_handlers(app)
     largest = service.limits.max_image_bytes
     static = page_router(page=service.args.page, key_needed=service.keys.needed, max_image_bytes=largest)
-    routers = (_photos(service), _state(service), compat_router(service), static)
+    routers = (_photos(service), _state(service), compat_router(service), edits_router(service), static)
     for router in routers:
         app.include_router(router)
     app.add_middleware(HttpMethods, routes=[*app.routes, *(route for router in routers for route in router.routes)])
@@ -51,7 +60,7 @@ def create_api(service: Service) -> FastAPI:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=service.args.cors_origins,
-            allow_methods=["GET", "HEAD", "POST"],
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
             allow_headers=["X-API-Key", "Authorization", "Content-Type", "X-Request-Id"],
             expose_headers=EXPOSED_HEADERS,
         )
@@ -77,11 +86,11 @@ def _photos(service: Service) -> APIRouter:
         request.state.key = service.keys.check(*_credentials(request))
         service.check_capacity()
         upload = await read_upload(request, service.limits, max_files=1)
-        (image,) = pick_images(upload, _IMAGE_FIELDS, most=1)
-        backdrop = pick_background(upload)
+        (image,) = pick_images(upload, _IMAGE_FIELDS, most=1, beside=(BACKGROUND_FIELD, STROKES_FIELD))
+        backdrop, strokes = pick_background(upload), pick_strokes(upload)
         options = parse_options(upload.fields, has_backdrop=backdrop is not None)
         with service.admitted():
-            return image_response(await service.cut(image.data, options, backdrop))
+            return image_response(await service.cut(image.data, options, backdrop, strokes))
 
     @router.post("/batch-remove-background", openapi_extra=openapi.many(), response_class=Response)
     async def batch_remove_background(request: Request) -> Response:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ray import serve
 from ray.serve import Application
+from ray.serve.config import RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
 
 from cutray.config import parse_settings
@@ -16,6 +17,7 @@ from serve_apps.remover.segmenter import Segmenter
 from serve_apps.remover.service import Service
 
 _deployment: Any = serve.deployment  # Ray's types cannot tell its two forms apart
+_router_config: Any = RequestRouterConfig  # and take the name of a class for its arguments
 
 
 @serve.ingress()
@@ -49,6 +51,7 @@ def build(args: dict[str, Any]) -> Application:
     """
     parsed = parse_settings(AppArgs, args)
     segmenter = _deployment(Segmenter, name="Segmenter", user_config=ModelConfig().model_dump()).bind(parsed.engine)
-    cutter = _deployment(Cutter, name="Cutter").bind(segmenter, parsed.limits)
+    router = _router_config(request_router_class="serve_apps.remover.edit_router:EditRouter")
+    cutter = _deployment(Cutter, name="Cutter", request_router_config=router).bind(segmenter, parsed.limits)
     application: Application = _deployment(Ingress, name="Ingress").bind(cutter, segmenter, parsed)
     return application

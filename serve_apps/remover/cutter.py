@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, cast
 
 import cv2
 import numpy as np
+from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from cutray.chain import StageTimer, postprocess
+from cutray.chain import postprocess
 from cutray.config import InputLimits, RemoverSettings, parse_settings
 from cutray.errors import ConfigError, CutrayError, InputError, MissingExtraError
 from cutray.imaging.decode import DecodedImage, decode_image
 from cutray.models.catalog import ModelSpec
+from cutray.segmenter import NetworkInfo
 from cutray.sources import decode_source, output_format
+from cutray.stage_timer import StageTimer
 from cutray.tta import Prediction, TTARunner
+from serve_apps.remover.edit_desk import EditDesk
+from serve_apps.remover.edits import EditGoneError, EditRoomError
 from serve_apps.remover.replicas import lower_priority, replica_lost
-from serve_apps.remover.schemas import CutReply, CutRequest, ErrorReply, Limits, PreprocessSpec, Probs
+from serve_apps.remover.schemas import CutReply, CutRequest, EditReply, ErrorReply, Limits, PreprocessSpec, Probs
 
 # Serve sends a call by gRPC, which is faster than Ray's object store but takes messages of at most 4 MB.
 _LARGEST_DIRECT_BYTES = 3 << 20
@@ -40,6 +48,8 @@ class Cutter:
         self._segmenter_direct = segmenter.options(_by_reference=False)
         self._limits = {"max_bytes": limits.max_image_bytes, "max_megapixels": limits.max_megapixels}
         self._spec: ModelSpec | None = None
+        replica = serve.get_replica_context().replica_id.unique_id
+        self._desk = EditDesk(replica, limits, self._predict_for_edit)
 
     async def cut(self, request: CutRequest) -> CutReply | ErrorReply:
         """Cut the subject out of one photo.
@@ -50,6 +60,33 @@ class Cutter:
         Returns:
             The result, or why there is none.
         """
+        reply = await self._answer(request, self._cut)
+        return cast("CutReply | ErrorReply", reply)
+
+    async def edit(self, action: str, request: CutRequest) -> CutReply | EditReply | ErrorReply:
+        """Do one thing with a photo that is being edited.
+
+        Args:
+            action: open, mark, alpha, result or close.
+            request: The edit, and what is wanted.
+
+        Returns:
+            How the edit stands, or the result, or why there is neither.
+        """
+        try:
+            reply = await self._answer(request, partial(self._desk.handle, action))
+            return cast("CutReply | EditReply | ErrorReply", reply)
+        except EditGoneError:
+            return ErrorReply("edit_gone", "")
+        except EditRoomError:
+            return ErrorReply("overloaded", "Others are editing so many photos that there is no room for another one.")
+
+    async def _answer(
+        self,
+        request: CutRequest,
+        work: Callable[[CutRequest, RemoverSettings, DecodedImage | None], Awaitable[Any]],
+    ) -> Any:
+        """Check the request's options, do its work in the time that is left, and turn what is wrong into a reply."""
         try:
             async with asyncio.timeout(request.seconds_left):
                 settings = parse_settings(RemoverSettings, {**request.options, **self._limits})
@@ -58,7 +95,7 @@ class Cutter:
                 except (InputError, MissingExtraError) as error:
                     code = error.code if isinstance(error, InputError) else "unsupported_format"
                     return ErrorReply(code, f"background_image: {error}", of_request=True)
-                return await self._cut(request, settings, backdrop)
+                return await work(request, settings, backdrop)
         except TimeoutError:
             return ErrorReply("deadline_exceeded", "The photo was not done in time.")
         except MissingExtraError as error:
@@ -75,9 +112,10 @@ class Cutter:
         format_name = output_format(settings, None)
         timer = StageTimer()
         with timer.stage("decode"):
-            photo = await asyncio.to_thread(decode_source, request.data, settings)
+            strokes = None if request.strokes is None else decode_image(request.strokes, settings)
+            photo = await asyncio.to_thread(decode_source, request.data, settings, strokes)
         started = time.perf_counter()
-        prediction, answers = await self._predict(photo.flattened, settings)
+        prediction, answers = await self._predict(photo.view, settings)
         forward_ms = sum(answer.forward_ms for answer in answers)
         timer.add("segment", forward_ms)
         timer.add("queue", max(0.0, (time.perf_counter() - started) * 1000 - forward_ms))
@@ -85,6 +123,11 @@ class Cutter:
             postprocess, photo, prediction, settings, format_name, answers[0].network, timer, backdrop=backdrop
         )
         return CutReply(removal.data, format_name, removal.report)
+
+    async def _predict_for_edit(self, image: np.ndarray, settings: RemoverSettings) -> tuple[Prediction, NetworkInfo]:
+        """Have all views predicted, and name the network."""
+        prediction, answers = await self._predict(image, settings)
+        return prediction, answers[0].network
 
     async def _predict(self, image: np.ndarray, settings: RemoverSettings) -> tuple[Prediction, list[Probs]]:
         """Have all views predicted; begin again if the model was swapped, ask another replica if the first was lost."""

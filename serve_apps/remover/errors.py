@@ -24,6 +24,8 @@ CODES: Mapping[str, tuple[int, str]] = MappingProxyType(
         "not_found": (404, "There is nothing at this address."),
         "method_not_allowed": (405, "This address takes another method."),
         "upload_too_slow": (408, "The body did not arrive in time."),
+        "edit_changed": (409, "The edit has been changed by another request; fetch its alpha channel again."),
+        "edit_gone": (410, "There is no such edit any more; send the photo again to POST /edits."),
         "body_too_large": (413, "The body has too many bytes."),
         "too_large": (413, "The photo has too many bytes, pixels or scans."),
         "unsupported_encoding": (415, "Compressed bodies are not taken."),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from cutray.config import HintSettings, PictureSettings
 from serve_apps.remover.errors import CODES
 from serve_apps.remover.responses import MEDIA
 from serve_apps.remover.schemas import CutOptions
 
 _REFUSALS = (400, 401, 408, 413, 415, 422, 429, 500, 503)
 _BINARY = {"type": "string", "format": "binary"}
+_STROKES = {**_BINARY, "description": "Picture with green strokes on the subject and red ones on the background."}
 _MATTING = ("af", "ab", "ae")  # numbers of rembg's own matting
 _ERROR_SCHEMA = {
     "type": "object",
@@ -31,13 +34,15 @@ def _options() -> dict[str, Any]:
         if choices:
             kept = {**choices[0], "description": kept.get("description", "")}
         schemas[name] = {key: value for key, value in kept.items() if key != "default" or value is not None}
+    del schemas["strokes"]  # comes as a file
     schemas["background"]["description"] = "A colour (white, #ff8800, 255,136,0), or blur."
     return schemas
 
 
 def _form(images: dict[str, Any], required: str) -> dict[str, Any]:
     """Return a form with photos, a backdrop and every option."""
-    properties = {**images, "background_image": {**_BINARY, "description": "A picture to lay the subject on."}}
+    backdrop = {**_BINARY, "description": "A picture to lay the subject on."}
+    properties = {**images, "background_image": backdrop, "strokes": _STROKES}
     return {"schema": {"type": "object", "required": [required], "properties": {**properties, **_options()}}}
 
 
@@ -154,3 +159,76 @@ def removebg() -> dict[str, Any]:
             **_errors(413, 415),
         },
     }
+
+
+_REPORT_HEADERS = {
+    name: {"schema": {"type": "string"}, "description": meaning}
+    for name, meaning in (
+        ("X-Box", "left,top,right,bottom of what the answer shows, in pixels of the photo."),
+        ("X-Revision", "Counts the changes of the alpha channel."),
+        ("X-Report", "What is known about the mask, as JSON."),
+    )
+}
+_ALPHA = {"image/png": {"schema": _BINARY}}
+_EDIT_REFUSALS = (400, 401, 408, 410, 413, 415, 422, 429, 500, 503)
+
+
+def _some_options(names: Iterable[str]) -> dict[str, Any]:
+    """Return the schemas of some options."""
+    schemas = _options()
+    return {name: schemas[name] for name in names if name in schemas}
+
+
+def edit_begin() -> dict[str, Any]:
+    """Describe POST /edits."""
+    files = {"file": {**_BINARY, "description": "The photo."}, "strokes": _STROKES}
+    form = {"schema": {"type": "object", "required": ["file"], "properties": {**_options(), **files}}}
+    fields = {
+        "id": {"type": "string"},
+        "width": {"type": "integer"},
+        "height": {"type": "integer"},
+        "revision": {"type": "integer"},
+        "expires_in_s": {"type": "number", "description": "Time without use after which the edit is given up."},
+        "report": {"type": "object"},
+    }
+    body = {"application/json": {"schema": {"type": "object", "required": [*fields], "properties": fields}}}
+    return {
+        "requestBody": {"required": True, "content": {"multipart/form-data": form}},
+        "responses": {"201": {"description": "The edit.", "content": body}, **_errors(*_REFUSALS)},
+    }
+
+
+def edit_strokes() -> dict[str, Any]:
+    """Describe POST /edits/{edit_id}/strokes."""
+    revision = {"type": "integer", "minimum": 0, "description": "The revision that these hints are meant for."}
+    fields = {**_some_options(HintSettings.model_fields), "strokes": _STROKES, "revision": revision}
+    form = {"schema": {"type": "object", "properties": fields}}
+    changed = {"description": "Alpha where it has changed.", "content": _ALPHA, "headers": _REPORT_HEADERS}
+    same = {"description": "Nothing has changed.", "headers": _REPORT_HEADERS}
+    return {
+        "requestBody": {"content": {"multipart/form-data": form}},
+        "responses": {"200": changed, "204": same, **_errors(409, *_EDIT_REFUSALS)},
+    }
+
+
+def edit_alpha() -> dict[str, Any]:
+    """Describe GET /edits/{edit_id}/alpha."""
+    side = {"name": "max_side", "in": "query", "schema": {"type": "integer", "minimum": 1}}
+    whole = {"description": "The alpha channel.", "content": _ALPHA, "headers": _REPORT_HEADERS}
+    return {"parameters": [side], "responses": {"200": whole, **_errors(*_EDIT_REFUSALS)}}
+
+
+def edit_result() -> dict[str, Any]:
+    """Describe POST /edits/{edit_id}/result."""
+    files = {"background_image": {**_BINARY, "description": "A picture to lay the subject on."}}
+    fields = {**_some_options([*PictureSettings.model_fields, "clean_edges"]), **files}
+    pictures = {kind: {"schema": _BINARY} for kind in MEDIA.values()}
+    return {
+        "requestBody": {"content": {"multipart/form-data": {"schema": {"type": "object", "properties": fields}}}},
+        "responses": {"200": {"description": "The picture.", "content": pictures}, **_errors(*_EDIT_REFUSALS)},
+    }
+
+
+def edit_end() -> dict[str, Any]:
+    """Describe DELETE /edits/{edit_id}."""
+    return {"responses": {"204": {"description": "It is gone."}, **_errors(401, 410, 429, 500, 503)}}

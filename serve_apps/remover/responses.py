@@ -31,6 +31,8 @@ EXPOSED_HEADERS = (
     "X-Width",
     "X-Height",
     "X-Box",
+    "X-Revision",
+    "X-Report",
     "X-Model",
     "X-Engine",
     "X-Notes",

@@ -35,6 +35,13 @@ class Limits(Settings):
     upload_timeout_s: float = Field(20.0, gt=0, description="Longest time for the body to arrive.")
     deadline_s: float = Field(30.0, gt=0, description="Longest time for the work on a request.")
     retry_after_s: int = Field(2, ge=1, description="What a client that was refused is told to wait.")
+    max_edits_per_key: int = Field(
+        12, ge=1, description="Most edits that a Cutter keeps for one API key; its least recently used one makes room."
+    )
+    max_edit_bytes: int = Field(
+        768 * MIB, ge=1, description="Most memory that a Cutter keeps for edits, in bytes; 8 per pixel and the photo."
+    )
+    edit_ttl_s: float = Field(600.0, gt=0, description="How long an edit is kept after it was last used.")
     requests_per_minute: int = Field(0, ge=0, description="Most requests per API key and minute; 0 means any number.")
 
 
@@ -81,12 +88,22 @@ class CutRequest:
         options: Fields of ``CutOptions``, already checked.
         backdrop: An encoded picture to lay the subject on, or None.
         seconds_left: Time until the caller stops waiting.
+        strokes: An encoded picture of strokes, or None.
+        owner: Name of the API key, for an edit.
+        edit_id: The edit that is meant, or empty for a new one.
+        revision: The revision that the client knows of the edit, or None.
+        max_side_px: Longest side of an alpha channel that is to be shrunk, or None.
     """
 
     data: bytes
     options: dict[str, object]
     backdrop: bytes | None = None
     seconds_left: float = 30.0
+    strokes: bytes | None = None
+    owner: str = ""
+    edit_id: str = ""
+    revision: int | None = None
+    max_side_px: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +119,25 @@ class CutReply:
     data: bytes
     format: str
     report: RemovalReport
+
+
+@dataclass(frozen=True, slots=True)
+class EditReply:
+    """How an edit stands.
+
+    Attributes:
+        edit_id: Its id.
+        revision: Counts the changes of its alpha channel.
+        box: Left, top, right, bottom of what ``data`` shows, in pixels of the photo.
+        report: What is known about the mask.
+        data: PNG of the alpha channel in ``box``, 8 bits grey; empty if nothing is to be shown.
+    """
+
+    edit_id: str
+    revision: int
+    box: tuple[int, int, int, int]
+    report: RemovalReport
+    data: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle
@@ -15,10 +16,11 @@ from serve_apps.remover.api_keys import ApiKeyAuth
 from serve_apps.remover.errors import ApiError, RequestError
 from serve_apps.remover.metrics import IngressMetrics
 from serve_apps.remover.replicas import queue_full, replica_lost
-from serve_apps.remover.schemas import AppArgs, CutReply, CutRequest, ErrorReply, ModelInfo
+from serve_apps.remover.schemas import AppArgs, CutReply, CutRequest, EditReply, ErrorReply, ModelInfo
 
 _LOG = logging.getLogger("ray.serve")
 _TRIES = 2
+_EDIT_TRIES, _EDIT_PAUSE_S = 5, 0.1
 _INFO_TIMEOUT_S = 2.0
 _INFO_FRESH_S = 1.0
 
@@ -74,7 +76,9 @@ class Service:
         if self.in_flight and self.in_flight + photos > self.limits.max_in_flight:
             raise ApiError("overloaded", retry_after_s=self.limits.retry_after_s)
 
-    async def cut(self, data: bytes, options: dict[str, Any], backdrop: bytes | None = None) -> CutReply:
+    async def cut(
+        self, data: bytes, options: dict[str, Any], backdrop: bytes | None = None, strokes: bytes | None = None
+    ) -> CutReply:
         """Cut out one photo that was admitted.
 
         Raises:
@@ -83,7 +87,7 @@ class Service:
         until = time.monotonic() + self.limits.deadline_s
         try:
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + self.limits.deadline_s):
-                reply = await self._try_twice(data, options, backdrop, until)
+                reply = await self._try_twice(CutRequest(data, options, backdrop, strokes=strokes), until)
         except TimeoutError as error:
             raise ApiError("deadline_exceeded", retry_after_s=self.limits.retry_after_s) from error
         if isinstance(reply, ErrorReply):
@@ -96,14 +100,12 @@ class Service:
             self.metrics.no_subject.inc()
         return reply
 
-    async def _try_twice(
-        self, data: bytes, options: dict[str, Any], backdrop: bytes | None, until: float
-    ) -> CutReply | ErrorReply:
+    async def _try_twice(self, request: CutRequest, until: float) -> CutReply | ErrorReply:
         """Ask a Cutter, and another one if the first was lost: the work changes nothing, so a retry is safe."""
         for attempt in range(1, _TRIES + 1):
-            request = CutRequest(data, options, backdrop, max(0.1, until - time.monotonic()))
+            left = replace(request, seconds_left=max(0.1, until - time.monotonic()))
             try:
-                reply: CutReply | ErrorReply = await self._cutter.cut.remote(request)
+                reply: CutReply | ErrorReply = await self._cutter.cut.remote(left)
                 return reply
             except Exception as error:
                 if queue_full(error):
@@ -115,6 +117,48 @@ class Service:
                     raise ApiError("unavailable", retry_after_s=self.limits.retry_after_s) from error
                 self.metrics.retries.inc()
         raise ApiError("internal")
+
+    async def edit(self, action: str, request: CutRequest) -> CutReply | EditReply | None:
+        """Have one thing done with a photo that is being edited.
+
+        Args:
+            action: open, mark, alpha, result or close.
+            request: The edit, and what is wanted.
+
+        Raises:
+            ApiError: It cannot be done; the code says why.
+        """
+        holder = request.edit_id.partition(".")[0]
+        cutter = self._cutter.options(multiplexed_model_id=holder) if holder else self._cutter
+        for attempt in range(_EDIT_TRIES):
+            try:
+                async with asyncio.timeout(self.limits.deadline_s):
+                    timed = replace(request, seconds_left=self.limits.deadline_s)
+                    reply: CutReply | EditReply | ErrorReply = await cutter.edit.remote(action, timed)
+            except TimeoutError as error:
+                raise ApiError("deadline_exceeded", retry_after_s=self.limits.retry_after_s) from error
+            except Exception as error:
+                if queue_full(error):
+                    raise ApiError("overloaded", retry_after_s=self.limits.retry_after_s) from error
+                if not replica_lost(error):
+                    _LOG.error("editing failed: %s", type(error).__name__, exc_info=True)
+                    raise ApiError("internal") from error
+                raise ApiError("edit_gone" if holder else "unavailable", "", self.limits.retry_after_s) from error
+            if not isinstance(reply, ErrorReply):
+                return reply
+            if reply.code != "edit_elsewhere":
+                self._fail(reply)
+                return None
+            # Under load Serve may hand a request to a replica that another one was meant for.
+            await asyncio.sleep(_EDIT_PAUSE_S * attempt)
+        self._fail(ErrorReply("edit_gone", ""))
+        return None
+
+    def _fail(self, reply: ErrorReply) -> None:
+        """Answer with an error; one without a code is none."""
+        if reply.code:
+            self.metrics.rejected.inc(tags={"reason": reply.code})
+            raise ApiError(reply.code, reply.message, self.limits.retry_after_s)
 
     async def model_info(self) -> ModelInfo:
         """Ask a Segmenter what it runs; the answer is kept for a second.

@@ -26,7 +26,7 @@ _MAX_FIELD_BYTES = 64 << 10
 _ECHOED_CHARACTERS = 300
 _TRUE = frozenset({"true", "1", "yes", "on", "y", "t"})
 _FALSE = frozenset({"false", "0", "no", "off", "n", "f", ""})
-BACKGROUND_FIELD = "background_image"
+BACKGROUND_FIELD, STROKES_FIELD = "background_image", "strokes"
 _MULTIPART, _URLENCODED = "multipart/form-data", "application/x-www-form-urlencoded"
 
 
@@ -125,26 +125,29 @@ def _is_picture(body: bytes) -> bool:
         return False
 
 
-def pick_images(upload: Upload, names: Sequence[str], *, most: int) -> list[UploadedFile]:
+def pick_images(
+    upload: Upload, names: Sequence[str], *, most: int, beside: Sequence[str] = (BACKGROUND_FIELD,)
+) -> list[UploadedFile]:
     """Take the photos out of an upload.
 
     Args:
         upload: What came in.
         names: Fields that hold photos, the documented one first; a raw body always does.
         most: How many there may be.
+        beside: Fields of other files that may come with them.
 
     Raises:
         ApiError: There is none, there are too many, or a file came under a name that has no meaning.
     """
     wanted = {"", *names}
     images = [file for file in upload.files if file.field.removesuffix("[]") in wanted]
-    other = [file.field for file in upload.files if file not in images and file.field != BACKGROUND_FIELD and file.data]
+    other = [file.field for file in upload.files if file not in images and file.field not in beside and file.data]
     if not images:
         raise ApiError("missing_image", f"No photo came with the request; send a file as {names[0]!r}.")
     if len(images) > most:
         raise ApiError("too_many_images", f"{len(images)} photos came, and at most {most} are taken.")
     if other:
-        allowed = ", ".join([*names, BACKGROUND_FIELD])
+        allowed = ", ".join([*names, *beside])
         raise ApiError("bad_option", f"A file came as {other[0][:60]!r}: allowed is {allowed}.")
     return images
 
@@ -161,6 +164,21 @@ def pick_background(upload: Upload) -> bytes | None:
         raise ApiError("bad_option", f"{len(pictures)} files {BACKGROUND_FIELD} came, and one is taken.")
     if pictures and color.strip():
         raise ApiError("bad_option", f"background and {BACKGROUND_FIELD} came together; send one of them.")
+    return pictures[0] if pictures else None
+
+
+def pick_strokes(upload: Upload) -> bytes | None:
+    """Take the picture of strokes out of an upload, or None.
+
+    Raises:
+        ApiError: There are several, or it came as text.
+    """
+    pictures = [file.data for file in upload.files if file.field == STROKES_FIELD]
+    if len(pictures) > 1:
+        raise ApiError("bad_option", f"{len(pictures)} files {STROKES_FIELD} came, and one is taken.")
+    # A text would be a path, and nobody is to read the server's own files.
+    if upload.fields.pop(STROKES_FIELD, "").strip():
+        raise ApiError("bad_option", f"{STROKES_FIELD} came as text: send the picture as a file.")
     return pictures[0] if pictures else None
 
 
@@ -194,6 +212,8 @@ def parse_options(values: Mapping[str, str], *, has_backdrop: bool = False) -> d
         ApiError: One is unknown or has a value that is not allowed.
     """
     plain = {name.replace("-", "_"): _plain(name.replace("-", "_"), value) for name, value in values.items()}
+    if plain.get(STROKES_FIELD):
+        raise ApiError("bad_option", f"{STROKES_FIELD} came as text, or where it has no meaning: send a file.")
     if has_backdrop:
         plain["background"] = "white"  # never seen: the picture takes its place
     background = None

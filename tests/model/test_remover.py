@@ -6,7 +6,7 @@ import io
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -263,3 +263,21 @@ def test_compat_computes_in_fp32() -> None:
     """The classic recipe promises equal masks, so it does not round to bf16 unless asked to."""
     assert BackgroundRemover("u2netp", compat=True).settings.precision == "fp32"
     assert BackgroundRemover("u2netp").settings.precision == "auto"
+
+
+def test_results_are_corrected_without_another_pass(remover: BackgroundRemover, photo_files: Path) -> None:
+    """Marks of several calls add up, give what one call with all of them gives, and never ask the network."""
+    photo = photo_files / "astronaut.jpg"
+    first = remover.remove_background(photo, box="10%,0%,90%,100%")
+    network, remover.segmenter = remover.segmenter, cast(Any, None)
+    try:
+        second = first.refine(drop=[(200, 150)]).refine(keep="5,5")
+    finally:
+        remover.segmenter = network
+    whole = remover.remove_background(photo, box="10%,0%,90%,100%", drop="200,150", keep="5,5")
+    assert np.array_equal(second.mask, whole.mask)
+    assert second.mask[150, 200] == 0
+    assert second.mask[5, 5] == 255
+    assert second.report.objects == whole.report.objects
+    with pytest.raises(OptionError, match="nothing is kept"):
+        pickle.loads(pickle.dumps(first)).refine(keep="5,5")

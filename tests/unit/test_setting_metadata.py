@@ -14,6 +14,7 @@ from cutray.config import (
     BatchSettings,
     CanvasSettings,
     EngineSettings,
+    HintSettings,
     InputLimits,
     MattingSettings,
     OutputSettings,
@@ -135,11 +136,15 @@ def test_verbs_that_cut_out_have_the_same_options() -> None:
 
     wanted = {
         name
-        for cls in (OutputSettings, CanvasSettings, MattingSettings, EngineSettings, InputLimits)
+        for cls in (OutputSettings, CanvasSettings, HintSettings, MattingSettings, EngineSettings, InputLimits)
         for name, field in cls.model_fields.items()
         if has_option(field, cls)
     }
-    for command, missing in ((remove, set()), (batch, set()), (evaluate, {*PictureSettings.model_fields, "model"})):
+    for command, missing in (
+        (remove, set()),
+        (batch, set()),
+        (evaluate, {*PictureSettings.model_fields, *HintSettings.model_fields, "model"}),
+    ):
         have = {parameter.name for parameter in command.params}
         assert wanted - have == missing, command.name
 

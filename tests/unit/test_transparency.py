@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cutray.chain import StageTimer, postprocess
+from cutray.chain import postprocess
 from cutray.config import RemoverSettings
 from cutray.data.synthetic import draw_scene
 from cutray.engines.base import EngineInfo
@@ -14,6 +14,7 @@ from cutray.imaging.decode import from_array
 from cutray.matting.transparency import clear_alpha
 from cutray.segmenter import NetworkInfo
 from cutray.sources import Photo
+from cutray.stage_timer import StageTimer
 from cutray.tta import Prediction
 
 SIDE = 200

@@ -10,6 +10,7 @@ from __future__ import annotations
 from cutray.config.base import Settings, parse_settings
 from cutray.config.batch import BatchSettings
 from cutray.config.canvas import CanvasSettings
+from cutray.config.hints import HintSettings
 from cutray.config.metadata import Setting, describe_differences, fingerprint, result_values, setting_of, walk_fields
 from cutray.config.refiner import RefinerSettings
 from cutray.config.remover import (
@@ -42,6 +43,7 @@ __all__ = [
     "DataSettings",
     "Effort",
     "EngineSettings",
+    "HintSettings",
     "InputLimits",
     "LossSettings",
     "MattingSettings",

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from cutray.config.base import Settings
 from cutray.config.canvas import SIDES, CanvasSettings, checked
+from cutray.config.hints import HintSettings
 from cutray.config.lengths import parse_sides, parse_size, room_px
 from cutray.config.metadata import Setting
 
@@ -150,10 +151,23 @@ class MattingSettings(Settings):
         le=1,
         description="Lowest mean probability of the network over the subject; below it the answer is 'no subject'.",
     )
+    subjects: Annotated[str, Setting(allowed="all, largest, or a number such as 2")] = Field(
+        "all",
+        pattern=r"^(all|largest|[1-9]\d{0,2})$",
+        description="Which of several separate subjects are kept: all, the largest one, or so many of the largest.",
+    )
+    min_area: float = Field(
+        0.0, ge=0, le=100, description="Smallest separate part that is kept, in percent of the photo's area."
+    )
     min_area_fraction: float = Field(
         1e-4, ge=0, le=1, description="Smallest subject, as a share of the photo's area; a smaller one is 'no subject'."
     )
     clean_edges: bool = Field(True, description="Remove the old background's colour from soft edges.")
+
+    @property
+    def most_subjects(self) -> int | None:
+        """How many separate subjects are kept; None keeps all."""
+        return None if self.subjects == "all" else 1 if self.subjects == "largest" else int(self.subjects)
 
     @property
     def effort(self) -> Effort:
@@ -236,8 +250,15 @@ class PictureSettings(OutputSettings, CanvasSettings):
         return self
 
 
-class PhotoSettings(ReadingSettings, MattingSettings, PictureSettings):
+class PhotoSettings(ReadingSettings, HintSettings, MattingSettings, PictureSettings):
     """What may differ from photo to photo: options of one call, of one HTTP request, of one row in a list."""
+
+    @model_validator(mode="after")
+    def _compat_takes_no_hints(self) -> Self:
+        """Refuse hints that would be ignored."""
+        if self.compat and self.hinted:
+            raise ValueError("compat together with box, keep, drop or strokes: rembg's recipe knows no hints")
+        return self
 
 
 class RemoverSettings(InputLimits, EngineSettings, PhotoSettings):

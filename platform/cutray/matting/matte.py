@@ -13,6 +13,7 @@ from cutray.imaging.resize import resize_within
 from cutray.matting.alpha import classic_alpha, rescale_probs, upsample_alpha
 from cutray.matting.detect import detect_edge_cases
 from cutray.matting.edges import matte_edges
+from cutray.matting.objects import FoundObject, find_objects, select_objects
 from cutray.matting.refine import Region, built_in_refiner
 from cutray.matting.transparency import clear_alpha
 
@@ -56,27 +57,38 @@ class Matte:
         subject: Whether there is a subject, and how sure that is.
         edge_cases: What makes the edges hard; empty where nobody needed to know.
         notes: What was left out.
+        objects: The separate subjects, the largest first.
     """
 
     alpha: np.ndarray
     subject: Subject
     edge_cases: tuple[str, ...]
     notes: tuple[str, ...]
+    objects: tuple[FoundObject, ...] = ()
 
 
-def compute_matte(image: np.ndarray, probs: np.ndarray, map_size: int, settings: MattingSettings) -> Matte:
+def compute_matte(
+    image: np.ndarray,
+    probs: np.ndarray,
+    map_size: int,
+    settings: MattingSettings,
+    keep: np.ndarray | None = None,
+) -> Matte:
     """Compute the alpha channel of a photo.
 
     Args:
         image: (H, W, 3) uint8, sRGB.
         probs: (T, T) float32 in [0, 1], the network's prediction for the frame.
         map_size: Cells along a side of a single view of the frame.
-        settings: Levels, edges and refinement.
+        settings: Levels, edges, refinement, and which subjects are wanted.
+        keep: (T, T) bool, places whose subject is wanted whatever its size, or None.
 
     Returns:
         The alpha channel, 0 everywhere for an empty scene.
     """
     height, width = image.shape[:2]
+    if settings.subjects != "all" or settings.min_area:
+        probs = select_objects(probs, settings.most_subjects, settings.min_area / 100, keep)
     subject = find_subject(probs, settings)
     to_refine = subject.found and settings.effort.refine == "detected"
     edge_cases: tuple[str, ...] = ()
@@ -91,12 +103,12 @@ def compute_matte(image: np.ndarray, probs: np.ndarray, map_size: int, settings:
         region = _region_to_refine(edge_cases, settings)
         if region is not None:
             alpha = built_in_refiner().correct(alpha, image, region)
-    if not settings.see_through or not alpha.any():
-        return Matte(alpha, subject, edge_cases, ())
-    cleared = clear_alpha(alpha, image)
-    return (
-        Matte(alpha, subject, edge_cases, (_TOO_BUSY,)) if cleared is None else Matte(cleared, subject, edge_cases, ())
-    )
+    objects = find_objects(probs, height, width) if subject.found else ()
+    notes: tuple[str, ...] = ()
+    if settings.see_through and alpha.any():
+        cleared = clear_alpha(alpha, image)
+        alpha, notes = (alpha, (_TOO_BUSY,)) if cleared is None else (cleared, ())
+    return Matte(alpha, subject, edge_cases, notes, objects)
 
 
 def find_subject(probs: np.ndarray, settings: MattingSettings) -> Subject:

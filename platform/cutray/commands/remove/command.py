@@ -17,6 +17,7 @@ from cutray.commands.remove.watch import FolderWatch, stop_on_signal, watch_fold
 from cutray.config import (
     CanvasSettings,
     EngineSettings,
+    HintSettings,
     InputLimits,
     MattingSettings,
     OutputSettings,
@@ -39,7 +40,9 @@ from cutray.errors import InputError
 @click.option("--explain", type=click.Path(path_type=Path), help="Draw the edge cases of one photo into this file.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write a row per photo into this file (.csv or .json).")
 @click.option("--json", "as_json", is_flag=True, help="Print a report as JSON on standard output.")
-@settings_options(OutputSettings, CanvasSettings, MattingSettings, EngineSettings, ReadingSettings, InputLimits)
+@settings_options(
+    OutputSettings, CanvasSettings, HintSettings, MattingSettings, EngineSettings, ReadingSettings, InputLimits
+)
 def remove(sources: tuple[str, ...], **options: Any) -> int:
     """Cut the subject out of photos.
 

@@ -1,0 +1,141 @@
+"""The addresses of edits: a photo is sent once, and then corrected stroke by stroke."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any, cast
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from cutray.config import HintSettings, PictureSettings
+from serve_apps.remover import openapi
+from serve_apps.remover.errors import ApiError
+from serve_apps.remover.responses import image_response
+from serve_apps.remover.schemas import CutReply, CutRequest, EditReply
+from serve_apps.remover.service import Service
+from serve_apps.remover.uploads import (
+    STROKES_FIELD,
+    Upload,
+    parse_options,
+    pick_background,
+    pick_images,
+    pick_strokes,
+    read_upload,
+)
+
+_OUTPUT_OPTIONS = frozenset({*PictureSettings.model_fields, "clean_edges"})
+_LARGEST = 1 << 30
+
+
+def edits_router(service: Service) -> APIRouter:
+    """Make the routes.
+
+    Args:
+        service: The state of the Ingress.
+    """
+    router = APIRouter(tags=["edits"], prefix="/edits")
+
+    def check(request: Request) -> str:
+        owner = service.keys.check(request.headers.get("x-api-key"), request.headers.get("authorization"))
+        request.state.key = owner
+        service.check_capacity()
+        return owner
+
+    @router.post("", openapi_extra=openapi.edit_begin(), status_code=201)
+    async def begin(request: Request) -> JSONResponse:
+        """Send a photo to be edited: a form with the file `file`, and any option of /remove-background."""
+        owner = check(request)
+        upload = await read_upload(request, service.limits, max_files=1)
+        (image,) = pick_images(upload, ("file", "image"), most=1, beside=(STROKES_FIELD,))
+        strokes = pick_strokes(upload)
+        options = parse_options(upload.fields)
+        wanted = CutRequest(image.data, options, strokes=strokes, owner=owner)
+        with service.admitted():
+            reply = cast(EditReply, await service.edit("open", wanted))
+        _, _, width, height = reply.box
+        body = {
+            "id": reply.edit_id,
+            "width": width,
+            "height": height,
+            "revision": reply.revision,
+            "expires_in_s": service.limits.edit_ttl_s,
+            "report": asdict(reply.report),
+        }
+        headers = {"Location": f"{request.url.path.rstrip('/')}/{reply.edit_id}", "Cache-Control": "no-store"}
+        return JSONResponse(body, 201, headers=headers)
+
+    @router.post("/{edit_id}/strokes", openapi_extra=openapi.edit_strokes(), response_class=Response)
+    async def strokes(edit_id: str, request: Request) -> Response:
+        """Replace all hints of an edit; the answer is the alpha channel where it has changed, 204 if it has not."""
+        owner = check(request)
+        upload = await read_upload(request, service.limits, max_files=1)
+        picture = pick_strokes(upload)
+        revision = _number(upload, "revision")
+        options = _only(parse_options(upload.fields), frozenset(HintSettings.model_fields))
+        wanted = CutRequest(b"", options, strokes=picture, owner=owner, edit_id=edit_id, revision=revision)
+        with service.admitted():
+            return _alpha_response(cast(EditReply, await service.edit("mark", wanted)))
+
+    @router.get("/{edit_id}/alpha", openapi_extra=openapi.edit_alpha(), response_class=Response)
+    async def alpha(edit_id: str, request: Request) -> Response:
+        """Fetch the whole alpha channel, shrunk to `max_side` pixels if that is given."""
+        owner = check(request)
+        side = _number(Upload(fields=dict(request.query_params)), "max_side")
+        if side == 0:
+            raise ApiError("bad_option", "max_side = 0: allowed is 1 or more.")
+        wanted = CutRequest(b"", {}, owner=owner, edit_id=edit_id, max_side_px=side)
+        with service.admitted():
+            return _alpha_response(cast(EditReply, await service.edit("alpha", wanted)))
+
+    @router.post("/{edit_id}/result", openapi_extra=openapi.edit_result(), response_class=Response)
+    async def result(edit_id: str, request: Request) -> Response:
+        """Make the finished picture, with any option of the output."""
+        owner = check(request)
+        upload = await read_upload(request, service.limits, max_files=1)
+        backdrop = pick_background(upload)
+        options = _only(parse_options(upload.fields, has_backdrop=backdrop is not None), _OUTPUT_OPTIONS)
+        wanted = CutRequest(b"", options, backdrop, owner=owner, edit_id=edit_id)
+        with service.admitted():
+            return image_response(cast(CutReply, await service.edit("result", wanted)))
+
+    @router.delete("/{edit_id}", openapi_extra=openapi.edit_end(), status_code=204, response_class=Response)
+    async def end(edit_id: str, request: Request) -> Response:
+        """Give an edit up, with all that is kept of the photo."""
+        await service.edit("close", CutRequest(b"", {}, owner=check(request), edit_id=edit_id))
+        return Response(status_code=204)
+
+    return router
+
+
+def _only(options: dict[str, Any], allowed: frozenset[str]) -> dict[str, Any]:
+    """Refuse options that have no place here."""
+    if other := sorted(set(options) - allowed):
+        raise ApiError(
+            "bad_option", f"{other[0]} cannot be changed in an edit: allowed is {', '.join(sorted(allowed))}."
+        )
+    return options
+
+
+def _number(upload: Upload, name: str) -> int | None:
+    """Take a whole number out of the fields; None if it is not there."""
+    text = upload.fields.pop(name, "").strip()
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()) or int(text[:12]) > _LARGEST:
+        raise ApiError("bad_option", f"{name} = {text[:60]!r}: allowed is a whole number.")
+    return int(text)
+
+
+def _alpha_response(reply: EditReply) -> Response:
+    """Answer with a part of the alpha channel, or with nothing if nothing has changed."""
+    headers = {
+        "X-Box": ",".join(map(str, reply.box)),
+        "X-Revision": str(reply.revision),
+        "X-Report": json.dumps(asdict(reply.report)),
+        "Cache-Control": "no-store",
+    }
+    if not reply.data:
+        return Response(status_code=204, headers=headers)
+    return Response(reply.data, media_type="image/png", headers=headers)

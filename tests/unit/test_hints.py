@@ -1,0 +1,145 @@
+"""Box, points and strokes: how they are read, what is refused, and that marks hold to the pixel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cutray.config import RemoverSettings, parse_settings
+from cutray.edit import Edit
+from cutray.errors import ConfigError, InputError, OptionError
+from cutray.hints import Hints, format_points, parse_box, read_hints
+from cutray.imaging.decode import from_array
+from cutray.tta import Prediction
+
+
+def read(height: int = 60, width: int = 80, strokes: np.ndarray | None = None, **values: str) -> Hints | None:
+    """Read hints for a photo of 80 × 60 pixels."""
+    settings = parse_settings(RemoverSettings, values)
+    return read_hints(settings, height, width, settings, None if strokes is None else from_array(strokes))
+
+
+def test_pixels_and_percent_are_the_same_box() -> None:
+    """A box is given in pixels or in percent, and has room around it that the network sees."""
+    assert parse_box("8, 6,40,30", 60, 80) == parse_box("10%,10%,50%,50%", 60, 80) == (8, 6, 40, 30)
+    hints = read(box="10%,10%,50%,50%")
+    assert hints is not None
+    left, top, right, bottom = hints.window
+    assert left < 8 and top < 6 and right > 40 and bottom > 30
+    assert read() is None
+
+
+def test_a_mark_outside_the_box_widens_what_is_worked_on() -> None:
+    """The network looks at the box alone, but a mark elsewhere counts."""
+    hints = read(box="0,0,20,20", keep="70,50")
+    assert hints is not None
+    assert hints.view[2] < 30
+    assert hints.window[2] > 70 and hints.window[3] > 50
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"box": "0,0,81,60"}, "0 to 80 across"),
+        ({"box": "0,0,101%,60"}, "outside the photo of 80 × 60"),
+        ({"box": "40,0,40,60"}, "is empty"),
+        ({"keep": "80,5"}, "keep point 80,5 lies outside"),
+        ({"drop": "5,5; 5,60"}, "drop point 5,60 lies outside"),
+        ({"keep": "5,5; 9,9", "drop": "9,9"}, "both marked at 9,9"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(values: dict[str, str], told: str) -> None:
+    """Hints that do not fit the photo or each other name what is allowed."""
+    with pytest.raises(OptionError, match=told):
+        read(**values)
+
+
+@pytest.mark.parametrize("values", [{"box": "1,2,3"}, {"keep": "a,b"}, {"drop": "1,2,3"}, {"box": "-1,0,5,5"}])
+def test_malformed_hints_are_told_before_any_photo(values: dict[str, str]) -> None:
+    """A text that is no box or no list of points is a wrong setting; so are hints for rembg's recipe."""
+    with pytest.raises(ConfigError, match="allowed is"):
+        read(**values)
+    with pytest.raises(ConfigError, match="compat together with"):
+        parse_settings(RemoverSettings, {"compat": True, "box": "0,0,1,1"})
+
+
+def test_strokes_are_green_and_red() -> None:
+    """Green is kept, red dropped, all else and what is transparent says nothing; the size may differ, not the shape."""
+    drawn = np.zeros((120, 160, 4), np.uint8)
+    drawn[10:20, 10:20] = (0, 255, 0, 255)
+    drawn[40:50, 40:50] = (255, 0, 0, 255)
+    drawn[80:90, 80:90] = (255, 255, 255, 255)
+    drawn[80:90, 100:110] = (0, 255, 0, 20)
+    hints = read(strokes=drawn)
+    assert hints is not None and hints.keep is not None and hints.drop is not None
+    assert np.array_equal(np.argwhere(hints.keep).min(axis=0), (5, 5))
+    assert hints.keep.sum() == hints.drop.sum() == 25
+    with pytest.raises(OptionError, match="without a stroke"):
+        read(strokes=np.zeros((60, 80, 3), np.uint8))
+    with pytest.raises(OptionError, match="the photo's size, or its shape"):
+        read(strokes=drawn[:100])
+    missing = parse_settings(RemoverSettings, {"strokes": "/nonexistent.png"})
+    with pytest.raises(InputError):
+        read_hints(missing, 60, 80, missing)
+
+
+def test_later_marks_count() -> None:
+    """Marks are added to those before; where both mark a pixel, the later one counts."""
+    first, second = read(keep="5,5; 20,20"), read(drop="5,5")
+    assert first is not None and second is not None
+    both = first.with_marks(second)
+    assert both.keep is not None and both.drop is not None
+    assert both.keep[20, 20] and not both.keep[5, 5] and both.drop[5, 5]
+    assert format_points([(5, 5), (20.0, 2)]) == "5,5; 20,2"
+
+
+def scene(seed: int) -> tuple[np.ndarray, np.ndarray, Hints]:
+    """Draw a photo of flat patches with noise, a map that has little to do with it, and random marks."""
+    random = np.random.default_rng(seed)
+    height, width = (int(side) for side in random.integers(24, 72, 2))
+    patches = random.integers(0, 256, (int(random.integers(1, 5)), int(random.integers(1, 5)), 3))
+    rows, columns = np.arange(height) * len(patches) // height, np.arange(width) * patches.shape[1] // width
+    noisy = patches[rows][:, columns] + random.normal(0, random.uniform(0, 30), (height, width, 3))
+    probs = random.random((4, 4)).repeat(8, axis=0).repeat(8, axis=1).astype(np.float32)
+    marks = random.integers(0, 40, (height, width))
+    keep, drop = marks == 0, marks == 1
+    for mask in (keep, drop):
+        mask[int(random.integers(height)), :: int(random.integers(1, 9))] = random.random() < 0.5
+    drop &= ~keep
+    corners = [sorted(random.choice(side + 1, 2, replace=False).tolist()) for side in (width, height)]
+    box = (corners[0][0], corners[1][0], corners[0][1], corners[1][1]) if random.random() < 0.3 else None
+    return np.clip(noisy, 0, 255).astype(np.uint8), probs, Hints(height, width, box, keep, drop)
+
+
+@pytest.mark.parametrize("start", range(0, 200, 25))
+def test_never_a_hole_and_never_anything_left(start: int) -> None:
+    """In 200 random scenes, with every quality, each pixel kept is opaque and each one dropped transparent."""
+    for seed in range(start, start + 25):
+        image, probs, hints = scene(seed)
+        quality = ("fast", "balanced", "best")[seed % 3]
+        subjects = ("all", "largest")[seed % 2]
+        edit = Edit(image, parse_settings(RemoverSettings, {"quality": quality, "subjects": subjects, "min_area": 5}))
+        edit.add(hints, Prediction(probs, 32, 1))
+        alpha = edit.matte(hints).alpha
+        assert hints.keep is not None and hints.drop is not None
+        assert alpha.shape == image.shape[:2]
+        assert (alpha[hints.keep] == 1).all(), seed
+        assert not alpha[hints.drop].any(), seed
+
+
+def test_a_mark_fills_its_patch_and_stops_at_the_edge() -> None:
+    """One point in a part that the network has left out brings in that part, and nothing beyond its edge."""
+    image = np.full((90, 120, 3), 220, np.uint8)
+    image[20:70, 30:90] = (40, 70, 160)
+    truth = (image != 220).all(axis=-1)
+    settings = parse_settings(RemoverSettings, {"quality": "fast"})
+    hints = Hints(90, 120, keep=np.indices((90, 120)).sum(axis=0) == -1)
+    assert hints.keep is not None
+    hints.keep[45, 60] = True
+    edit = Edit(image, settings)
+    edit.add(hints, Prediction(np.full((64, 64), 0.02, np.float32), 64, 1))
+    found = edit.matte(hints)
+    assert ((found.alpha > 0.5) & truth).sum() / ((found.alpha > 0.5) | truth).sum() > 0.9
+    assert found.subject.found
+    (one,) = found.objects
+    assert abs(one.area_fraction - truth.mean()) < 0.05
