@@ -62,7 +62,7 @@ class PhotoOptions(TypedDict, total=False):
 class RemoverOptions(PhotoOptions, total=False):
     """Options of a remover: those of one call, which become its defaults, and those of the engine."""
 
-    engine: Literal["auto", "openvino", "onnxruntime", "pytorch"]
+    engine: Literal["auto", "openvino", "onnxruntime", "mnn", "pytorch"]
     device: Literal["auto", "cpu", "cuda"]
     precision: Precision
     threads: int

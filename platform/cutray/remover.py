@@ -219,8 +219,8 @@ def _load_network(settings: RemoverSettings, progress: Progress | None = None) -
             got="a process that is forked from one with a network on a GPU cannot use the GPU",
             fix='start processes with multiprocessing.get_context("spawn"), or use device cpu',
         )
-    if any("pytorch" in one.engine.name for one in _inherited):
-        # OpenMP, which PyTorch computes with, waits for ever for the threads that it had before the fork.
+    if any(name in one.engine.name for name in ("pytorch", "mnn") for one in _inherited):
+        # OpenMP, which PyTorch and MNN compute with, waits for ever for the threads that it had before the fork.
         settings = settings.model_copy(update={"threads": 1})
     return Segmenter.load(settings, progress)
 

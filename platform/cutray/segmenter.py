@@ -89,6 +89,7 @@ class Segmenter:
             load_module,
             cache_dir=cache_dir() / "engines",
             stats=find_stats(weights) if choice.precision == "int8" else None,
+            sha256=weights.sha256,
         )
         return cls(weights, engine, choice)
 

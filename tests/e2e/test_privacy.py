@@ -26,6 +26,7 @@ store.set_terminated(run.info.run_id)
 VERBS = {
     "remove with openvino": [*CLI, "remove", "photo.png", "-m", MODEL, "--offline", "--engine", "openvino"],
     "remove with onnxruntime": [*CLI, "remove", "photo.png", "-m", MODEL, "--offline", "--engine", "onnxruntime"],
+    "remove with mnn": [*CLI, "remove", "photo.png", "-m", MODEL, "--offline", "--engine", "mnn"],
     "remove with pytorch": [*CLI, "remove", "photo.png", "-m", MODEL, "--offline", "--engine", "pytorch"],
     "models list": [*CLI, "models", "list"],
     "models show": [*CLI, "models", "show", MODEL],

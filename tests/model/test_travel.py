@@ -134,11 +134,11 @@ print(os.waitstatus_to_exitcode(status))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-@pytest.mark.parametrize("engine", ["openvino", "onnxruntime", "pytorch"])
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime", "mnn", "pytorch"])
 @pytest.mark.parametrize("busy", [False, True])
 def test_a_fork_loads_its_own_network(paths: list[Path], engine: str, busy: bool) -> None:
     """A forked process gives the same pixels and ends, also when a thread was at work at the moment of the fork."""
-    pytest.importorskip({"pytorch": "torch"}.get(engine, engine))
+    pytest.importorskip({"pytorch": "torch", "mnn": "MNN"}.get(engine, engine))
     require_weights("u2netp")
     words = [sys.executable, "-c", _FORKS, str(paths[1]), engine, "2", *(["busy"] if busy else [])]
     done = subprocess.run(words, capture_output=True, text=True, timeout=_DEADLINE_S, check=False)

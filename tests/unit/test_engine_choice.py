@@ -14,7 +14,7 @@ from cutray.engines.hardware import Hardware, inspect_hardware, list_cuda_gpus, 
 from cutray.engines.select import EngineChoice, choose_engine, create_engine
 from cutray.errors import EngineError, EngineUnavailableError
 
-ALL = {"openvino": "2026.4.1", "onnxruntime": "1.32.0", "torch": "2.13.0", "onnx": "1.23.2"}
+ALL = {"openvino": "2026.4.1", "onnxruntime": "1.32.0", "torch": "2.13.0", "onnx": "1.23.2", "MNN": "3.6.1"}
 GPU = ALL | {"onnxruntime-gpu": "1.32.0"}
 AMX = Hardware(cores=4, cpu_name="Xeon", amx_bf16=True, avx512_bf16=True, packages=ALL)
 ZEN4 = Hardware(cores=2, cpu_name="EPYC", avx512_bf16=True, packages=ALL)
@@ -44,6 +44,7 @@ NOTHING = Hardware(cores=2, cpu_name="Core i7")
         ({"engine": "openvino"}, ".onnx", H100, ("openvino", "cpu", "bf16", 16)),
         ({"engine": "onnxruntime"}, ".onnx", AMX, ("onnxruntime", "cpu", "fp32", 4)),
         ({"engine": "onnxruntime", "device": "cpu"}, ".onnx", H100, ("onnxruntime", "cpu", "fp32", 16)),
+        ({"engine": "mnn"}, ".onnx", AMX, ("mnn", "cpu", "fp32", 4)),
         ({"engine": "pytorch"}, ".onnx", AMX, ("pytorch", "cpu", "bf16", 4)),
         ({"precision": "fp32", "threads": 3}, ".onnx", AMX, ("openvino", "cpu", "fp32", 3)),
         ({}, ".pth", OLD, ("pytorch", "cpu", "fp32", 8)),
@@ -71,6 +72,10 @@ def test_choice(asked: dict[str, object], suffix: str, hardware: Hardware, expec
         ({"engine": "pytorch"}, ".onnx", ONLY_ORT, r"cutray\[torch\]"),
         ({}, ".onnx", NOTHING, "pip install openvino"),
         ({}, ".pth", ONLY_ORT, r"cutray\[torch\]"),
+        ({"engine": "mnn"}, ".onnx", ONLY_ORT, r"cutray\[mnn\]"),
+        ({"engine": "mnn", "device": "cuda"}, ".onnx", H100, "mnn does not run on NVIDIA"),
+        ({"engine": "mnn", "precision": "bf16"}, ".onnx", AMX, "mnn does not compute in bf16"),
+        ({"engine": "mnn"}, ".safetensors", AMX, "cutray export"),
         ({"engine": "openvino"}, ".pth", AMX, "cutray export"),
         ({"precision": "int8"}, ".onnx", AMX, "int8"),
         ({"precision": "bf16"}, ".onnx", OLD, "Core i7 does not compute in it"),
@@ -132,6 +137,12 @@ def test_hidden_gpus_do_not_count(hidden: str) -> None:
     assert list_cuda_gpus(hidden) == ()
 
 
+def _import_mnn() -> None:
+    """Skip the test without MNN; loaded by the engine itself, which keeps what MNN prints from pytest."""
+    if "MNN" not in inspect_hardware().packages:
+        pytest.skip("MNN is not installed")
+
+
 def _network(path: Path, size_px: int, *, batch: int | str = 1, scale: float = 1.0, channels: int = 1) -> Path:
     """Write a small graph: the sigmoid of the sum of the channels, times ``scale``, with a second output."""
     onnx = pytest.importorskip("onnx")
@@ -158,10 +169,13 @@ def _expected(batch: np.ndarray) -> np.ndarray:
     return (1 / (1 + np.exp(-batch.sum(1)))).astype(np.float32)
 
 
-@pytest.fixture(params=["openvino", "onnxruntime"])
+@pytest.fixture(params=["openvino", "onnxruntime", "mnn"])
 def build(request: pytest.FixtureRequest) -> Callable[[Path, int], object]:
     """Return a function that builds an engine in fp32 on the CPU."""
-    pytest.importorskip(request.param)
+    if request.param == "mnn":
+        _import_mnn()
+    else:
+        pytest.importorskip(request.param)
     choice = EngineChoice(request.param, "cpu", "fp32", 1, "test")
     return lambda path, size_px: create_engine(choice, path, size_px)
 
@@ -219,9 +233,10 @@ def test_output_must_be_probabilities(
     build: Callable[..., object], tmp_path: Path, scale: float, channels: int, message: str
 ) -> None:
     """Values outside [0, 1], NaN, and several classes are errors, not masks."""
-    engine = build(_network(tmp_path / "n.onnx", 32, scale=scale, channels=channels), 32)
+    network = _network(tmp_path / "n.onnx", 32, scale=scale, channels=channels)
+    # MNN's engine runs the network when it is built, to compare it with the original.
     with pytest.raises(EngineError, match=message):
-        engine.infer(np.full((1, 3, 32, 32), 2.0, np.float32))
+        build(network, 32).infer(np.full((1, 3, 32, 32), 2.0, np.float32))
 
 
 def test_unreadable_file(build: Callable[..., object], tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ class EngineSettings(Settings):
     model: Annotated[str, Setting(short="-m")] = Field(
         "u2net", description="Name (see `cutray models list`), .onnx, .pth or .safetensors file, or models:/NAME@ALIAS."
     )
-    engine: Literal["auto", "openvino", "onnxruntime", "pytorch"] = Field(
+    engine: Literal["auto", "openvino", "onnxruntime", "mnn", "pytorch"] = Field(
         "auto", description="Inference engine; auto picks the fastest one on this machine (see `cutray doctor`)."
     )
     device: Annotated[Literal["auto", "cpu", "cuda"], _SPEED] = Field(

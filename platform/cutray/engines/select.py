@@ -17,6 +17,7 @@ _INSTALL = {
     "onnxruntime": "`pip install 'cutray[onnx]'`",
     "onnxruntime-gpu": "`pip uninstall -y onnxruntime && pip install 'cutray[gpu]'`",
     "torch": "`pip install 'cutray[torch]'`",
+    "MNN": "`pip install 'cutray[mnn]'`",
 }
 _TORCH_ONLY = (".pth", ".safetensors")
 # What each engine can compute in, by device.
@@ -24,6 +25,7 @@ _PRECISIONS = {
     ("openvino", "cpu"): ("fp32", "bf16", "int8"),
     ("onnxruntime", "cpu"): ("fp32",),
     ("onnxruntime", "cuda"): ("fp32", "fp16"),
+    ("mnn", "cpu"): ("fp32",),
     ("pytorch", "cpu"): ("fp32", "bf16"),
     ("pytorch", "cuda"): ("fp32", "bf16", "fp16"),
 }
@@ -61,7 +63,7 @@ def choose_engine(
     if suffix in _TORCH_ONLY and settings.engine not in ("auto", "pytorch"):
         raise EngineUnavailableError(
             got=f"engine {settings.engine} was asked for, but the weights are a {suffix} file",
-            allowed="openvino and onnxruntime run .onnx files",
+            allowed="openvino, onnxruntime and mnn run .onnx files",
             fix="use engine pytorch, or turn the weights into ONNX with `cutray export`",
         )
     if settings.engine == "pytorch" or suffix in _TORCH_ONLY:
@@ -69,6 +71,9 @@ def choose_engine(
     elif settings.engine == "openvino":
         _require_package("openvino", hardware)
         engine, device, reason = "openvino", "cpu", "asked for"
+    elif settings.engine == "mnn":
+        _require_package("MNN", hardware)
+        engine, device, reason = "mnn", "cpu", "asked for"
     elif settings.engine == "onnxruntime":
         engine, device, reason = _place_onnxruntime(settings, hardware)
     else:
@@ -86,6 +91,7 @@ def create_engine(
     *,
     cache_dir: Path | None = None,
     stats: Path | None = None,
+    sha256: str = "",
 ) -> Engine:
     """Build the engine that was chosen.
 
@@ -95,8 +101,9 @@ def create_engine(
         input_size_px: Side of the network's input, in pixels.
         load_module: Returns the network as a torch module whose first output are logits (N, 1, S, S); needed by
             engine pytorch alone.
-        cache_dir: Folder for what an engine builds slowly (TensorRT); None keeps nothing.
+        cache_dir: Folder for what an engine builds slowly (TensorRT, MNN); None keeps nothing.
         stats: The file of the calibration statistics of these weights; needed by int8 alone.
+        sha256: Hash of the weights, under which MNN's own file is kept; without it none is kept.
 
     Raises:
         EngineUnavailableError: The engine cannot be loaded or does not get its device.
@@ -113,6 +120,11 @@ def create_engine(
             streams=choice.streams,
             stats=stats,
         )
+    if choice.engine == "mnn":
+        from cutray.engines.mnn import MnnEngine
+
+        folder = cache_dir / "mnn" if cache_dir else None
+        return MnnEngine(path, input_size_px, threads=choice.threads, sha256=sha256, cache_dir=folder)
     if choice.engine == "onnxruntime":
         from cutray.engines.onnx_runtime import OnnxRuntimeEngine
 
@@ -143,9 +155,9 @@ def _require_possible(settings: EngineSettings, hardware: Hardware) -> None:
             allowed="a GPU with its driver, not hidden by CUDA_VISIBLE_DEVICES, and in a container passed on to it",
             fix="check `nvidia-smi`, or use device cpu",
         )
-    if settings.device == "cuda" and settings.engine == "openvino":
+    if settings.device == "cuda" and settings.engine in ("openvino", "mnn"):
         raise EngineUnavailableError(
-            got="openvino does not run on NVIDIA GPUs", fix="use engine onnxruntime or pytorch, or device cpu"
+            got=f"{settings.engine} does not run on NVIDIA GPUs", fix="use engine onnxruntime or pytorch, or device cpu"
         )
 
 
