@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cutray.config import Settings
 from cutray.errors import ConfigError, MissingExtraError
 
 _FOLDER = Path(__file__).with_name("presets")
@@ -42,6 +43,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(got=f"{path} holds {type(values).__name__}", allowed="a table of settings")
     return values
+
+
+def as_yaml(settings: Settings) -> str:
+    """Write settings as a file that ``load_settings`` reads; without a name, which each new run has for itself."""
+    import yaml
+
+    values = settings.model_dump(mode="json", exclude={"name"})
+    return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
 def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:

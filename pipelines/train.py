@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,9 +27,12 @@ from cutray.imaging.files import write_atomically
 from cutray.models.registry import store_address
 from cutray.preflight import check_new_file
 from pipelines.ray_session import ray_session, require_gpus_here, room_for
-from pipelines.run_settings import PRESETS, assign, assign_changes, load_settings
+from pipelines.run_settings import PRESETS, as_yaml, assign, assign_changes, load_settings
 from pipelines.training_run.pictures import draw_batch, draw_curves, draw_results
-from pipelines.training_run.progress import show_progress
+from pipelines.training_run.progress import report_lines, show_progress
+
+if TYPE_CHECKING:
+    from cutray.training.runs import FitResult
 
 _DEFAULT_PRESET = "finetune"
 # Settings that say what a run starts from, so that no preset is chosen for it.
@@ -48,6 +51,8 @@ _VARIABLES = {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0", "RAY_worker_niceness": "0"}
     "--resume", type=click.Path(path_type=Path), help="Folder of a run to go on with; more --epochs extend it."
 )
 @click.option("--show-batch", type=click.Path(path_type=Path), help="Write a picture of varied samples and stop.")
+@click.option("--print-config", is_flag=True, help="Write the settings of the run as YAML, for --config, and stop.")
+@click.option("--no-ray", is_flag=True, help="Train in this process, on one GPU if there is one; starts at once.")
 @click.option("--check", is_flag=True, help="Check the data, compare the masks with a network's, and stop.")
 @requires_extra("train", "ray", "torch", "safetensors", "yaml")
 def train(
@@ -57,6 +62,8 @@ def train(
     resume: Path | None,
     show_batch: Path | None,
     check: bool,
+    print_config: bool,
+    no_ray: bool,
     **options: Any,
 ) -> int:
     """Train U²-Net on photos with masks, on this machine or on a Ray cluster.
@@ -71,13 +78,18 @@ def train(
     cutray train --preset smoke                           drawn scenes: no data needed
     cutray train --data shoes/ --preset finetune --show-batch batch.png
     cutray train --data shoes/ --check                    look at the data, and stop
+    cutray train --data shoes/ --no-ray                   in one process, on one GPU if there is one
+    cutray train --preset u2net --print-config > run.yaml the settings, to change them and use them with --config
     cutray train --resume runs/finetune-20260101-120000   go on after an interruption
     cutray train --resume runs/finetune-20260101-120000 --epochs 20
     """
     if show_batch is not None:
         check_new_file(show_batch, overwrite=False)
     settings = _settings(preset, config, given(options), changes, resume)
-    from cutray.training.fit import fit, prepare_run
+    if print_config:
+        click.echo(as_yaml(settings), nl=False)
+        return 0
+    from cutray.training.runs import prepare_run
     from cutray.training.tracking import keep_files
     from pipelines.training_run.check import check_data, describe_run
 
@@ -93,8 +105,7 @@ def train(
         return 0
     run_dir = Path(settings.save_dir) / settings.name
     try:
-        with training_session(settings) as actor:
-            result = fit(settings, progress_actor=actor)
+        result = _train(settings, no_ray=no_ray)
     except KeyboardInterrupt:
         kept = any(run_dir.glob("checkpoint_[0-9]*/sha256sums"))
         how = f"go on with: cutray train --resume {run_dir}" if kept else "before its first checkpoint"
@@ -118,6 +129,18 @@ def train(
     facts["epoch"] = result.state.best_epoch + 1
     click.echo(json.dumps({"job": "train", **facts}))
     return 0
+
+
+def _train(settings: TrainSettings, *, no_ray: bool) -> FitResult:
+    """Train in this process, or on Ray."""
+    if no_ray:
+        from cutray.training.local import fit_here
+
+        return fit_here(settings, callbacks=[report_lines(settings)])
+    from cutray.training.runs import fit
+
+    with training_session(settings) as actor:
+        return fit(settings, progress_actor=actor)
 
 
 def _settings(
@@ -166,7 +189,7 @@ def new_settings(
 
 def _of_run(folder: Path) -> dict[str, Any]:
     """Read the settings of a run that was begun."""
-    from cutray.training.fit import SETTINGS_FILE
+    from cutray.training.runs import SETTINGS_FILE
 
     try:
         values = json.loads((folder / SETTINGS_FILE).read_text())
@@ -183,7 +206,7 @@ def training_session(settings: TrainSettings) -> Iterator[Any]:
         settings: The run's settings.
     """
     from cutray.data.loading import store_bytes
-    from cutray.training.fit import cpus_needed
+    from cutray.training.runs import cpus_needed
 
     least = settings.model_copy(update={"workers": settings.min_workers or settings.workers})
     gpus = least.workers * least.gpus_per_worker

@@ -107,7 +107,7 @@ def _best_of_sweep(folder: Path, members: int) -> tuple[str, ...]:
 
 def _train_members(members: int, name: str, training: dict[str, Any]) -> tuple[str, ...]:
     """Train networks that differ in their seed alone; those that are there already are kept."""
-    from cutray.training.fit import BEST_FILE, fit
+    from cutray.training.runs import BEST_FILE, fit
 
     preset, config, changes = (training.pop(key) for key in ("preset", "config", "changes"))
     options = given({"data.folders": training["folders"], "save_dir": training["save_dir"]})

@@ -144,7 +144,7 @@ def _begun(folder: Path) -> SweepSettings:
 def _open_tracking(sweep: SweepSettings, folder: Path) -> tuple[str, str] | None:
     """Write the sweep down, and open its run in MLflow; one that was begun goes on in its own."""
     from cutray.models.registry import store_address
-    from cutray.training.fit import TRACKING_FILE, flatten
+    from cutray.training.runs import TRACKING_FILE, flatten
     from cutray.training.tracking import take_up_run
 
     data = json.dumps({"sweep": sweep.model_dump()}, indent=1)
@@ -168,7 +168,7 @@ def _check_data(sweep: SweepSettings, space: SearchSpace) -> None:
     """Find the photos before anything is started."""
     if sweep.job == "train":
         from cutray.config import TrainSettings
-        from cutray.training.fit import prepare_run
+        from cutray.training.runs import prepare_run
 
         prepare_run(parse_settings(TrainSettings, space.base))
         return

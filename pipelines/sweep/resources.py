@@ -16,7 +16,7 @@ def resources_of(sweep: SweepSettings, space: SearchSpace) -> tuple[float, float
     """Return the processors and GPUs that one trial takes at most, whatever values it is given."""
     if sweep.job == "remove":
         return sweep.cpus_per_trial, 0.0
-    from cutray.training.fit import cpus_needed
+    from cutray.training.runs import cpus_needed
 
     ends = [{}, *({one.path: value} for one in space.dimensions for value in one.values)]
     settings = [parse_settings(TrainSettings, space.settings(chosen)) for chosen in ends]

@@ -82,7 +82,7 @@ def keep_weights(context: SweepContext, trial_results: Sequence[TrialResult], be
     """
     if context.sweep.job != "train":
         return None
-    from cutray.training.fit import BEST_FILE, export_best
+    from cutray.training.runs import BEST_FILE, export_best
 
     target = Path(context.folder) / BEST_FILE
     for trial_result in trial_results:

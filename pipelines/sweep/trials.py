@@ -69,7 +69,7 @@ def train_trial(config: dict[str, Any], context: SweepContext) -> None:
     """
     from ray import tune
 
-    from cutray.training.fit import fit
+    from cutray.training.runs import fit
 
     trial_id = tune.get_context().get_trial_id()
     tags = {"trial": trial_id} | ({"mlflow.parentRunId": context.tracking[1]} if context.tracking else {})

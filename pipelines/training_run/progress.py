@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -52,6 +52,18 @@ def show_progress(settings: TrainSettings) -> Iterator[Any]:
         finally:
             over.set()
             thread.join(5)
+
+
+def report_lines(settings: TrainSettings) -> Callable[[dict[str, Any]], None]:
+    """Return a callback for a run in this process that writes a line every half minute, and one for each epoch."""
+    reporter = _Reporter(settings.optim.epochs, 0.0)
+
+    def take(latest: dict[str, Any]) -> None:
+        for problem in latest.get("warnings", ()):
+            warnings.warn(problem, stacklevel=1)
+        reporter.take(latest)
+
+    return take
 
 
 class _Reporter:

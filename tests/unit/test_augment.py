@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cutray.config import AugmentSettings
-from cutray.data.augment import augment, background_crop, resize_pair
+from cutray.data.augment import augment, background_crop, cut_window, resize_pair
 from cutray.data.synthetic import draw_scene
 
 NONE = dict.fromkeys(AugmentSettings.model_fields, 0.0)
@@ -67,4 +67,32 @@ def test_background_crop_shows_no_subject() -> None:
     assert np.array_equal(stripe, image[:, 40:])
     alpha[5:75, 5:95] = 1
     assert background_crop(image, alpha) is None
-    assert background_crop(image, np.zeros_like(alpha)) is image
+    assert np.array_equal(background_crop(image, np.zeros_like(alpha)), image)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_frame_cuts_the_subject(seed: int) -> None:
+    """A fifth to three fifths of the subject's box are gone, at one side; the subject touches the frame there."""
+    alpha = np.zeros((100, 120), np.float32)
+    alpha[30:80, 40:90] = 1
+    shown = np.repeat(np.rint(alpha * 255).astype(np.uint8)[..., None], 3, 2)
+    settings = AugmentSettings.model_validate({**NONE, "cut_subject": 1})
+    image, cut = augment(shown, alpha, 96, np.random.default_rng(seed), settings)
+    assert np.abs(image[..., 0] / 255 - cut).max() < 0.01
+    borders = [cut[0].max(), cut[-1].max(), cut[:, 0].max(), cut[:, -1].max()]
+    assert sorted(borders) == pytest.approx([0, 0, 0, 1], abs=0.02)
+    for box, high, wide, at in (((30, 40, 80, 90), 100, 120, number) for number in range(40)):
+        top, left, bottom, right = cut_window(box, high, wide, np.random.default_rng([seed, at]))
+        rows, columns = min(bottom, 80) - max(top, 30), min(right, 90) - max(left, 40)
+        assert min(rows, columns) == pytest.approx(50 - 50 * 0.4, abs=10.01)
+        assert max(rows, columns) == 50
+
+
+def test_a_subject_that_fills_the_photo_is_not_cut_to_a_strip() -> None:
+    """The frame keeps three tenths of the photo at least; without a subject nothing is cut."""
+    for seed in range(20):
+        top, left, bottom, right = cut_window((0, 0, 10, 100), 100, 100, np.random.default_rng(seed))
+        assert min(bottom - top, right - left) >= 30
+    empty = np.zeros((64, 64), np.float32)
+    settings = AugmentSettings.model_validate({**NONE, "cut_subject": 1})
+    assert augment(np.zeros((64, 64, 3), np.uint8), empty, 64, np.random.default_rng(0), settings)[1].max() == 0

@@ -8,7 +8,7 @@ import pytest
 
 from cutray.config import TrainSettings, parse_settings
 from cutray.errors import ConfigError
-from pipelines.run_settings import PRESETS, assign, assign_changes, load_settings, merged
+from pipelines.run_settings import PRESETS, as_yaml, assign, assign_changes, load_settings, merged
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -26,6 +26,14 @@ def test_file_overrides_preset_level_by_level(tmp_path: Path) -> None:
     assert values["optim"]["lr"] == 0.5
     assert values["optim"]["batch_size"] == load_settings("finetune", None)["optim"]["batch_size"]
     assert merged({"a": {"b": 1}}, {"a": 2}) == {"a": 2}
+
+
+def test_printed_settings_are_read_again(tmp_path: Path) -> None:
+    """What is printed gives the same settings, but for the name, which each run has for itself."""
+    settings = parse_settings(TrainSettings, {**load_settings("distil", None), "name": "first", "save_dir": "/runs"})
+    (tmp_path / "run.yaml").write_text(as_yaml(settings))
+    again = parse_settings(TrainSettings, load_settings(None, tmp_path / "run.yaml"))
+    assert again == settings.model_copy(update={"name": ""})
 
 
 def test_dotted_paths() -> None:

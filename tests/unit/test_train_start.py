@@ -16,8 +16,8 @@ from pipelines.training_run.progress import _Reporter
 pytest.importorskip("torch")
 pytest.importorskip("ray")
 from cutray.data.catalog import Catalog
-from cutray.training.fit import SETTINGS_FILE, _accepted_hashes, _stored_settings
 from cutray.training.progress import ProgressActor
+from cutray.training.runs import SETTINGS_FILE, _accepted_hashes, _stored_settings
 
 CATALOG = Catalog((), (), (), "0123")
 

@@ -181,12 +181,12 @@ def test_average_follows_the_weights() -> None:
     with torch.no_grad():
         network.weight.fill_(3.0)
         network.num_batches_tracked.fill_(5)
-    average.update(network, 1)
+    average.update(1)
     early = float(average.network.weight[0])
     assert 2.5 < early < 3
     with torch.no_grad():
         network.weight.fill_(0.0)
-    average.update(network, 100_000)
+    average.update(100_000)
     assert float(average.network.weight[0]) == pytest.approx(early * 0.999)
     assert int(average.network.num_batches_tracked) == 5
 

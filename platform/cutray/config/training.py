@@ -80,6 +80,9 @@ class TrainSettings(RunSettings):
     compile: Annotated[bool, _RESOURCES] = Field(
         False, description="Compile network and loss with torch.compile; pays off in long runs on GPUs."
     )
+    cuda_graph: Annotated[bool, _RESOURCES] = Field(
+        False, description="Replay each training step as a captured CUDA graph; for one worker with one GPU."
+    )
     checkpoint_every_steps: Annotated[int, _RESOURCES] = Field(
         500, ge=1, description="Steps between checkpoints within an epoch."
     )

@@ -51,6 +51,10 @@ class DataSettings(Settings):
         description="Kinds of synthetic scenes, in turns.",
     )
     side_px: int = Field(320, ge=32, le=2048, description="Side of the network's input, in pixels.")
+    cache: Literal["none", "ram", "device"] = Field(
+        "none",
+        description="Keep the decoded samples in RAM or in the GPU's memory, and augment them there in batches.",
+    )
     loaders: Annotated[int, Setting(affects_result=False)] = Field(
         1, ge=1, description="Concurrent data loading tasks per worker."
     )
@@ -62,6 +66,9 @@ class AugmentSettings(Settings):
     title: ClassVar[str] = "Augmentation"
 
     flip: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
+    cut_subject: float = Field(
+        0.0, ge=0, le=1, description="Probability of a crop that cuts away 20 to 60 % of the subject's box at one side."
+    )
     crop: float = Field(0.2, ge=0, lt=1, description="Largest share of each side that a random crop removes.")
     rotate_deg: float = Field(10.0, ge=0, le=180, description="Largest rotation to either side, in degrees.")
     perspective: float = Field(0.05, ge=0, le=0.4, description="Largest shift of a corner, as a share of the side.")

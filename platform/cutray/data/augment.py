@@ -7,11 +7,16 @@ import numpy as np
 from numpy.random import Generator
 
 from cutray.config import AugmentSettings
+from cutray.matting.foreground import estimate_foreground
 
 # What a mask may hold and still count as free of the subject.
 _TRACE = 0.02
 # Narrowest stripe that can be stretched to a background, as a share of the photo's side.
 _NARROWEST = 0.25
+# Softness of the edge of a subject on another photo (standard deviation of a Gaussian).
+_SOFT_EDGE_PX = 0.8
+# How much of the subject's box the frame takes away when it cuts the subject, and what must be left of the photo.
+CUT_SHARE, _LEAST_LEFT = (0.2, 0.6), 0.3
 
 
 def augment(
@@ -35,7 +40,10 @@ def augment(
     Returns:
         (side_px, side_px, 3) uint8 and (side_px, side_px) float32 in [0, 1].
     """
-    image, alpha = _crop(image, alpha, rng, settings.crop)
+    if settings.cut_subject and rng.random() < settings.cut_subject:
+        image, alpha = _cut(image, alpha, rng)
+    else:
+        image, alpha = _crop(image, alpha, rng, settings.crop)
     image, alpha = resize_pair(image, alpha, side_px)
     if rng.random() < settings.flip:
         image, alpha = image[:, ::-1], alpha[:, ::-1]
@@ -66,19 +74,76 @@ def background_crop(image: np.ndarray, alpha: np.ndarray) -> np.ndarray | None:
     Returns:
         A part of the photo without any of the subject, or None where that would be a narrow strip.
     """
+    stripe = background_stripe(alpha)
+    return None if stripe is None else image[stripe]
+
+
+def background_stripe(alpha: np.ndarray) -> tuple[slice, slice] | None:
+    """Tell where the largest stripe beside the subject is; None where that would be a narrow strip.
+
+    Args:
+        alpha: (H, W) float32 in [0, 1].
+
+    Returns:
+        Rows and columns.
+    """
     height, width = alpha.shape
+    box = subject_box(alpha)
+    if box is None:
+        return slice(0, height), slice(0, width)
+    top, left, bottom, right = box
+    every = slice(0, height), slice(0, width)
+    stripes = [
+        (slice(0, top), every[1]),
+        (slice(bottom, height), every[1]),
+        (every[0], slice(0, left)),
+        (every[0], slice(right, width)),
+    ]
+    rows, columns = max(stripes, key=lambda one: (one[0].stop - one[0].start) * (one[1].stop - one[1].start))
+    narrow = min((rows.stop - rows.start) / height, (columns.stop - columns.start) / width) < _NARROWEST
+    return None if narrow else (rows, columns)
+
+
+def subject_box(alpha: np.ndarray) -> tuple[int, int, int, int] | None:
+    """Return top, left, bottom and right of the subject in an alpha (H, W), or None without one."""
     rows, columns = (np.flatnonzero(alpha.max(axis) > _TRACE) for axis in (1, 0))
-    if not rows.size:
-        return image
-    stripes = (
-        image[: rows[0]],
-        image[rows[-1] + 1 :],
-        image[:, : columns[0]],
-        image[:, columns[-1] + 1 :],
-    )
-    best = max(stripes, key=lambda stripe: stripe.shape[0] * stripe.shape[1])
-    narrow = min(best.shape[0] / height, best.shape[1] / width) < _NARROWEST
-    return None if narrow else best
+    return (int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1) if rows.size else None
+
+
+def cut_window(
+    box: tuple[float, float, float, float], height: float, width: float, rng: Generator
+) -> tuple[float, float, float, float]:
+    """Choose a frame that cuts away 20 to 60 % of the subject's box from one side, as frames do with near subjects.
+
+    Args:
+        box: Top, left, bottom and right of the subject.
+        height: That of the photo, in the same unit.
+        width: Likewise.
+        rng: Where all choices come from.
+
+    Returns:
+        Top, left, bottom and right of the frame; the whole photo where hardly any of it would be left.
+    """
+    top, left, bottom, right = box
+    share = float(rng.uniform(*CUT_SHARE))
+    down, across = share * (bottom - top), share * (right - left)
+    frames = [
+        (top + down, 0.0, height, width),
+        (0.0, 0.0, bottom - down, width),
+        (0.0, left + across, height, width),
+        (0.0, 0.0, height, right - across),
+    ]
+    chosen = [one for one in frames if min((one[2] - one[0]) / height, (one[3] - one[1]) / width) >= _LEAST_LEFT]
+    return chosen[int(rng.integers(len(chosen)))] if chosen else (0.0, 0.0, height, width)
+
+
+def _cut(image: np.ndarray, alpha: np.ndarray, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Let the frame cut the subject."""
+    box = subject_box(alpha)
+    if box is None:
+        return image, alpha
+    top, left, bottom, right = (round(one) for one in cut_window(box, alpha.shape[0], alpha.shape[1], rng))
+    return image[top:bottom, left:right], alpha[top:bottom, left:right]
 
 
 def _crop(image: np.ndarray, alpha: np.ndarray, rng: Generator, most: float) -> tuple[np.ndarray, np.ndarray]:
@@ -97,11 +162,7 @@ def _warp(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Turn the sample and look at it from another side; what comes into view mirrors the photo."""
     side = alpha.shape[0]
-    angle = float(rng.uniform(-settings.rotate_deg, settings.rotate_deg))
-    turn = np.vstack([cv2.getRotationMatrix2D((side / 2, side / 2), angle, 1.0), [0, 0, 1]])
-    corners = np.array([[0, 0], [side, 0], [side, side], [0, side]], np.float32)
-    shifts = rng.uniform(-settings.perspective, settings.perspective, (4, 2)).astype(np.float32) * side
-    matrix = cv2.getPerspectiveTransform(corners, corners + shifts) @ turn
+    matrix = random_view(side, rng, settings)
     # The mirrored part must not show a second subject that the truth calls background: both are mirrored.
     turned = [
         np.asarray(cv2.warpPerspective(values, matrix, (side, side), borderMode=cv2.BORDER_REFLECT_101))
@@ -110,10 +171,24 @@ def _warp(
     return turned[0], np.clip(turned[1], 0, 1)
 
 
+def random_view(side: int, rng: Generator, settings: AugmentSettings) -> np.ndarray:
+    """Return a random homography (3, 3) of a square: a turn about its middle, and then a shift of each corner."""
+    angle = float(rng.uniform(-settings.rotate_deg, settings.rotate_deg))
+    turn = np.vstack([cv2.getRotationMatrix2D((side / 2, side / 2), angle, 1.0), [0, 0, 1]])
+    corners = np.array([[0, 0], [side, 0], [side, side], [0, side]], np.float32)
+    shifts = rng.uniform(-settings.perspective, settings.perspective, (4, 2)).astype(np.float32) * side
+    return np.asarray(cv2.getPerspectiveTransform(corners, corners + shifts) @ turn)
+
+
 def _compose(image: np.ndarray, alpha: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """Lay the subject on another photo. Hard masks get the soft edge that a camera would give them."""
-    soft = cv2.GaussianBlur(alpha, (0, 0), 0.8)[..., None]
-    return np.asarray(image * soft + background * (1 - soft) + 0.5, np.uint8)
+    """Lay the subject on another photo. Hard masks get the soft edge that a camera would give them.
+
+    A half covered pixel of the photo shows the old background already: laid on as it is, it would count its cover
+    twice. The subject's own color is put there first.
+    """
+    soft = np.clip(cv2.GaussianBlur(alpha, (0, 0), _SOFT_EDGE_PX), 0, 1)
+    own, cover = estimate_foreground(np.ascontiguousarray(image), soft), soft[..., None]
+    return np.asarray(own * cover + background * (1 - cover) + 0.5, np.uint8)
 
 
 def photometric(image: np.ndarray, rng: Generator, settings: AugmentSettings) -> np.ndarray:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
 from cutray.config import AugmentSettings, DataSettings, InputLimits
 from cutray.data.augment import augment, background_crop, resize_pair
 from cutray.data.catalog import Catalog, Pair
+from cutray.data.own_items import own_pair
 from cutray.data.synthetic import CaseName, Family, draw_scene
 from cutray.errors import CutrayError, DatasetError
 from cutray.evaluation.masks import MaskEncoding, decode_mask, read_stored
@@ -51,6 +54,8 @@ class SampleSpec(TypedDict, total=False):
         other_mask: The mask of that photo.
         case: What a drawn scene is about.
         family: Whose generators draw it.
+        item: A data set of the user's own, and the place in it; such samples stay in this process.
+        other_item: The same for the photo that may become the background.
     """
 
     number: int
@@ -60,6 +65,8 @@ class SampleSpec(TypedDict, total=False):
     other_mask: MaskSpec
     case: CaseName
     family: Family
+    item: tuple[Any, int]
+    other_item: tuple[Any, int]
 
 
 _LIMITS = InputLimits()
@@ -146,10 +153,10 @@ def load_sample(
         scene = draw_scene(sample["case"], rng, side, side, family=sample["family"])
         image, alpha, other = scene.image, scene.alpha, None
     else:
-        image, alpha = _read_pair(sample["image"], sample["mask"])
+        image, alpha = _read_sample(sample)
         other = None
         if augmentation is not None and rng.random() < augmentation.new_background:
-            other = background_crop(*_read_pair(sample["other_image"], sample["other_mask"]))
+            other = background_crop(*_read_sample(sample, "other_"))
     if augmentation is None:
         return resize_pair(image, alpha, side_px)
     return augment(image, alpha, side_px, rng, augmentation, other)
@@ -218,6 +225,38 @@ def iter_batches(
         ) from error
 
 
+def iter_batches_here(
+    samples: Sequence[SampleSpec], loader: Loader, batch_size: int, threads: int = 1
+) -> Iterator[dict[str, Any]]:
+    """Load the same batches as ``iter_batches`` in threads of this process, without Ray.
+
+    Args:
+        samples: Samples in order.
+        loader: How to load them.
+        batch_size: Samples per batch; the last batch may be smaller.
+        threads: Batches that are loaded at a time.
+
+    Yields:
+        ``image`` (N, S, S, 3) and ``alpha`` (N, S, S), uint8 arrays.
+
+    Raises:
+        DatasetError: A photo or mask cannot be read.
+    """
+    parts = [samples[start : start + batch_size] for start in range(0, len(samples), batch_size)]
+    with ThreadPoolExecutor(threads) as pool:
+        ahead: deque[Future[dict[str, np.ndarray]]] = deque()
+        try:
+            for part in parts:
+                ahead.append(pool.submit(loader, {"sample": np.array(part, object)}))
+                if len(ahead) > threads:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for one in ahead:
+                one.cancel()
+
+
 def _first_reason(trace: str) -> str:
     """Find the original error in the text of Ray's one, which wraps it without keeping it."""
     found = _ERROR_LINE.search(trace)
@@ -255,6 +294,15 @@ def _mask_spec(pair: Pair) -> MaskSpec:
 def _scene_samples(cases: Sequence[CaseName], amount: int, first: int, family: Family) -> list[SampleSpec]:
     """Name drawn scenes; the cases take turns, and no two have the same number."""
     return [{"number": first + index, "case": cases[index % len(cases)], "family": family} for index in range(amount)]
+
+
+def _read_sample(sample: SampleSpec, prefix: Literal["", "other_"] = "") -> tuple[np.ndarray, np.ndarray]:
+    """Read the photo and alpha of a sample, or of the other one that it names."""
+    spec: Any = sample
+    if f"{prefix}item" not in spec:
+        return _read_pair(spec[f"{prefix}image"], spec[f"{prefix}mask"])
+    dataset, index = spec[f"{prefix}item"]
+    return own_pair(dataset[index], f"item {index} of the data set")
 
 
 def _read_pair(path: str, mask: MaskSpec) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 @torch.no_grad()
@@ -34,27 +33,36 @@ class ModelEma:
     """Keep an exponential moving average of all weights and buffers: validation scores it, and it is what is kept.
 
     torch's ``AveragedModel`` does not fit: it copies the first step whole, rounds integer buffers, and takes the step
-    from a tensor on the device, which would make every step wait for the GPU. Its fused update is used here.
+    from a tensor on the device, which would make every step wait for the GPU.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         """Begin with a copy.
 
         Args:
-            network: What is trained.
+            network: What is trained, in its place: its tensors must stay the same ones.
             decay: Share of the old average in each new one; smaller in the first steps.
         """
         self.network = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
         self._decay = decay
+        pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
+        moving = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._means, self._values = [mean for mean, _ in moving], [value for _, value in moving]
+        self._counters = [pair for pair in pairs if not pair[0].is_floating_point()]
+
+    def share(self, step: int) -> float:
+        """Return the share of the weights after a step, counted from 1, in the new average."""
+        return 1.0 - min(self._decay, (1 + step) / (10 + step))
+
+    def update(self, step: int) -> None:
+        """Take in the weights after a step, counted from 1."""
+        self.blend(torch.tensor(self.share(step), device=self._means[0].device))
 
     @torch.no_grad()
-    def update(self, network: nn.Module, step: int) -> None:
-        """Take in the weights after a step, counted from 1."""
-        pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
-        moving = [(mean, value.to(mean.dtype)) for mean, value in pairs if mean.is_floating_point()]
-        decay = min(self._decay, (1 + step) / (10 + step))
-        blend = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-        blend([mean for mean, _ in moving], [value for _, value in moving], step)
-        for mean, value in pairs:
-            if not mean.is_floating_point():
-                mean.copy_(value)
+    def blend(self, share: Tensor) -> None:
+        """Take in the weights with a share that is known on the device alone, () float32; 0 changes nothing."""
+        differences = torch._foreach_sub(self._values, self._means)
+        torch._foreach_mul_(differences, share)
+        torch._foreach_add_(self._means, differences)
+        if self._counters:
+            torch._foreach_copy_([mean for mean, _ in self._counters], [value for _, value in self._counters])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,11 +12,11 @@ from torch import Tensor
 from cutray.models.catalog import ModelSpec
 
 
-def to_device_batch(batch: dict[str, Any], spec: ModelSpec, device: torch.device) -> dict[str, Tensor]:
+def to_device_batch(batch: Mapping[str, Any], spec: ModelSpec, device: torch.device) -> dict[str, Tensor]:
     """Normalise photos as ``cutray.segmenter.prepare`` does, on the device.
 
     Args:
-        batch: ``image`` (N, S, S, 3) and ``alpha`` (N, S, S), uint8 arrays.
+        batch: ``image`` (N, S, S, 3) and ``alpha`` (N, S, S), uint8 arrays or tensors.
         spec: Scale, mean and standard deviation.
         device: Where the network is.
 
@@ -23,7 +25,20 @@ def to_device_batch(batch: dict[str, Any], spec: ModelSpec, device: torch.device
     """
     pixels = torch.as_tensor(batch["image"]).to(device, non_blocking=True).permute(0, 3, 1, 2).float()
     alpha = torch.as_tensor(batch["alpha"]).to(device, non_blocking=True)[:, None].float() / 255.0
+    return {"image": normalize(pixels, spec), "alpha": alpha}
+
+
+def normalize(pixels: Tensor, spec: ModelSpec) -> Tensor:
+    """Scale and normalise photos, (N, 3, S, S) float32 in 0 … 255, as the weights demand; in channels-last order."""
     peak = pixels.amax((1, 2, 3), keepdim=True).clamp_min(1e-6) if spec.scale == "max" else 255.0
-    mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
-    image = (pixels / peak - mean) / std
-    return {"image": image.contiguous(memory_format=torch.channels_last), "alpha": alpha}
+    mean, std = _constants(spec.mean, spec.std, pixels.device)
+    return ((pixels / peak - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+@functools.lru_cache
+def _constants(
+    mean: tuple[float, float, float], std: tuple[float, float, float], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Put mean and deviation on a device once: each copy from unpinned memory waits for the device."""
+    first, second = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (mean, std))
+    return first, second

@@ -101,7 +101,7 @@ def train_refiner(
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
         if torch.isfinite(norm):
             optimizer.step()
-            average.update(network, step)
+            average.update(step)
             losses.append(float(loss.detach()))
         if step % settings.report_every_steps == 0 or step == settings.steps:
             now = time.perf_counter()

@@ -1,10 +1,10 @@
-"""One worker of a training run: the loop that Ray Train runs in every process."""
+"""The loop of a training run, the same in every process and with or without Ray."""
 
 from __future__ import annotations
 
-import tempfile
+import contextlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -13,21 +13,26 @@ import torch
 from torch import Tensor, nn
 
 from cutray.config import TrainSettings
-from cutray.data.loading import Loader, SampleSpec, iter_batches, shard_samples, shuffle_samples
+from cutray.data.loading import Loader, SampleSpec, shard_samples, shuffle_samples
 from cutray.errors import TrainingError
 from cutray.training import checkpoints
 from cutray.training.averaging import ModelEma, interpolate_weights
+from cutray.training.cache import SampleCache
 from cutray.training.checkpoints import Checkpoint, TrainState
-from cutray.training.inputs import to_device_batch
+from cutray.training.inputs import normalize, to_device_batch
 from cutray.training.losses import deep_supervision_loss
 from cutray.training.network import build_network
+from cutray.training.runtime import RayRuntime, Runtime
 from cutray.training.schedule import lr_factor
+from cutray.training.step import TrainStep
 from cutray.training.teacher import Teacher
 from cutray.training.tracking import Tracker
+from cutray.training.transfer import to_device
 from cutray.training.validation import METRICS, validate
 
-_MAX_BAD_STEPS = 20
 _PUBLISH_EVERY_S = 0.5
+# To look at what the steps found out makes the processor wait for the device, and workers for each other.
+_CHECK_EVERY_STEPS = 20
 _CACHE_BYTES = 64 << 20
 
 
@@ -56,42 +61,44 @@ class TrainJob:
 
 def train_worker(config: dict[str, TrainJob]) -> dict[str, float] | None:
     """Train; Ray Train calls this in every process with the same job."""
-    return Trainer(config["job"]).run()
+    return Trainer(config["job"], RayRuntime(config["job"].progress_actor)).run()
 
 
 class Trainer:
     """Train in one process. All processes do the same, on different samples."""
 
-    def __init__(self, job: TrainJob) -> None:
+    def __init__(self, job: TrainJob, runtime: Runtime) -> None:
         """Build network and optimiser, and take up the newest whole checkpoint if there is one."""
-        import ray.train
-        import ray.train.torch
-
-        context = ray.train.get_context()
-        self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
-        self.job, self.settings = job, job.settings
+        self.runtime, self.rank, self.world_size = runtime, runtime.rank, runtime.world_size
+        self.job, self.settings, self.device = job, job.settings, runtime.device
         _require_divisible(self.settings, self.world_size)
         _set_threads(self.settings, self.world_size)
-        self.device = ray.train.torch.get_device()
         self.model, self.spec = build_network(self.settings, job.train, self.device)
         kept = self.settings.optim.keep_start > 0
         self.start = {name: value.clone() for name, value in self.model.state_dict().items()} if kept else {}
         self.teacher = Teacher(self.settings.teacher, self.spec, self.device) if self.settings.teacher else None
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=self.settings.optim.lr, weight_decay=self.settings.optim.weight_decay
-        )
         self.ema = ModelEma(self.model, self.settings.optim.ema_decay)
+        self.step = TrainStep(
+            self.model,
+            self.ema,
+            self._loss,
+            self.settings.optim,
+            self.device,
+            no_sync=lambda: getattr(self.ddp_model, "no_sync", contextlib.nullcontext)(),
+            capture=self.settings.cuda_graph and self.world_size == 1,
+        )
         self.best: dict[str, Tensor] = {}
         self.state = TrainState(settings_hash=job.settings_hashes[0])
         self._resume()
-        wrapped: nn.Module = ray.train.torch.prepare_model(self.model) if self.world_size > 1 else self.model
+        wrapped = runtime.wrap(self.model)
         self.ddp_model, self.criterion = cast("Any", wrapped), cast("Any", deep_supervision_loss)
         if self.settings.compile:
             self.ddp_model, self.criterion = torch.compile(wrapped), torch.compile(deep_supervision_loss)
         self.tracker = Tracker(job.tracking if self.rank == 0 else None, machine=True)
         self.steps_per_epoch = len(job.train) // self.settings.optim.batch_size
         self.bf16 = _computes_in_bf16(self.settings, self.device)
-        self._started, self._published_at, self._bad_steps = time.monotonic(), 0.0, 0
+        self._started, self._published_at = time.monotonic(), 0.0
+        self.cache = SampleCache(job.train, self.settings, runtime) if self.settings.data.cache != "none" else None
         self._cached: list[dict[str, Any]] = []  # for validation: to draw scenes takes longer than to score them
         self._progress = 0.0  # of the run, when the last step began; to know it better all workers would have to agree
 
@@ -100,7 +107,8 @@ class Trainer:
         optim = self.settings.optim
         last: dict[str, float] = dict(self.state.history[-1]) if self.state.history else {}
         if self.settings.init and not self.state.total_steps:
-            self._publish_start(self._validate(self.ema.network))
+            # The scores of the weights that the run starts from are what it has to beat.
+            self.runtime.publish({"start": self._validate(self.ema.network)})
         while self.state.epoch < optim.epochs and not self._is_over():
             loss, rate = self._train_epoch()
             last = self._finish_epoch(loss, rate)
@@ -111,20 +119,25 @@ class Trainer:
         """Do what is left of an epoch; return the mean loss and photos per second."""
         self.ddp_model.train()
         optim, state = self.settings.optim, self.state
-        total, done, started = 0.0, 0, time.monotonic()
+        done, started = 0, time.monotonic()
         for batch in self._batches():
             self._progress = self._progress_now()
             if self._progress >= 1.0:
                 break
-            loss = self._step(batch, optim.lr * lr_factor(self._progress, optim.warmup_share))
+            rate = optim.lr * lr_factor(self._progress, optim.warmup_share)
+            self.step.run(batch["image"], batch["alpha"], rate, state.total_steps + 1)
             state.step += 1
             state.total_steps += 1
-            total, done = total + loss, done + 1
-            self._publish(loss, done * optim.batch_size / (time.monotonic() - started))
+            done += 1
+            if state.total_steps % _CHECK_EVERY_STEPS == 0:
+                self.step.check()
+            self._publish(self.step.last_loss, done * optim.batch_size / (time.monotonic() - started))
             if state.total_steps % self.settings.checkpoint_every_steps == 0:
-                self._report({"epoch": state.epoch, "step": state.step, "loss": loss})
-        seconds = time.monotonic() - started
-        return total / max(done, 1), done * optim.batch_size / max(seconds, 1e-9)
+                self.step.check()
+                self._report({"epoch": state.epoch, "step": state.step, "loss": self.step.last_loss()})
+        self.step.check()
+        loss = self.step.take_mean_loss()
+        return loss, done * optim.batch_size / max(time.monotonic() - started, 1e-9)
 
     def _batches(self) -> Iterator[dict[str, Tensor]]:
         """Stream this worker's part of the epoch, from the step at which it was left."""
@@ -132,36 +145,14 @@ class Trainer:
         size = settings.optim.batch_size
         samples = shuffle_samples(self.job.train, settings.seed, state.epoch)[state.step * size :]
         own = shard_samples(samples, size, self.rank, self.world_size)
+        if self.cache is not None:
+            for pixels, alpha in self.cache.batches(own, size // self.world_size, state.epoch, settings.augment):
+                yield {"image": normalize(pixels, self.spec), "alpha": alpha}
+            return
         loader = Loader(settings.data.side_px, settings.seed, state.epoch, settings.augment)
-        for batch in iter_batches(own, loader, size // self.world_size, settings.data.loaders):
+        loaded = self.runtime.batches(own, loader, size // self.world_size, settings.data.loaders)
+        for batch in to_device(loaded, self.device):
             yield to_device_batch(batch, self.spec, self.device)
-
-    def _step(self, batch: dict[str, Tensor], rate: float) -> float:
-        """Move the weights once. A step whose gradient is not finite is left out, on all workers alike."""
-        optim = self.settings.optim
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
-        total = 0.0
-        parts = zip(batch["image"].chunk(optim.accumulate), batch["alpha"].chunk(optim.accumulate), strict=True)
-        for image, alpha in parts:
-            loss = self._loss(image, alpha)
-            torch.autograd.backward(loss / optim.accumulate)
-            total += float(loss.detach()) / optim.accumulate
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), optim.clip_norm)
-        # Workers share their gradients, so that all of them see the same norm and decide the same.
-        if not torch.isfinite(norm):
-            self._bad_steps += 1
-            if self._bad_steps >= _MAX_BAD_STEPS:
-                raise TrainingError(
-                    got=f"{_MAX_BAD_STEPS} steps in a row had no finite gradient",
-                    fix="lower optim.lr, or use precision fp32",
-                )
-            return total
-        self._bad_steps = 0
-        self.optimizer.step()
-        self.ema.update(self.model, self.state.total_steps + 1)
-        return total
 
     def _loss(self, image: Tensor, alpha: Tensor) -> Tensor:
         """Compare the network's maps with the truth, which is in part what the teacher sees if there is one."""
@@ -172,7 +163,10 @@ class Trainer:
 
     def _forward(self, network: nn.Module, image: Tensor) -> tuple[Tensor, ...]:
         """Run a network in the precision of the run."""
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+        # A captured step must not keep casts of the weights: it would replay those of its first steps.
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=not self.settings.cuda_graph
+        ):
             outputs: tuple[Tensor, ...] = network(image)
         return outputs
 
@@ -188,7 +182,7 @@ class Trainer:
             self.best = candidate.state_dict()
         self.tracker.log(entry, step=state.epoch)
         state.epoch, state.step = state.epoch + 1, 0
-        self._publish(loss, images_per_s, now=True)
+        self._publish(lambda: loss, images_per_s, now=True)
         self._report(entry)
         return entry
 
@@ -198,16 +192,13 @@ class Trainer:
         side = self.settings.data.side_px
         size = max(1, self.settings.optim.batch_size // self.world_size)
         loader = Loader(side, self.settings.seed, 0, None)
-        batches: Iterable[dict[str, Any]] = self._cached or iter_batches(
+        batches: Iterable[dict[str, Any]] = self._cached or self.runtime.batches(
             samples, loader, size, self.settings.data.loaders
         )
-        if (
-            not self._cached
-            and len(samples) * side * side * 4 <= _CACHE_BYTES
-            and all("case" in sample for sample in samples)
-        ):
+        drawn = all("case" in sample for sample in samples) and len(samples) * side * side * 4 <= _CACHE_BYTES
+        if not self._cached and (drawn or self.cache is not None):
             batches = self._cached = list(batches)
-        tensors = (to_device_batch(batch, self.spec, self.device) for batch in batches)
+        tensors = (to_device_batch(batch, self.spec, self.device) for batch in to_device(batches, self.device))
         sums = validate(network, tensors, self._forward).to(self.device)
         if self.world_size > 1:
             torch.distributed.all_reduce(sums)
@@ -219,10 +210,16 @@ class Trainer:
         by_steps = self.state.total_steps / max(1, self.steps_per_epoch * self.settings.optim.epochs)
         if not self.settings.max_minutes:
             return by_steps
-        by_time = torch.tensor([self._seconds() / (60 * self.settings.max_minutes)], device=self.device)
+        by_time = self._seconds() / (60 * self.settings.max_minutes)
         if self.world_size > 1:
-            torch.distributed.broadcast(by_time, 0)
-        return max(by_steps, float(by_time))
+            # Workers that left at different steps would wait for each other for ever. To agree makes them wait, so
+            # that the time is looked at once in a while.
+            if self.state.total_steps % _CHECK_EVERY_STEPS and self._progress:
+                return max(by_steps, self._progress)
+            shared = torch.tensor([by_time], device=self.device)
+            torch.distributed.broadcast(shared, 0)
+            by_time = float(shared)
+        return max(by_steps, by_time)
 
     def _is_over(self) -> bool:
         """Whether time is up or the score has stopped rising."""
@@ -234,47 +231,27 @@ class Trainer:
         """Return the time spent on the run, that before an interruption included."""
         return self.state.seconds + time.monotonic() - self._started
 
-    def _publish(self, loss: float, images_per_s: float, *, now: bool = False) -> None:
-        """Send the latest figures to the progress actor, without waiting for it."""
-        if (
-            self.rank
-            or self.job.progress_actor is None
-            or (not now and time.monotonic() - self._published_at < _PUBLISH_EVERY_S)
-        ):
+    def _publish(self, loss: Callable[[], float], images_per_s: float, *, now: bool = False) -> None:
+        """Tell the latest figures now and then; only then is the loss asked for."""
+        if self.rank or (not now and time.monotonic() - self._published_at < _PUBLISH_EVERY_S):
             return
         self._published_at = time.monotonic()
         history = self.state.history
-        self.job.progress_actor.update.remote(
+        self.runtime.publish(
             {
                 "progress": self._progress,
                 "epoch": self.state.epoch,
                 "step": self.state.step,
                 "steps": self.steps_per_epoch,
-                "loss": loss,
+                "loss": loss(),
                 "images_per_s": images_per_s,
                 "last": history[-1] if history else None,
             }
         )
 
-    def _publish_start(self, scores: dict[str, float]) -> None:
-        """Send the scores of the weights that the run starts from, which are what it has to beat."""
-        if self.rank == 0 and self.job.progress_actor is not None:
-            self.job.progress_actor.update.remote({"start": scores})
-
     def _report(self, metrics: dict[str, float]) -> None:
-        """Hand a checkpoint to Ray Train, which copies it into the run's folder; all workers take part."""
-        import ray.train
-
-        if self.rank:
-            ray.train.report(metrics)
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            checkpoints.write_checkpoint(Path(folder), self._checkpoint())
-            ray.train.report(
-                metrics,
-                checkpoint=ray.train.Checkpoint.from_directory(folder),
-                checkpoint_dir_name=checkpoints.name_checkpoint(self.state),
-            )
+        """Keep a checkpoint; all workers take part."""
+        self.runtime.report(metrics, self._checkpoint)
 
     def _checkpoint(self) -> Checkpoint:
         """Collect all that is needed to go on."""
@@ -282,7 +259,7 @@ class Trainer:
             "weights": self.model.state_dict(),
             "average": self.ema.network.state_dict(),
             "best": self.best,
-            "optimizer": checkpoints.pack_optimizer(self.optimizer),
+            "optimizer": checkpoints.pack_optimizer(self.step.optimizer),
         }
         on_cpu = {part: {name: value.cpu() for name, value in named.items()} for part, named in tensors.items()}
         return Checkpoint(replace(self.state, seconds=self._seconds()), on_cpu)
@@ -290,8 +267,7 @@ class Trainer:
     def _resume(self) -> None:
         """Take up the newest whole checkpoint of the run."""
         found, problems = checkpoints.newest_whole(Path(self.job.run_dir))
-        if problems and self.rank == 0 and self.job.progress_actor is not None:
-            self.job.progress_actor.warn.remote(problems)
+        self.runtime.warn(problems)
         if found is None:
             return
         if found.state.settings_hash not in self.job.settings_hashes:
@@ -302,7 +278,7 @@ class Trainer:
         self.model.load_state_dict(found.tensors["weights"])
         self.ema.network.load_state_dict(found.tensors["average"])
         self.best = found.tensors.get("best", {})
-        checkpoints.unpack_optimizer(self.optimizer, found.tensors["optimizer"])
+        checkpoints.unpack_optimizer(self.step.optimizer, found.tensors["optimizer"])
         self.state = replace(found.state, settings_hash=self.job.settings_hashes[0])
 
 

@@ -1,4 +1,4 @@
-"""``fit``: the only entry point of training, for single runs, members of an ensemble and trials of a search alike."""
+"""``fit`` on Ray: single runs, members of an ensemble and trials of a search alike; and what all runs share."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import contextlib
 import json
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,33 +117,55 @@ def fit(
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    catalog, train, validation = prepare_run(settings)
+    def execute(job: TrainJob) -> None:
+        trainer = TorchTrainer(
+            train_worker,  # type: ignore[arg-type]  # Ray's type wants no return value
+            train_loop_config={"job": replace(job, progress_actor=progress_actor)},
+            scaling_config=ScalingConfig(
+                num_workers=_workers(settings),
+                use_gpu=settings.gpus_per_worker > 0,
+                resources_per_worker={"CPU": settings.cpus_per_worker, "GPU": settings.gpus_per_worker},
+            ),
+            run_config=RunConfig(
+                name=settings.name,
+                storage_path=str(Path(job.run_dir).parent),
+                failure_config=FailureConfig(max_failures=settings.max_failures),
+                checkpoint_config=CheckpointConfig(num_to_keep=settings.keep_checkpoints),
+                callbacks=list(callbacks),
+            ),
+        )
+        with _interruptible():
+            trainer.fit()
+
+    return run_job(settings, prepare_run(settings), execute, tags or {})
+
+
+def run_job(
+    settings: TrainSettings,
+    prepared: tuple[Catalog, list[SampleSpec], list[SampleSpec]],
+    execute: Callable[[TrainJob], object],
+    tags: Mapping[str, str],
+) -> FitResult:
+    """Train, and keep what a run leaves, however it ends.
+
+    Args:
+        settings: All about the run.
+        prepared: From ``prepare_run``.
+        execute: Trains; returns when that is over.
+        tags: Tags of the run in MLflow.
+
+    Raises:
+        TrainingError: The run cannot begin or go on, and so for whatever ``execute`` raises.
+    """
+    catalog, train, validation = prepared
     run_dir = Path(settings.save_dir).resolve() / settings.name
     run_dir.mkdir(parents=True, exist_ok=True)
     hashes = _accepted_hashes(settings, catalog, run_dir)
     _write_settings(settings, run_dir / SETTINGS_FILE)
-    tracking = _open_tracking(settings, run_dir, {**(tags or {}), "data_fingerprint": catalog.fingerprint})
-    job = TrainJob(settings, train, validation, str(run_dir), hashes, progress_actor, tracking)
-    trainer = TorchTrainer(
-        train_worker,  # type: ignore[arg-type]  # Ray's type wants no return value
-        train_loop_config={"job": job},
-        scaling_config=ScalingConfig(
-            num_workers=_workers(settings),
-            use_gpu=settings.gpus_per_worker > 0,
-            resources_per_worker={"CPU": settings.cpus_per_worker, "GPU": settings.gpus_per_worker},
-        ),
-        run_config=RunConfig(
-            name=settings.name,
-            storage_path=str(run_dir.parent),
-            failure_config=FailureConfig(max_failures=settings.max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=settings.keep_checkpoints),
-            callbacks=list(callbacks),
-        ),
-    )
+    tracking = _open_tracking(settings, run_dir, {**tags, "data_fingerprint": catalog.fingerprint})
     status = "FAILED"
     try:
-        with _interruptible():
-            trainer.fit()
+        execute(TrainJob(settings, train, validation, str(run_dir), hashes, tracking=tracking))
         result = export_best(settings, run_dir, tracking[1] if tracking else None)
         status = "FINISHED"
         return result
@@ -235,8 +257,13 @@ def _accepted_hashes(settings: TrainSettings, catalog: Catalog, run_dir: Path) -
     """
     fresh = fingerprint({**result_values(settings, exclude=[_EPOCHS]), "catalog": catalog.fingerprint})
     stored = _stored_settings(settings, run_dir)
+    # The last version may have had fewer settings; those that came since have their defaults in a run of it.
+    known = flatten(stored)
+    fewer = {path: value for path, value in result_values(settings, exclude=[_EPOCHS]).items() if path in known}
     earlier = {name: value for name, value in stored.items() if name not in _EARLIER_WITHOUT_EFFECT}
-    return (fresh, fingerprint({**earlier, "catalog": catalog.fingerprint})) if stored else (fresh,)
+    if not stored:
+        return (fresh,)
+    return fresh, *(fingerprint({**values, "catalog": catalog.fingerprint}) for values in (fewer, earlier))
 
 
 def _stored_settings(settings: TrainSettings, run_dir: Path) -> dict[str, Any]:

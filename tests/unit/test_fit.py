@@ -1,0 +1,110 @@
+"""Training from Python, in this process: one's own data set, callbacks, going on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("safetensors")
+
+from cutray.data.own_items import own_pair  # noqa: E402
+from cutray.data.synthetic import draw_scene  # noqa: E402
+from cutray.errors import ConfigError, DatasetError, TrainingError  # noqa: E402
+from cutray.training import fit  # noqa: E402
+from tests.training import environment  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+# Small enough for a second: the network itself cannot be smaller.
+TINY: dict[str, Any] = {
+    "architecture": "u2netp",
+    "init": "",
+    "precision": "fp32",
+    "threads_per_worker": 1,
+    "side_px": 32,
+    "batch_size": 2,
+    "epochs": 2,
+}
+
+
+class Scenes:
+    """A data set of the user's own: it has a length and items."""
+
+    def __len__(self) -> int:
+        return 7
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        scene = draw_scene("ordinary", np.random.default_rng(index), 72, 64, family="train")
+        return {"image": scene.image, "alpha": scene.alpha}
+
+
+def test_an_own_data_set_is_learned_from(tmp_path: Path) -> None:
+    """The folder holds weights and scores, callbacks hear of each epoch, and more epochs go on where it ended."""
+    heard: list[dict[str, Any]] = []
+    options = {**TINY, "save_dir": str(tmp_path), "name": "own", "data": {"validation_share": 0.25}}
+    result = fit(Scenes(), callbacks=[heard.append], **options)
+    assert result.best == tmp_path / "own" / "best.safetensors"
+    assert result.best.is_file()
+    assert [entry["epoch"] for entry in json.loads((result.run_dir / "history.json").read_text())] == [0, 1]
+    assert result.state.total_steps == 6
+    assert heard[-1]["last"]["iou"] == result.state.history[-1]["iou"]
+    assert heard[-1]["progress"] > 0.5
+    longer = fit(Scenes(), **{**options, "epochs": 3})
+    assert longer.state.total_steps == 9
+    assert longer.state.history[:2] == result.state.history
+
+
+def test_what_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:
+    """A setting that there is not, a batch that is too large, and an alpha of another size."""
+    with pytest.raises(ConfigError, match="did you mean 'architecture'"):
+        fit(Scenes(), architectur="u2netp", save_dir=str(tmp_path))
+    with pytest.raises(TrainingError, match="at least one batch of 64"):
+        fit(Scenes(), **{**TINY, "batch_size": 64, "save_dir": str(tmp_path)})
+    with pytest.raises(DatasetError, match="item 3"):
+        own_pair((np.zeros((4, 5, 3), np.uint8), np.zeros((5, 4), np.uint8)), "item 3 of the data set")
+    with pytest.raises(DatasetError, match="float in"):
+        own_pair((np.zeros((4, 5, 3), np.uint8), np.full((4, 5), 200.0)), "item 0")
+
+
+def test_alphas_of_all_kinds_are_read() -> None:
+    """Bytes, booleans and floats mean the same."""
+    image = np.zeros((2, 2, 3), np.uint8)
+    kinds = (
+        np.array([[0, 255], [255, 0]], np.uint8),
+        np.array([[False, True], [True, False]]),
+        np.float64([[0, 1], [1, 0]]),
+    )
+    for alpha in kinds:
+        assert own_pair((image, alpha), "it")[1].tolist() == [[0, 1], [1, 0]]
+        assert own_pair({"image": image, "alpha": alpha[..., None]}, "it")[1].tolist() == [[0, 1], [1, 0]]
+
+
+def test_neither_ray_nor_mlflow_is_needed(tmp_path: Path) -> None:
+    """Drawn scenes are learned from in a process in which both cannot be imported."""
+    script = "import sys\nsys.modules.update(dict.fromkeys(('ray', 'mlflow', 'openvino', 'isal', 'optuna')))\n"
+    script += "from cutray.config import TrainSettings, parse_settings\nfrom cutray.training.local import fit_here\n"
+    settings = {
+        "save_dir": str(tmp_path),
+        "name": "bare",
+        "tracking_uri": "none",
+        "precision": "fp32",
+        "threads_per_worker": 1,
+        "data": {"side_px": 32, "scenes": 4, "validation_scenes": 2},
+        "optim": {"batch_size": 2, "epochs": 1},
+    }
+    script += f"print(fit_here(parse_settings(TrainSettings, {settings!r})).state.total_steps)"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env=environment(OMP_NUM_THREADS="1"),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "2"
