@@ -57,6 +57,12 @@ class PhotoOptions(TypedDict, total=False):
     scale: str | None
     margin: str
     dpi: float | None
+    shadow: Literal["none", "drop", "contact"]
+    shadow_strength: float
+    shadow_angle: float
+    shadow_blur: float
+    outline: str | None
+    outline_width: float
 
 
 class RemoverOptions(PhotoOptions, total=False):

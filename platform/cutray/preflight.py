@@ -8,9 +8,10 @@ from os import PathLike
 
 from cutray.config import RemoverSettings
 from cutray.errors import InputError, OptionError, OutputError, OutputExistsError
-from cutray.imaging.compose import parse_color
+from cutray.imaging.color_names import parse_color
 from cutray.imaging.decode import decode_image
 from cutray.imaging.files import read_bytes
+from cutray.imaging.fills import is_fill, parse_fill
 from cutray.sources import output_format
 
 _DEEP_FORMATS = ("PNG", "TIFF")
@@ -26,10 +27,12 @@ def check_output_settings(
         destinations: Files to be written; None stands for a result that gets no file name.
 
     Raises:
-        OptionError: The background is neither a color nor a usable picture, a file's ending names no format, or its
-            format cannot hold the result.
+        OptionError: The background is neither a color nor a usable picture, the outline is no color, a file's ending
+            names no format, or its format cannot hold the result.
     """
     check_background(settings)
+    if settings.outline is not None:
+        parse_color(settings.outline)
     names = [None if path is None else os.fspath(path) for path in destinations]
     firsts = {None if name is None else os.path.splitext(name)[1] or name: name for name in reversed(names)}
     for destination in firsts.values():  # one for each ending
@@ -51,8 +54,8 @@ def check_background(settings: RemoverSettings) -> None:
     wanted = settings.background
     if wanted is None or wanted == "blur":
         return
-    if not os.path.isfile(wanted):  # unlike pathlib, it takes a text of any length
-        parse_color(wanted)
+    if is_fill(wanted) or not os.path.isfile(wanted):  # unlike pathlib, it takes a text of any length
+        parse_fill(wanted)
         return
     try:
         decode_image(read_bytes(wanted, settings), settings)

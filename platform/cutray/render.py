@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import cast
 
 import cv2
 import numpy as np
 
+from cutray.backdrop import Background, read_background
 from cutray.config import InputLimits, OutputSettings, PictureSettings
 from cutray.config.lengths import PRINT_DPI, is_physical
 from cutray.imaging.color import convert_colors
-from cutray.imaging.compose import (
-    Color,
-    blur_background,
-    compose,
-    cover_fit,
-    parse_color,
-)
-from cutray.imaging.decode import DecodedImage, decode_image
+from cutray.imaging.color_names import parse_color
+from cutray.imaging.compose import compose, join_channels, lay_under
+from cutray.imaging.decode import DecodedImage
 from cutray.imaging.encode import encode_image
-from cutray.imaging.files import read_bytes
 from cutray.imaging.layout import Layout, plan_layout
 from cutray.imaging.place import place_alpha, place_cutout
+from cutray.imaging.shadow import cast_shadow, draw_outline
 from cutray.matting.foreground import estimate_foreground
 
 
@@ -45,15 +40,6 @@ class Rendered:
     box: tuple[int, int, int, int]
     icc_profile: bytes | None = None
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Background:
-    """What the subject is laid on: a colour or an (h, w, 3) uint8 picture in its own space, and its opacity."""
-
-    colors: Color | np.ndarray
-    opacity: np.ndarray | None = None
-    icc_profile: bytes | None = None
 
 
 def shape_alpha(alpha: np.ndarray, image: DecodedImage, options: OutputSettings) -> np.ndarray:
@@ -116,12 +102,12 @@ def render(
     uint16 = None if image.pixels_uint16 is None else image.pixels_uint16[window]
     profile, background = image.icc_profile, None
     if options.background is not None:
-        background = _read_background(options.background, backdrop, image, alpha, layout, limits)
-        placed = _convert_background(background, profile)
+        background = read_background(options.background, backdrop, image, alpha, layout, limits)
+        placed = background.converted_to(profile)
         if placed is None:
             # The photo's profile describes where colours come from, not how to store others.
             pixels, uint16, profile = cast(np.ndarray, convert_colors(pixels, profile, None)), None, None
-            placed = cast(_Background, _convert_background(background, None))
+            placed = cast(Background, background.converted_to(None))
             notes = (*notes, "photo converted to sRGB: its profile cannot take a background")
         background = placed
     alpha = alpha[window]
@@ -132,12 +118,16 @@ def render(
     if not layout.is_window:
         foreground, alpha = place_cutout(foreground, alpha, layout)
         mask = _to_8_bit(alpha)
+    foreground, seen = _with_layers(foreground, alpha, options, layout)
     if background is not None:
-        picture = compose(foreground, alpha, background.colors, background.opacity)
+        picture = compose(foreground, seen, background.colors, background.opacity)
         return Rendered(picture, mask, layout.window, profile, notes)
     full = np.iinfo(foreground.dtype).max
-    opacity = mask if full == 255 else (alpha * 65535.0 + 0.5).astype(np.uint16)
-    return Rendered(_with_channel(foreground, opacity), mask, layout.window, profile, notes)
+    if full == 255:
+        opacity = mask if seen is alpha else _to_8_bit(seen)
+    else:
+        opacity = (seen * 65535.0 + 0.5).astype(np.uint16)
+    return Rendered(join_channels(foreground, opacity), mask, layout.window, profile, notes)
 
 
 def encode(rendered: Rendered, image: DecodedImage, options: PictureSettings, format_name: str) -> bytes:
@@ -169,6 +159,20 @@ def encode(rendered: Rendered, image: DecodedImage, options: PictureSettings, fo
     )
 
 
+def _with_layers(
+    foreground: np.ndarray, alpha: np.ndarray, options: PictureSettings, layout: Layout
+) -> tuple[np.ndarray, np.ndarray]:
+    """Put outline and shadow under the subject; the very arrays if there are none."""
+    if options.outline is not None:
+        border = draw_outline(alpha, options.outline_width / 100 * layout.subject_px)
+        # As if cut out along the border: faint hair beyond it would float in the air.
+        foreground, alpha = lay_under(foreground, np.minimum(alpha, border), parse_color(options.outline), border)
+    if options.shadow != "none":
+        shadow = cast_shadow(alpha, options, layout.subject_px)
+        foreground, alpha = lay_under(foreground, alpha, (0, 0, 0), shadow)
+    return foreground, alpha
+
+
 def _resolution(image: DecodedImage, options: PictureSettings) -> tuple[float, float] | None:
     """Return the dots per inch that are written: as asked for, or what a size in mm is meant at, else the photo's."""
     if options.dpi is not None:
@@ -183,52 +187,7 @@ def _to_8_bit(alpha: np.ndarray) -> np.ndarray:
     return cv2.convertScaleAbs(alpha, alpha=255.0)
 
 
-def _with_channel(foreground: np.ndarray, opacity: np.ndarray) -> np.ndarray:
-    """Join colours and opacity to (h, w, 4); numpy's stacking functions take ten times as long."""
-    picture = cv2.cvtColor(foreground, cv2.COLOR_RGB2RGBA)
-    picture[..., 3] = opacity
-    return picture
-
-
 def _to_16_bit(foreground: np.ndarray, alpha: np.ndarray, uint16: np.ndarray | None) -> np.ndarray:
     """Go to 16 bits, with the photo's own 16-bit samples wherever the colour was not estimated."""
     widened = foreground.astype(np.uint16) * 257
     return widened if uint16 is None else np.where((alpha == 1)[..., None], uint16, widened)
-
-
-def _read_background(
-    wanted: str,
-    backdrop: DecodedImage | None,
-    photo: DecodedImage,
-    alpha: np.ndarray,
-    layout: Layout,
-    limits: InputLimits,
-) -> _Background:
-    """Read what the subject is to be laid on, at the size of the result."""
-    size = (layout.height, layout.width)
-    if backdrop is None and wanted == "blur":
-        if not layout.is_window:
-            return _Background(cover_fit(blur_background(photo.pixels, alpha), *size), None, photo.icc_profile)
-        left, top, right, bottom = layout.window
-        window = np.s_[top:bottom, left:right]
-        return _Background(blur_background(photo.pixels[window], alpha[window]), None, photo.icc_profile)
-    if backdrop is None and os.path.isfile(wanted):  # unlike pathlib, it takes a text of any length
-        backdrop = decode_image(read_bytes(wanted, limits), limits, keep_profile=True)
-    if backdrop is None:
-        return _Background(parse_color(wanted))
-    if backdrop.alpha is None:
-        return _Background(cover_fit(backdrop.pixels, *size), None, backdrop.icc_profile)
-    fitted = cover_fit(_with_channel(backdrop.pixels, backdrop.alpha), *size)
-    return _Background(np.ascontiguousarray(fitted[..., :3]), fitted[..., 3], backdrop.icc_profile)
-
-
-def _convert_background(background: _Background, profile: bytes | None) -> _Background | None:
-    """Bring a background into the space of the result; None if that space cannot be converted to."""
-    if background.icc_profile == profile:
-        return background
-    colors = np.asarray(background.colors, np.uint8)
-    converted = convert_colors(colors.reshape(1, 1, 3) if colors.ndim == 1 else colors, background.icc_profile, profile)
-    if converted is None:
-        return None
-    red, green, blue = (int(value) for value in converted[0, 0])
-    return _Background((red, green, blue) if colors.ndim == 1 else converted, background.opacity, profile)

@@ -35,7 +35,9 @@ def _options() -> dict[str, Any]:
             kept = {**choices[0], "description": kept.get("description", "")}
         schemas[name] = {key: value for key, value in kept.items() if key != "default" or value is not None}
     del schemas["strokes"]  # comes as a file
-    schemas["background"]["description"] = "A colour (white, #ff8800, 255,136,0), or blur."
+    schemas["background"]["description"] = (
+        "A colour (white, #ff8800), gradient:white-#ddd, radial:, checker:, stripes: or dots: likewise, or blur."
+    )
     return schemas
 
 

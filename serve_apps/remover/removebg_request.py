@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import Request
 
 from cutray.errors import OptionError
-from cutray.imaging.compose import parse_color
+from cutray.imaging.color_names import parse_color
 from serve_apps.remover.errors import ApiError, RemoveBgError
 from serve_apps.remover.uploads import Upload, is_true, parse_options
 

@@ -14,8 +14,9 @@ from starlette.requests import ClientDisconnect, Request
 
 from cutray.config import RemoverSettings, parse_settings
 from cutray.errors import ConfigError, InputError, OptionError
-from cutray.imaging.compose import parse_color
+from cutray.imaging.color_names import parse_color
 from cutray.imaging.detect_format import detect_format
+from cutray.imaging.fills import is_fill, parse_fill
 from cutray.preflight import check_output_settings
 from serve_apps.remover.errors import ApiError
 from serve_apps.remover.result_names import clean_name
@@ -220,13 +221,17 @@ def parse_options(values: Mapping[str, str], *, has_backdrop: bool = False) -> d
     try:
         settings = parse_settings(CutOptions, plain)
         background = settings.background
-        if background is not None and background != "blur":
+        if background is not None and is_fill(background):
+            parse_fill(background)
+        elif background is not None and background != "blur":
             # Only colours: a path would let strangers lay the server's own files behind their photos.
             plain["background"] = "{},{},{}".format(*parse_color(background))
     except ConfigError as error:
         raise ApiError("bad_option", error.got[:_ECHOED_CHARACTERS]) from error
     except OptionError as error:
-        raise ApiError("bad_option", f"background = {background!r:.60}: allowed is a colour or blur.") from error
+        raise ApiError(
+            "bad_option", f"background = {background!r:.60}: allowed is a colour, a gradient, a pattern or blur."
+        ) from error
     options = {**settings.model_dump(include=set(plain)), **{k: v for k, v in plain.items() if k == "background"}}
     try:
         check_output_settings(parse_settings(RemoverSettings, options))

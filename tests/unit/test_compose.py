@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cutray.errors import OptionError, ShapeMismatchError
-from cutray.imaging.compose import blur_background, compose, cover_fit, parse_color
+from cutray.imaging.color_names import parse_color
+from cutray.imaging.compose import blur_background, compose, cover_fit
 from tests.alphas import soft_disc
 from tests.pictures import photo
 

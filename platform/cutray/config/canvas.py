@@ -80,3 +80,21 @@ class CanvasSettings(Settings):
         description="Resolution that is written into the file, in dots per inch, and that sizes in mm, cm and in "
         "are meant at. Without it 300 for such sizes, else the photo's own.",
     )
+    shadow: Literal["none", "drop", "contact"] = Field(
+        "none",
+        description="Shadow of the subject: soft and shifted (drop), or on the ground that it stands on (contact).",
+    )
+    shadow_strength: float = Field(0.35, ge=0, le=1, description="Darkness of the shadow: 0 is none, 1 is black.")
+    shadow_angle: float = Field(
+        90.0,
+        ge=0,
+        le=360,
+        description="Direction in which the shadow falls, in degrees clockwise from the right; 90 is straight down.",
+    )
+    shadow_blur: float = Field(
+        3.0, ge=0.1, le=20, description="Softness of the shadow, in percent of the subject's longer side."
+    )
+    outline: str | None = Field(None, description="Colour of a border around the subject, as of a sticker.")
+    outline_width: float = Field(
+        1.5, ge=0.1, le=20, description="Width of the outline, in percent of the subject's longer side."
+    )

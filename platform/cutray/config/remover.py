@@ -196,8 +196,9 @@ class OutputSettings(Settings):
     )
     background: Annotated[str | None, Setting(short="-b")] = Field(
         None,
-        description="Put the subject on a colour (white, #ff8800, 255,136,0), on a picture (path) or on the blurred "
-        "photo (blur).",
+        description="Put the subject on a colour (white, #ff8800, 255,136,0), a gradient (gradient:white-#ddd, with an "
+        "angle gradient:white-#ddd:45, or radial:), a pattern (checker:, stripes: or dots: likewise), a picture (path) "
+        "or the blurred photo (blur).",
     )
     crop: Annotated[bool, Setting(short="-c")] = Field(False, description="Crop to the subject.")
     crop_margin: Annotated[str, checked(parse_sides), Setting(allowed=SIDES)] = Field(
@@ -242,12 +243,21 @@ class PictureSettings(OutputSettings, CanvasSettings):
             raise ValueError(f"margin = {self.margin!r} without a canvas: set size (2000x2000), scale or crop too")
         if margin.any and crop_margin.any:
             raise ValueError("margin and crop_margin together: margin alone says it all, leave crop_margin out")
+        for kind, off in (("shadow", "none"), ("outline", None)):
+            parts = [name for name in self.model_fields_set if name.startswith(f"{kind}_")]
+            if getattr(self, kind) == off and any(getattr(self, name) != _default(name) for name in parts):
+                raise ValueError(f"{', '.join(sorted(parts))} without {kind}: set {kind} too, or leave it out")
         if on_canvas and size is not None and min(room_px(size, margin)) < 1:
             raise ValueError(
                 f"margin = {self.margin!r} leaves no room on {size.width} x {size.height} pixels: opposite margins "
                 "have to be less than 100% together"
             )
         return self
+
+
+def _default(name: str) -> object:
+    """Return the default of a setting of the canvas."""
+    return CanvasSettings.model_fields[name].default
 
 
 class PhotoSettings(ReadingSettings, HintSettings, MattingSettings, PictureSettings):

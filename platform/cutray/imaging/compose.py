@@ -2,50 +2,16 @@
 
 from __future__ import annotations
 
-import re
-
 import cv2
 import numpy as np
-from PIL import Image, ImageColor, ImageOps
+from PIL import Image, ImageOps
 
-from cutray.errors import OptionError, ShapeMismatchError
+from cutray.errors import ShapeMismatchError
+from cutray.imaging.color_names import Color
 from cutray.imaging.resize import resize_area
-
-Color = tuple[int, int, int]
 
 # A blur that reads as out of focus whatever the photo's size.
 _BLUR_FRACTION = 0.02
-
-
-def parse_color(text: str) -> Color:
-    """Read a colour as people write it.
-
-    Args:
-        text: A CSS name (``white``), hex digits (``#f80``, ``#ff8800``, with or without #) or ``255,136,0``.
-
-    Returns:
-        Red, green and blue in 0–255.
-
-    Raises:
-        OptionError: The text is no colour.
-
-    >>> parse_color("white"), parse_color("ff8800"), parse_color("1, 2, 3")
-    ((255, 255, 255), (255, 136, 0), (1, 2, 3))
-    """
-    plain = text.strip()
-    if re.fullmatch(r"\d+\s*,\s*\d+\s*,\s*\d+", plain):
-        red, green, blue = (int(part) for part in plain.split(","))
-        if max(red, green, blue) <= 255:
-            return red, green, blue
-    elif re.fullmatch(r"#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})", plain):
-        return ImageColor.getrgb("#" + plain.lstrip("#"))[:3]
-    elif plain.lower() in ImageColor.colormap:
-        return ImageColor.getrgb(plain)[:3]
-    raise OptionError(
-        got=f"the background {text!r} is neither a colour nor a picture that exists",
-        allowed="a name (white), hex digits (#ff8800), red,green,blue (255,136,0), blur, or the path of a picture",
-        fix="correct the colour or the path",
-    )
 
 
 def compose(
@@ -89,6 +55,48 @@ def compose(
             under = np.where(total > 0, under, 0)  # what cannot be seen is black
         result[rows, :, :3] = (under + a * (foreground[rows] - under) + 0.5).astype(foreground.dtype)
     return result
+
+
+def lay_under(
+    foreground: np.ndarray, alpha: np.ndarray, color: Color, opacity: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Put a layer of one colour under the subject, and join the two.
+
+    Args:
+        foreground: (H, W, 3) uint8 or uint16, the subject's own colours.
+        alpha: (H, W) float32 in [0, 1].
+        color: The layer's colour, in 0–255.
+        opacity: (H, W) float32 in [0, 1], the layer's alpha.
+
+    Returns:
+        Straight colours in the same dtype, and alpha of both together.
+    """
+    result, joined = np.empty_like(foreground), np.empty_like(alpha)
+    under = np.asarray(color, np.float32) * (257 if foreground.dtype == np.uint16 else 1)
+    for top in range(0, alpha.shape[0], 256):
+        rows = slice(top, top + 256)
+        a = alpha[rows]
+        below = (1 - a) * opacity[rows]
+        total = joined[rows] = a + below
+        weight = np.divide(a, total, out=np.zeros_like(a), where=total > 0)[..., None]
+        colors = under + weight * (foreground[rows] - under) + np.float32(0.5)
+        result[rows] = np.where(total[..., None] > 0, colors, 0)
+    return result, joined
+
+
+def join_channels(foreground: np.ndarray, opacity: np.ndarray) -> np.ndarray:
+    """Join colours and opacity to one picture; numpy's stacking functions take ten times as long.
+
+    Args:
+        foreground: (h, w, 3) uint8 or uint16.
+        opacity: (h, w), in the same dtype.
+
+    Returns:
+        (h, w, 4) straight RGBA.
+    """
+    picture = cv2.cvtColor(foreground, cv2.COLOR_RGB2RGBA)
+    picture[..., 3] = opacity
+    return picture
 
 
 def cover_fit(picture: np.ndarray, height_px: int, width_px: int) -> np.ndarray:

@@ -10,9 +10,8 @@ import numpy as np
 from cutray.config import InputLimits, PictureSettings
 from cutray.config.lengths import Sides, Size, parse_position, parse_scale, parse_sides, parse_size
 from cutray.imaging.limits import check_size
+from cutray.imaging.shadow import Borders, reach
 from cutray.imaging.subject_box import Box, crop_box, find_subject_box
-
-Borders = tuple[float, float, float, float]
 
 # Around the subject's box alpha is below what counts as visible, but not always zero.
 _FAINT_EDGE = 0.02
@@ -28,6 +27,7 @@ class Layout:
         height: Of the canvas, in pixels.
         window: Left, top, right, bottom of the part, in the photo.
         target: Left, top, right, bottom of the same part on the canvas; it may reach beyond.
+        subject_px: Longer side of the subject on the canvas; 0 where nobody needs to know.
         notes: What is different from what may be expected.
     """
 
@@ -35,6 +35,7 @@ class Layout:
     height: int
     window: Box
     target: Box
+    subject_px: float = 0.0
     notes: tuple[str, ...] = ()
 
     @property
@@ -71,9 +72,8 @@ class _Canvas:
 
 def has_canvas(options: PictureSettings) -> bool:
     """Whether the result may differ from a part of the photo as it is."""
-    return (
-        options.size is not None or options.scale is not None or options.position is not None or options.margin != "0"
-    )
+    placed = (options.size, options.scale, options.position, options.outline)
+    return any(value is not None for value in placed) or options.margin != "0" or options.shadow != "none"
 
 
 def plan_layout(alpha: np.ndarray, options: PictureSettings, limits: InputLimits) -> Layout:
@@ -94,10 +94,12 @@ def plan_layout(alpha: np.ndarray, options: PictureSettings, limits: InputLimits
     if not has_canvas(options):
         box, notes = crop_box(alpha, options.crop_margin) if options.crop else ((0, 0, width, height), ())
         size = (box[2] - box[0], box[3] - box[1])
-        return Layout(*size, box, (0, 0, *size), notes)
+        return Layout(*size, box, (0, 0, *size), notes=notes)
     subject = find_subject_box(alpha)
     margin = parse_sides(options.margin)
-    canvas = _canvas(alpha, subject, margin, options)
+    longer = max(subject[2] - subject[0], subject[3] - subject[1])
+    spread = _spread(subject, reach(options), longer, (width, height))
+    canvas = _canvas(alpha, subject, margin, spread, options)
     if canvas.width > width or canvas.height > height:
         check_size(canvas.width, canvas.height, limits)
     room = margin if canvas.is_given or not options.crop else parse_sides("0")
@@ -107,15 +109,23 @@ def plan_layout(alpha: np.ndarray, options: PictureSettings, limits: InputLimits
     if options.position is None and (canvas.is_given or share):
         position = (0.5, 0.5)
     box = subject if position or share else canvas.frame
-    scale = _scale(box, canvas, borders, share, options)
-    left, top = _place(
-        box, canvas, borders, position if position or not share else _own_place(box, canvas, scale), scale
-    )
-    pad = math.ceil(_FAINT_EDGE * max(box[2] - box[0], box[3] - box[1])) + 2 if box == subject else 0
-    return _clip(canvas, box, pad, scale, left, top, (width, height))
+    around = spread if box == subject else (0.0, 0.0, 0.0, 0.0)
+    scale = _scale(box, canvas, borders, around, share, options)
+    if position is None:
+        position = _own_place(box, canvas, scale) if share else (0.5, 0.5)
+    left, top = (_start(axis, box, canvas, borders, around, position[axis], scale) for axis in (0, 1))
+    pad = math.ceil(_FAINT_EDGE * longer) + 2 if box == subject else 0
+    return _clip(canvas, box, pad, scale, (left, top), longer, (width, height))
 
 
-def _canvas(alpha: np.ndarray, subject: Box, margin: Sides, options: PictureSettings) -> _Canvas:
+def _spread(subject: Box, shares: Borders, longer_px: int, photo: tuple[int, int]) -> Borders:
+    """Return how far shadow and outline reach, in pixels of the photo; nowhere where the photo cuts the subject off."""
+    cut = (subject[0] == 0, subject[1] == 0, subject[2] == photo[0], subject[3] == photo[1])
+    left, top, right, bottom = (0.0 if is_cut else share * longer_px for is_cut, share in zip(cut, shares, strict=True))
+    return left, top, right, bottom
+
+
+def _canvas(alpha: np.ndarray, subject: Box, margin: Sides, spread: Borders, options: PictureSettings) -> _Canvas:
     """Settle the canvas's size."""
     size = Size() if options.size is None else parse_size(options.size, options.dpi)
     frame: Box = (0, 0, alpha.shape[1], alpha.shape[0])
@@ -123,10 +133,13 @@ def _canvas(alpha: np.ndarray, subject: Box, margin: Sides, options: PictureSett
         frame, _ = crop_box(alpha, options.crop_margin)
     if size.width:
         return _Canvas(size.width, size.height, frame, 1.0, True)
-    if options.crop and margin.any:
+    if options.crop and (margin.any or any(spread)):
         longer = max(subject[2] - subject[0], subject[3] - subject[1])
-        left, top, right, bottom = (round(side) for side in margin.pixels(longer, longer))
-        frame = (subject[0] - left, subject[1] - top, subject[2] + right, subject[3] + bottom)
+        left, top, right, bottom = (
+            max(round(side), math.ceil(room)) for side, room in zip(margin.pixels(longer, longer), spread, strict=True)
+        )
+        needed = (subject[0] - left, subject[1] - top, subject[2] + right, subject[3] + bottom)
+        frame = needed if margin.any else _union(frame, needed)
     width, height = frame[2] - frame[0], frame[3] - frame[1]
     unit = min(1.0, math.sqrt(size.most_px / (width * height))) if size.most_px else 1.0
     if unit < 1:
@@ -134,25 +147,39 @@ def _canvas(alpha: np.ndarray, subject: Box, margin: Sides, options: PictureSett
     return _Canvas(width, height, frame, 1.0, False)
 
 
-def _scale(box: Box, canvas: _Canvas, borders: Borders, share: float | None, options: PictureSettings) -> float:
+def _scale(
+    box: Box, canvas: _Canvas, borders: Borders, spread: Borders, share: float | None, options: PictureSettings
+) -> float:
     """Decide how many pixels of the canvas a pixel of the photo becomes."""
-    across = (canvas.width - borders[0] - borders[2]) / (box[2] - box[0])
-    down = (canvas.height - borders[1] - borders[3]) / (box[3] - box[1])
+    shares, rooms, fitting = [], [], []
+    for axis, side in ((0, canvas.width), (1, canvas.height)):
+        length, (before, after) = box[axis + 2] - box[axis], (borders[axis], borders[axis + 2])
+        rooms.append((side - before - after) / length)
+        shares.append(side / length)
+        # A margin is room for the shadow as well; where it is too narrow, the subject becomes smaller.
+        fitting += [
+            rooms[-1],
+            side / (spread[axis] + length + spread[axis + 2]),
+            (side - before) / (length + spread[axis + 2]),
+            (side - after) / (spread[axis] + length),
+        ]
     if share:
-        return min(share * canvas.width / (box[2] - box[0]), share * canvas.height / (box[3] - box[1]), across, down)
+        return min(share * min(shares), *fitting)
     if options.scale or not canvas.is_given or options.fit == "none":
         return canvas.unit
-    return min(across, down) if options.fit == "contain" else max(across, down)
+    return min(fitting) if options.fit == "contain" else max(rooms)
 
 
-def _place(
-    box: Box, canvas: _Canvas, borders: Borders, position: tuple[float, float] | None, scale: float
-) -> tuple[float, float]:
-    """Decide where on the canvas the photo's upper left corner is."""
-    across, down = position or (0.5, 0.5)
-    free_across = canvas.width - borders[0] - borders[2] - (box[2] - box[0]) * scale
-    free_down = canvas.height - borders[1] - borders[3] - (box[3] - box[1]) * scale
-    return borders[0] + across * free_across - box[0] * scale, borders[1] + down * free_down - box[1] * scale
+def _start(
+    axis: int, box: Box, canvas: _Canvas, borders: Borders, spread: Borders, share: float, scale: float
+) -> float:
+    """Decide where on the canvas the photo begins, across (axis 0) or down (axis 1)."""
+    side, length = (canvas.width, canvas.height)[axis], (box[axis + 2] - box[axis]) * scale
+    start = borders[axis] + share * (side - borders[axis] - borders[axis + 2] - length)
+    low, high = spread[axis] * scale, side - length - spread[axis + 2] * scale
+    if low <= high and (spread[axis] or spread[axis + 2]):
+        start = min(max(start, low), high)
+    return start - box[axis] * scale
 
 
 def _own_place(box: Box, canvas: _Canvas, scale: float) -> tuple[float, float]:
@@ -166,21 +193,33 @@ def _own_place(box: Box, canvas: _Canvas, scale: float) -> tuple[float, float]:
     return shares[0], shares[1]
 
 
-def _clip(canvas: _Canvas, box: Box, pad: int, scale: float, left: float, top: float, photo: tuple[int, int]) -> Layout:
+def _clip(
+    canvas: _Canvas,
+    box: Box,
+    pad: int,
+    scale: float,
+    start: tuple[float, float],
+    subject_px: int,
+    photo: tuple[int, int],
+) -> Layout:
     """Cut the part of the photo down to what the canvas shows, so that nothing else is resized."""
     window, target = [0, 0, 0, 0], [0, 0, 0, 0]
-    if scale == 1:
-        left, top = round(left), round(top)  # nothing is resized then
-    for axis, (start, length) in enumerate(((left, canvas.width), (top, canvas.height))):
-        first = max(0, box[axis] - pad, math.floor(-start / scale) - 2)
-        last = min(photo[axis], box[axis + 2] + pad, math.ceil((length - start) / scale) + 2)
+    for axis, length in enumerate((canvas.width, canvas.height)):
+        begin = round(start[axis]) if scale == 1 else start[axis]  # nothing is resized then
+        first = max(0, box[axis] - pad, math.floor(-begin / scale) - 2)
+        last = min(photo[axis], box[axis + 2] + pad, math.ceil((length - begin) / scale) + 2)
         window[axis], window[axis + 2] = first, max(last, first + 1)
-        target[axis] = round(start + window[axis] * scale)
-        target[axis + 2] = max(target[axis] + 1, round(start + window[axis + 2] * scale))
+        target[axis] = round(begin + window[axis] * scale)
+        target[axis + 2] = max(target[axis] + 1, round(begin + window[axis + 2] * scale))
     notes: tuple[str, ...] = ()
     if scale > _NOTED_ENLARGEMENT:
         notes = (f"enlarged {scale:.2g} times: the photo has fewer pixels than the canvas",)
-    return Layout(canvas.width, canvas.height, _box(window), _box(target), notes)
+    return Layout(canvas.width, canvas.height, _box(window), _box(target), subject_px * scale, notes)
+
+
+def _union(one: Box, other: Box) -> Box:
+    """Return the smallest box that holds both."""
+    return min(one[0], other[0]), min(one[1], other[1]), max(one[2], other[2]), max(one[3], other[3])
 
 
 def _box(values: list[int]) -> Box:
