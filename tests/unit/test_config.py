@@ -10,6 +10,7 @@ from cutray.config import (
     BatchSettings,
     CanvasSettings,
     EngineSettings,
+    HintSettings,
     InputLimits,
     MattingSettings,
     OutputSettings,
@@ -21,7 +22,7 @@ from cutray.config import (
 )
 from cutray.errors import ConfigError
 
-PARTS = (InputLimits, ReadingSettings, EngineSettings, MattingSettings, OutputSettings, CanvasSettings)
+PARTS = (InputLimits, ReadingSettings, EngineSettings, HintSettings, MattingSettings, OutputSettings, CanvasSettings)
 
 
 def test_defaults_are_valid() -> None:
