@@ -18,6 +18,7 @@ from pipelines.bench.folder import batch_speed
 from pipelines.bench.gpu import gpu
 from pipelines.bench.load import load
 from pipelines.bench.photo import measure_speed
+from pipelines.bench.quality import quality
 from pipelines.bench.servers import servers
 
 
@@ -52,6 +53,7 @@ def bench(
     cutray bench batch                                a whole folder, with memory
     cutray bench serve photo.jpg                      load on a running endpoint
     cutray bench servers --rembg .venv-rembg/bin/rembg   two servers under the same load
+    cutray bench quality data/am2k                    cutouts against known alphas
     cutray bench edges                                hair, glass, metal and lace with exact alpha
     cutray bench gpu                                  the networks alone on a GPU
     """
@@ -72,3 +74,4 @@ bench.add_command(load)
 bench.add_command(servers)
 bench.add_command(edges)
 bench.add_command(gpu)
+bench.add_command(quality)

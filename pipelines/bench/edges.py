@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
@@ -20,7 +19,6 @@ from cutray.console.run import run
 from cutray.data.synthetic import CASES
 from cutray.data.synthetic.context import Family
 from cutray.engines.hardware import inspect_hardware
-from cutray.errors import OptionError
 from cutray.evaluation.edge_cases import score_edges
 from cutray.imaging.contact_sheet import draw_contact_sheet
 from cutray.imaging.encode import encode_image
@@ -30,6 +28,7 @@ from cutray.matting.refine import WEIGHTS, Refiner, Region
 from cutray.remover import BackgroundRemover, Removal
 from pipelines.bench.edge_page import CONTROL, EMPTY, Result, success_rate, write_page
 from pipelines.bench.edge_trials import Trial, drawn_trials, pasted_trials
+from pipelines.bench.row_text import read_row
 
 _DEFAULT_ROWS = (
     "classic recipe: compat=true",
@@ -136,12 +135,8 @@ class _EdgeSetup:
 
     def __init__(self, text: str, model: str) -> None:
         """Read ``NAME: key=value key=value`` and load the remover."""
-        self.name, _, rest = (part.strip() for part in text.partition(":"))
-        pairs = [word.partition("=") for word in shlex.split(rest)]
-        if not self.name or not all(sign for _, sign, _ in pairs):
-            raise OptionError(got=f"the row {text!r}", allowed='"NAME: setting=value setting=value"')
-        values = {"model": model, **{key: value for key, _, value in pairs}}
-        self.given = {key: value for key, _, value in pairs}
+        self.name, self.given = read_row(text)
+        values = {"model": model, **self.given}
         settings = parse_settings(RemoverSettings, values).model_dump(exclude_unset=True)
         with download_progress() as progress:
             self._remover = BackgroundRemover(progress=progress, **settings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import subprocess
 import sys
@@ -15,10 +14,10 @@ from typing import cast
 
 from cutray.config import EFFORTS
 from cutray.engines.hardware import inspect_hardware
-from cutray.errors import EngineError, InputError
 from cutray.options import Quality
 from cutray.remover import BackgroundRemover
 from pipelines.bench.photos import photos_of_size
+from pipelines.bench.worker_process import WorkerProcess, start_rembg
 
 _SIZES_MP = (0.5, 6.0, 12.0)
 # rembg's alpha matting takes so long that it runs once per photo, at this size.
@@ -37,7 +36,6 @@ _PEER_VERSIONS = """
 from importlib.metadata import version
 print(*(f"{name} {version(name)}" for name in ("rembg", "onnxruntime", "numpy", "pillow")), sep=", ")
 """
-_PEER = Path(__file__).with_name("rembg_worker.py")
 
 
 @dataclass(slots=True)
@@ -74,7 +72,7 @@ def measure_speed(
     """
     model = remover.segmenter.weights.spec.name
     photos = {size: photos_of_size(images, size, folder) for size in _SIZES_MP}
-    peer = _Peer(rembg_python, model, remover.segmenter.weights.path) if rembg_python else None
+    peer = start_rembg(rembg_python, model, remover.segmenter.weights.path) if rembg_python else None
     rows = [_measure(remover, peer, size, photos[size], rounds) for size in _SIZES_MP]
     cold = _cold(model, photos[0.5][0], photos[12.0][0], folder)
     if peer:
@@ -86,55 +84,15 @@ def measure_speed(
     return _page(remover, rows, cold, rembg_python, rounds, len(photos[0.5])), facts
 
 
-class _Peer:
-    """rembg in a process of its own that lives through the whole benchmark."""
-
-    def __init__(self, python: Path, model: str, weights: Path) -> None:
-        if weights.name != f"{model}.onnx":
-            raise InputError(got=f"weights {weights}", allowed=f"a file called {model}.onnx", fix="use u2net or u2netp")
-        environment = {**os.environ, "U2NET_HOME": str(weights.parent)}
-        self._process = subprocess.Popen(
-            [str(python), str(_PEER), model],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        self._expect("ready")
-
-    def seconds(self, path: Path, *, matting: bool = False) -> float:
-        """Have one photo cut out, with alpha matting if asked for, and return how long it took."""
-        assert self._process.stdin is not None  # for the type checker
-        self._process.stdin.write(f"{'matting:' if matting else ''}{path}\n")
-        self._process.stdin.flush()
-        return float(self._expect(""))
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.communicate()
-
-    def _expect(self, start: str) -> str:
-        """Read one line, or say why there is none."""
-        assert self._process.stdout is not None  # for the type checker
-        line = self._process.stdout.readline().strip()
-        if not line or not line.startswith(start):
-            message = self._process.communicate()[1].strip().splitlines()
-            raise EngineError(
-                got=f"rembg failed: {message[-1] if message else line}", fix="run `make bench` to set it up"
-            )
-        return line
-
-
 def _measure(
-    remover: BackgroundRemover, peer: _Peer | None, size_mp: float, photos: Sequence[Path], rounds: int
+    remover: BackgroundRemover, peer: WorkerProcess | None, size_mp: float, photos: Sequence[Path], rounds: int
 ) -> SizeTimings:
     """Take turns on every photo; the first round warms up and is not counted."""
     row = SizeTimings(size_mp)
     for round_number in range(rounds + 1):
         for path in photos:
             data = path.read_bytes()
-            theirs = peer.seconds(path) if peer else None
+            theirs = peer.cut_out(path).seconds if peer else None
             for quality in EFFORTS:
                 started = time.perf_counter()
                 removal = remover.remove_background(data, quality=cast(Quality, quality))
@@ -147,8 +105,8 @@ def _measure(
             if theirs is not None and round_number:
                 row.theirs_s.append(theirs)
     if peer and size_mp == _MATTED_MP:
-        peer.seconds(photos[0], matting=True)  # compiles what it needs
-        row.matted_s = [peer.seconds(path, matting=True) for path in photos]
+        peer.cut_out(photos[0], matting=True)  # compiles what it needs
+        row.matted_s = [peer.cut_out(path, matting=True).seconds for path in photos]
     return row
 
 

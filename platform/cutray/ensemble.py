@@ -1,6 +1,7 @@
 """Several networks of different sizes and preprocessing as one: their maps are averaged before matting.
 
-Networks fail on different photos. Two that saw other data, at other sizes, find more of the subject together.
+Networks fail on different photos. Two that saw other data, at other sizes, find more of the subject together. The
+surer one of them weighs more.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cutray.engines.base import Engine, check_batch
-from cutray.log_odds import average
+from cutray.log_odds import average_by_certainty
 from cutray.models.catalog import ModelSpec
 from cutray.preprocess import prepare
 
@@ -36,7 +37,7 @@ class EnsembleEngine:
         self._side = spec.input_size_px
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run all members and average the logarithms of the odds.
+        """Run all members and average the logarithms of the odds, each weighted by the odds of its score.
 
         Args:
             batch: (N, 3, S, S) float32 in [0, 1], RGB.
@@ -53,7 +54,7 @@ class EnsembleEngine:
         for engine, spec in self._members:
             answer = engine.infer(np.stack([prepare(image, spec) for image in images]))
             maps.append(np.stack([self._enlarge(one) for one in answer]))
-        return average(maps)
+        return np.stack([average_by_certainty(views) for views in zip(*maps, strict=True)])
 
     def _enlarge(self, probs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Bring a member's map to the ensemble's size, bilinearly."""

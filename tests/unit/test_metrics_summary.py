@@ -14,7 +14,7 @@ from cutray.evaluation.metrics import score, summarise
 from cutray.evaluation.uncertainty import bootstrap_interval
 from tests.alphas import disc, perturb, scene, soft_disc
 
-ERRORS = {"mae", "mae_binary", "sad", "mse", "grad", "conn"}
+ERRORS = {"missing", "extra", "mae", "mae_binary", "sad", "mse", "grad", "conn"}
 
 
 def test_perfect_prediction_has_the_best_value_everywhere() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from cutray.config import MattingSettings
 from cutray.errors import EngineError
-from cutray.log_odds import average
+from cutray.log_odds import average, average_by_certainty
 from cutray.models.catalog import list_models
 from cutray.tta import Crop, TTARunner, blend_crop, crop_around_subject, is_doubtful
 from tests.alphas import soft_disc
@@ -41,6 +41,14 @@ def test_equal_looks_change_little_and_sure_looks_win() -> None:
     assert np.abs(average([probs, probs]) - probs).max() < 2e-3
     sure, doubtful = np.full((2, 2), 0.999, np.float32), np.full((2, 2), 0.3, np.float32)
     assert average([sure, doubtful]).min() > (0.999 + 0.3) / 2 + 0.1
+
+
+def test_a_network_that_is_unsure_does_not_pull_a_sure_one_down() -> None:
+    """Weighted by the odds of their scores, the mean stays with the network that is sure; equal ones weigh the same."""
+    sure, lost = _map(20), np.minimum(_map(20), np.float32(0.2))
+    assert np.abs(average_by_certainty([sure, lost]) - sure).max() < np.abs(average([sure, lost]) - sure).max() / 2
+    assert np.allclose(average_by_certainty([sure, sure[:, ::-1]]), average([sure, sure[:, ::-1]]), atol=1e-6)
+    assert average_by_certainty([np.zeros_like(sure)] * 2).max() < 1e-6
 
 
 def test_certainty_is_kept_at_both_ends() -> None:

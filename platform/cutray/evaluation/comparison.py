@@ -70,6 +70,8 @@ METRICS = {
     "e_adaptive": Metric("adaptive E"),
     "iou": Metric("IoU at .5"),
     "dice": Metric("Dice at .5"),
+    "missing": Metric("missing, of the subject", 4, False),
+    "extra": Metric("extra, of the subject", 4, False),
     "boundary_iou": Metric("boundary IoU, 2 %"),
     "boundary_iou_fine": Metric("boundary IoU, .2 %"),
     "boundary_f_1px": Metric("boundary F, 1 px"),

@@ -39,6 +39,8 @@ class ImageScores:
         weighted_f: Weighted F-measure (β² = 1).
         s_measure: Structure measure.
         e_adaptive: Enhanced alignment measure at twice the mean alpha.
+        missing: Share of the subject that is at alpha ≤ 0.5; NaN without a subject. 0 is best.
+        extra: Area outside the subject that is at alpha > 0.5, as a share of the subject's. 0 is best.
         boundary_iou: Boundary IoU, band 2 % of the diagonal.
         boundary_iou_fine: Boundary IoU, band 0.2 % of the diagonal.
         boundary_f_1px: Share of edges found within 1 px, as an F-measure; likewise 2, 3 and 5 px.
@@ -60,6 +62,8 @@ class ImageScores:
     weighted_f: float
     s_measure: float
     e_adaptive: float
+    missing: float
+    extra: float
     boundary_iou: float
     boundary_iou_fine: float
     boundary_f_1px: float
@@ -127,6 +131,7 @@ def score(
         weighted_f=weighted_f(alpha32, mask),
         s_measure=s_measure(alpha32, mask),
         e_adaptive=float(e_measure(adaptive)[0]),
+        **_wrong_regions(predicted, mask),
         boundary_iou=wide_boundary_iou(predicted, mask),
         boundary_iou_fine=fine_boundary_iou(predicted, mask),
         **{f"boundary_f_{tolerance}px": value for tolerance, value in edges.items()},
@@ -154,6 +159,7 @@ def _score_pixels(alpha: NDArray[np.float32], truth: NDArray[np.float32]) -> Ima
         "dice": float(dice(at_half)[0]),
         "f_adaptive": float(f_measure(adaptive)[0]),
         "e_adaptive": float(e_measure(adaptive)[0]),
+        **_wrong_regions(alpha > HALF, mask),
         "mae": float(np.abs(difference).mean()),
         "mae_binary": float(np.abs(alpha - mask).mean(dtype=np.float64)),
         "sad": float(np.abs(difference).sum() / 1e3),
@@ -162,6 +168,14 @@ def _score_pixels(alpha: NDArray[np.float32], truth: NDArray[np.float32]) -> Ima
     names = [field.name for field in fields(ImageScores) if field.name not in _CURVES]
     numbers: dict[str, Any] = {name: known.get(name, float("nan")) for name in names}
     return ImageScores(**numbers, f_curve=f_measure(sweep), e_curve=e_measure(sweep))
+
+
+def _wrong_regions(predicted: NDArray[np.bool_], mask: NDArray[np.bool_]) -> dict[str, float]:
+    """Return which share of the subject is missing, and how much that is not subject is extra."""
+    area = int(mask.sum())
+    if not area:
+        return {"missing": float("nan"), "extra": float("nan")}
+    return {"missing": float((mask & ~predicted).sum() / area), "extra": float((predicted & ~mask).sum() / area)}
 
 
 def summarise(scores: Sequence[ImageScores]) -> dict[str, float]:

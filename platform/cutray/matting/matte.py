@@ -10,6 +10,7 @@ import numpy as np
 
 from cutray.config import MattingSettings
 from cutray.imaging.resize import resize_within
+from cutray.log_odds import mean_probability
 from cutray.matting.alpha import classic_alpha, rescale_probs, upsample_alpha
 from cutray.matting.detect import detect_edge_cases
 from cutray.matting.edges import matte_edges
@@ -22,8 +23,6 @@ from cutray.matting.transparency import clear_alpha
 _INTERCEPT, _SLOPE = 0.041, 0.613
 # Scores are kept this far from 0 and 1, whose logits are infinite.
 _SCORE_MARGIN = 1e-3
-# Below this probability a pixel says nothing about how sure the network is of its subject.
-_NOTICEABLE = 0.1
 _DETECTOR_SIDE_PX = 640
 # Side of a square with as many pixels as soft edges are solved on; `fine` follows large photos up to the second one.
 _WORK_SIDE_PX, _FINE_SIDE_PX = 480.0, 720.0
@@ -121,8 +120,7 @@ def find_subject(probs: np.ndarray, settings: MattingSettings) -> Subject:
     Returns:
         The verdict with its reasons.
     """
-    noticed = probs[probs > _NOTICEABLE]
-    score = float(noticed.mean()) if noticed.size else 0.0
+    score = mean_probability(probs)
     area = float((probs > 0.5).mean())
     found = score >= settings.min_confidence and area >= settings.min_area_fraction
     return Subject(found, score, calibrate(score) if found else score, area)
