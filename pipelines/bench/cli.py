@@ -10,13 +10,13 @@ from typing import cast
 import click
 
 from cutray.console.progress import download_progress
-from cutray.imaging.files import write_atomically
 from cutray.options import Precision
 from cutray.remover import BackgroundRemover
 from pipelines.bench.edges import edges
 from pipelines.bench.folder import batch_speed
 from pipelines.bench.gpu import gpu
 from pipelines.bench.load import load
+from pipelines.bench.pages import write_page
 from pipelines.bench.photo import measure_speed
 from pipelines.bench.quality import quality
 from pipelines.bench.servers import servers
@@ -33,7 +33,12 @@ from pipelines.bench.servers import servers
 @click.option(
     "--rembg-python", type=click.Path(path_type=Path), help="Interpreter that has rembg; without it only we run."
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the tables to this file (Markdown).")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write the page, with the instruction set in its name: photo.md becomes photo.avx2.md.",
+)
 def bench(
     context: click.Context,
     images: Path | None,
@@ -64,8 +69,7 @@ def bench(
     with tempfile.TemporaryDirectory() as folder:
         text, facts = measure_speed(remover, images, rembg_python, rounds, Path(folder))
     click.echo(text)
-    if output is not None:
-        write_atomically(output, text.encode(), overwrite=True)
+    write_page(output, text)
     click.echo(json.dumps({"job": "bench", **facts}))
 
 

@@ -23,6 +23,7 @@ from cutray.errors import EngineError
 from cutray.imaging.files import write_atomically
 from cutray.models.weights import resolve
 from pipelines.bench.memory import Run, run_watched
+from pipelines.bench.pages import describe_machine, write_page
 from pipelines.bench.photo import peer_versions
 from pipelines.bench.photos import mixed_photos
 
@@ -114,7 +115,12 @@ class _Bench:
 @click.option(
     "--only", multiple=True, help="Measure only this part now: photos, rembg, beside-rembg, cutray-NUMBER, overhead."
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the tables to this file (Markdown).")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write the page, with the instruction set in its name: folder.md becomes folder.avx2.md.",
+)
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def batch_speed(
     images: Path | None,
@@ -160,8 +166,7 @@ def batch_speed(
         return
     text = _page(mine, sides["theirs"], sides["beside"], runs, cost, facts, (model, options, rembg))
     click.echo(text)
-    if output is not None:
-        write_atomically(output, text.encode(), overwrite=True)
+    write_page(output, text)
     peer = sides["theirs"]
     ratio = mine.per_s / peer.per_s if peer else None
     click.echo(json.dumps({"job": "bench batch", "photos_per_s": mine.per_s, "times_rembg": ratio}))
@@ -244,7 +249,7 @@ def _page(
         f" {facts['mean_mp']:.1f} MP, {facts['bytes'] / 1e6:.0f} MB), seven in ten JPEG, the others PNG and WebP.",
         "Memory is the most that all processes of a side held at once, shared pages counted once.",
         "",
-        f"Machine: {hardware.cpu_name}, {hardware.cores} cores. Model: {model}.",
+        f"{describe_machine(hardware)} Model: {model}.",
         f"Cutray: `cutray batch IN OUT -m {' '.join([model, *options])}`; {packages}.",
     ]
     if rembg:

@@ -14,8 +14,10 @@ from typing import cast
 
 from cutray.config import EFFORTS
 from cutray.engines.hardware import inspect_hardware
+from cutray.engines.select import PACKAGES
 from cutray.options import Quality
 from cutray.remover import BackgroundRemover
+from pipelines.bench.pages import describe_machine
 from pipelines.bench.photos import photos_of_size
 from pipelines.bench.worker_process import WorkerProcess, start_rembg
 
@@ -150,8 +152,9 @@ def _page(
     """Write the tables with all that is needed to repeat them."""
     hardware = inspect_hardware()
     choice = remover.segmenter.choice
+    engines = [PACKAGES[name] for name in choice.engine.split("+") if name in PACKAGES]
     packages = ", ".join(
-        f"{name} {version(name)}" for name in ("openvino", "numpy", "pillow", "opencv-python-headless", "isal")
+        f"{name} {version(name)}" for name in (*engines, "numpy", "pillow", "opencv-python-headless", "isal")
     )
     lines = [
         "# Speed",
@@ -159,7 +162,7 @@ def _page(
         "Written by `make bench`. Bytes in, PNG bytes out, model loaded and kept, clean edges on; both sides take",
         f"turns photo by photo ({n} photos × {rounds} rounds per size). Medians; the ratio is the median of all pairs.",
         "",
-        f"Machine: {hardware.cpu_name}, {hardware.cores} cores. Model: {remover.segmenter.weights.spec.name}.",
+        f"{describe_machine(hardware)} Model: {remover.segmenter.weights.spec.name}.",
         f"Cutray: {choice.engine} in {choice.precision} ({choice.reason}); {packages}.",
     ]
     if rembg_python:

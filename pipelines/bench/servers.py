@@ -19,9 +19,9 @@ import numpy as np
 from cutray.config import EFFORTS
 from cutray.engines.hardware import inspect_hardware
 from cutray.errors import EngineError
-from cutray.imaging.files import write_atomically
 from cutray.models.weights import resolve
 from pipelines.bench.load import LoadStats, form, run_load
+from pipelines.bench.pages import describe_machine, write_page
 from pipelines.bench.photo import peer_versions
 from pipelines.bench.photos import photos_of_size
 from pipelines.bench.processes import free_port, running
@@ -75,7 +75,12 @@ class _ServerStats:
 @click.option("--concurrency", default="1,4,16", show_default=True, help="Requests at a time.")
 @click.option("--seconds", default=14.0, show_default=True, help="How long `fast` is measured at each, per round.")
 @click.option("-r", "--rounds", default=2, show_default=True, type=click.IntRange(1), help="How often they take turns.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the table to this file (Markdown).")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write the page, with the instruction set in its name: endpoint.md becomes endpoint.avx2.md.",
+)
 def servers(
     rembg: Path | None,
     images: Path | None,
@@ -123,8 +128,7 @@ def servers(
         if times:
             text += f"\n{name} was ready {' and '.join(f'{spent:.1f}' for spent in times)} s after its start.\n"
     click.echo(text)
-    if output is not None:
-        write_atomically(output, text.encode(), overwrite=True)
+    write_page(output, text)
     facts = {f"{name} at {level}": round(row.per_s, 2) for (name, level), row in rows.items()}
     click.echo(json.dumps({"job": "bench servers", "photos_per_s": facts}))
     if lost := {f"{name} at {level}": row.lost for (name, level), row in rows.items() if row.lost}:
@@ -180,7 +184,7 @@ def _page(
         " pass of the network,",
         "as in rembg. Memory is the most that all processes of a server held at once, shared pages counted once.",
         "",
-        f"Machine: {hardware.cpu_name}, {hardware.cores} cores. Model: {model}.",
+        f"{describe_machine(hardware)} Model: {model}.",
         f"Cutray: `cutray serve -m {model}` with its own YAML; {packages}.",
     ]
     if rembg:

@@ -9,12 +9,19 @@ import numpy as np
 
 from cutray.config import EngineSettings
 from cutray.engines.base import Engine, EngineInfo
-from cutray.engines.hardware import inspect_hardware
-from cutray.engines.select import EngineChoice, choose_engine, create_engine
+from cutray.engines.create import create_engine
+from cutray.engines.hardware import Hardware, inspect_hardware
+from cutray.engines.measured import Conditions, read_winner
+from cutray.engines.select import EngineChoice, choose_engine
 from cutray.ensemble import EnsembleEngine
 from cutray.models.int8_stats import find_stats
 from cutray.models.weights import Weights, cache_dir, resolve
 from cutray.preprocess import prepare
+
+
+def measuring_conditions(weights: Weights, settings: EngineSettings, hardware: Hardware) -> Conditions:
+    """Say under what a measurement of engines holds."""
+    return Conditions(hardware, settings.threads or hardware.cores, weights.sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,22 @@ class Segmenter:
             members = [cls.of(member, settings) for member in weights.members]
             voters = EnsembleEngine([(one.engine, one.weights.spec) for one in members], weights.spec)
             return cls(weights, voters, members[0].choice)
-        choice = choose_engine(settings, weights.path.suffix, inspect_hardware(), weights.spec.cpu_precisions)
+        hardware = inspect_hardware()
+        measured = read_winner(measuring_conditions(weights, settings, hardware), cache_dir())
+        choice = choose_engine(settings, weights.path.suffix, hardware, weights.spec.cpu_precisions, measured)
+        return cls.with_choice(weights, choice)
+
+    @classmethod
+    def with_choice(cls, weights: Weights, choice: EngineChoice) -> Segmenter:
+        """Build an engine that is chosen already.
+
+        Args:
+            weights: From ``resolve``, of a single network.
+            choice: From ``choose_engine``.
+
+        Raises:
+            EngineError: The engine is not available or cannot use the weights.
+        """
 
         def load_module() -> object:
             from cutray.models.u2net import load_u2net

@@ -12,9 +12,10 @@ import pytest
 
 from cutray.config import EngineSettings
 from cutray.engines.base import Engine
+from cutray.engines.create import create_engine
 from cutray.engines.hardware import inspect_hardware
 from cutray.engines.onnx_graph import make_batch_dynamic
-from cutray.engines.select import EngineChoice, choose_engine, create_engine
+from cutray.engines.select import EngineChoice, choose_engine
 from cutray.errors import WeightsUnavailableError
 from cutray.models.weights import Weights, resolve
 from cutray.segmenter import Segmenter

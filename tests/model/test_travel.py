@@ -112,8 +112,8 @@ photo, engine, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
 remover = BackgroundRemover("u2netp", engine=engine, threads=threads, offline=True)
 expected = remover.remove_background(photo)
 shared = cutray.remove(photo, model="u2netp")
-# PyTorch computes with one thread after a fork, in another order.
-most = 3 if engine == "pytorch" else 0
+# PyTorch and MNN compute with one thread after a fork, in another order.
+most = 3 if engine in ("pytorch", "mnn") else 0
 def same(one, two):
     return int(np.abs(one.mask.astype(int) - two.mask).max()) <= most
 stop = threading.Event()

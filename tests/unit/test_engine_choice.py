@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 
 from cutray.config import EngineSettings
+from cutray.engines.create import create_engine
 from cutray.engines.hardware import Hardware, inspect_hardware, list_cuda_gpus, read_cpu, usable_cores
-from cutray.engines.select import EngineChoice, choose_engine, create_engine
+from cutray.engines.select import EngineChoice, choose_engine
 from cutray.errors import EngineError, EngineUnavailableError
 
 ALL = {"openvino": "2026.4.1", "onnxruntime": "1.32.0", "torch": "2.13.0", "onnx": "1.23.2", "MNN": "3.6.1"}
 GPU = ALL | {"onnxruntime-gpu": "1.32.0"}
 AMX = Hardware(cores=4, cpu_name="Xeon", amx_bf16=True, avx512_bf16=True, packages=ALL)
 ZEN4 = Hardware(cores=2, cpu_name="EPYC", avx512_bf16=True, packages=ALL)
+LAPTOP = Hardware(cores=8, cpu_name="Core i7", instruction_set="AVX2", packages=ALL)
+LAPTOP_WITHOUT_MNN = Hardware(cores=8, instruction_set="AVX2", packages={"openvino": "2026.4.1"})
 OLD = Hardware(cores=8, cpu_name="Core i7", packages=ALL)
 GRAVITON = Hardware(cores=16, cpu_name="Neoverse", arm_bf16=True, packages=ALL)
 H100 = Hardware(cores=16, cpu_name="Xeon", amx_bf16=True, cuda_gpus=("H100",), packages=GPU)
@@ -33,6 +36,10 @@ NOTHING = Hardware(cores=2, cpu_name="Core i7")
         ({}, ".ONNX", ZEN4, ("openvino", "cpu", "bf16", 2)),
         ({}, ".onnx", GRAVITON, ("openvino", "cpu", "bf16", 16)),
         ({}, ".onnx", OLD, ("openvino", "cpu", "fp32", 8)),
+        ({}, ".onnx", LAPTOP, ("mnn", "cpu", "fp32", 8)),
+        ({"engine": "openvino"}, ".onnx", LAPTOP, ("openvino", "cpu", "fp32", 8)),
+        ({}, ".onnx", LAPTOP_WITHOUT_MNN, ("openvino", "cpu", "fp32", 8)),
+        ({}, ".pth", LAPTOP, ("pytorch", "cpu", "fp32", 8)),
         ({}, ".onnx", ONLY_ORT, ("onnxruntime", "cpu", "fp32", 2)),
         ({}, ".onnx", Hardware(2, packages={"torch": "2.13.0"}), ("pytorch", "cpu", "fp32", 2)),
         ({}, ".onnx", H100, ("onnxruntime", "cuda", "fp32", 16)),
@@ -88,6 +95,11 @@ def test_refusal(asked: dict[str, object], suffix: str, hardware: Hardware, mess
     """What was asked for and cannot be had is an error that names the way out."""
     with pytest.raises(EngineUnavailableError, match=message):
         choose_engine(EngineSettings.model_validate(asked), suffix, hardware)
+
+
+def test_faster_engine_is_mentioned() -> None:
+    """With AVX2 alone the reason names the package that would be faster."""
+    assert "cutray[mnn]" in choose_engine(EngineSettings(), ".onnx", LAPTOP_WITHOUT_MNN).reason
 
 
 def test_idle_gpu_is_mentioned() -> None:

@@ -11,9 +11,10 @@ from PIL import Image
 
 from cutray.config import EngineSettings
 from cutray.console.run import run
+from cutray.engines.create import create_engine
 from cutray.engines.hardware import Hardware, inspect_hardware
 from cutray.engines.int8 import CalibrationStats, convolutions, encode_stats, quantise, read_stats, smooth_scales
-from cutray.engines.select import EngineChoice, choose_engine, create_engine
+from cutray.engines.select import EngineChoice, choose_engine
 from cutray.errors import EngineUnavailableError
 from cutray.models.catalog import list_models
 from cutray.models.int8_stats import find_stats

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from cutray.engines import mnn as mnn_engine
+from cutray.engines.base import draw_check_picture
 from cutray.engines.hardware import inspect_hardware
-from cutray.engines.mnn import MnnEngine, check_picture
+from cutray.engines.mnn import MnnEngine
 from cutray.errors import EngineError
 
 pytestmark = pytest.mark.skipif("MNN" not in inspect_hardware().packages, reason="MNN is not installed")
@@ -40,7 +41,7 @@ def network(tmp_path: Path) -> Path:
 def _load(network: Path, cache: Path | None) -> MnnEngine:
     """Load the network, and see that it computes what it should."""
     engine = MnnEngine(network, SIDE_PX, threads=1, sha256=KEY, cache_dir=cache)
-    picture = check_picture(SIDE_PX)
+    picture = draw_check_picture(SIDE_PX)
     np.testing.assert_allclose(engine.infer(picture)[0], 1 / (1 + np.exp(-picture[0].sum(0))), atol=1e-5)
     return engine
 
@@ -117,9 +118,10 @@ def test_wrong_conversion_is_refused(network: Path, tmp_path: Path, monkeypatch:
 _SCRIPT = f"""
 import sys
 from pathlib import Path
-from cutray.engines.mnn import MnnEngine, check_picture
+from cutray.engines.base import draw_check_picture
+from cutray.engines.mnn import MnnEngine
 engine = MnnEngine(Path(sys.argv[1]), {SIDE_PX}, threads=1, sha256={KEY!r}, cache_dir=Path(sys.argv[2]))
-engine.infer(check_picture({SIDE_PX}))
+engine.infer(draw_check_picture({SIDE_PX}))
 assert not [name for name in sys.modules if name.startswith(("MNN.tools", "_tools"))]
 """
 

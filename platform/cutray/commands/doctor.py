@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,28 +14,82 @@ from cutray.config import EngineSettings, RemoverSettings, parse_settings
 from cutray.console.options import GroupedCommand, given, settings_options
 from cutray.errors import CutrayError
 
+if TYPE_CHECKING:
+    from cutray.engines.hardware import Hardware
+    from cutray.engines.measured import Winner
+
 
 @click.command(cls=GroupedCommand)
 @settings_options(EngineSettings)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def doctor(as_json: bool, **options: Any) -> int:
+@click.option(
+    "--measure", is_flag=True, help="Time all engines here, within a minute; auto takes the fastest from now on."
+)
+@click.option("--forget", is_flag=True, help="Forget what was measured.")
+def doctor(as_json: bool, measure: bool, forget: bool, **options: Any) -> int:
     """Show what this machine offers and which engine would be used, and why.
 
     \b
     cutray doctor                  what auto chooses here
     cutray doctor --device cuda    why the GPU is not used
+    cutray doctor --measure        time all engines with u2net; -m names another model
     """
     settings = parse_settings(RemoverSettings, given(options))
+    if forget:
+        _forget()
+    if measure:
+        _measure(settings, quiet=as_json)
     facts, problems = _examine(settings)
     if as_json:
         click.echo(json.dumps({**facts, "problems": problems}, indent=2))
     else:
         for key, value in facts.items():
-            click.echo(f"{key:<12}{value}")
+            click.echo(f"{key:<14}{value}")
         for problem in problems:
-            click.echo(f"problem     {problem}")
+            click.echo(f"{'problem':<14}{problem}")
         click.echo("ready" if not problems else "not ready: see above")
     return 1 if problems else 0
+
+
+def _read_winner(settings: RemoverSettings, hardware: Hardware) -> Winner | None:
+    """Return what was measured for the model, if its weights are here."""
+    from cutray.engines.measured import read_winner
+    from cutray.models.weights import cache_dir, resolve
+    from cutray.segmenter import measuring_conditions
+
+    try:
+        weights = resolve(settings.model, offline=True)
+    except CutrayError:
+        return None
+    return read_winner(measuring_conditions(weights, settings, hardware), cache_dir())
+
+
+def _forget() -> None:
+    """Forget the fastest engines of all models."""
+    from cutray.engines.measured import forget_winners
+    from cutray.models.weights import cache_dir
+
+    click.echo(f"forgotten: {forget_winners(cache_dir())} measured", err=True)
+
+
+def _measure(settings: RemoverSettings, *, quiet: bool) -> None:
+    """Time all engines, print a line for each as it is done, and keep the fastest."""
+    from cutray.commands.measure import keep_fastest, measure_engines
+
+    timings = []
+    if not quiet:
+        click.echo(f"{settings.model}, one pass\n{'engine':<13}{'precision':<11}{'ms':>7}  {'difference':<12}")
+    for timing in measure_engines(settings):
+        timings.append(timing)
+        choice = timing.choice
+        if not quiet:
+            click.echo(
+                f"{choice.engine:<13}{choice.precision:<11}{timing.pass_s * 1000:>7.0f}"
+                f"  {timing.mean_difference:<12.1g}{timing.problem}"
+            )
+    fastest = keep_fastest(timings, settings).choice
+    if not quiet:
+        click.echo(f"kept: {fastest.engine} in {fastest.precision}\n")
 
 
 def _examine(settings: RemoverSettings) -> tuple[dict[str, str], list[str]]:
@@ -51,6 +105,7 @@ def _examine(settings: RemoverSettings) -> tuple[dict[str, str], list[str]]:
         "cutray": f"{__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}",
         "python": sys.executable,
         "processor": f"{hardware.cpu_name}, {hardware.cores} usable cores",
+        "instructions": hardware.used_instruction_set,
         "features": ", ".join(flag.upper() for flag in flags if getattr(hardware, flag)) or "no bf16",
         "gpu": ", ".join(hardware.cuda_gpus) or "none",
         "packages": ", ".join(f"{name} {version}" for name, version in hardware.packages.items()) or "no engine at all",
@@ -61,9 +116,11 @@ def _examine(settings: RemoverSettings) -> tuple[dict[str, str], list[str]]:
             "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; "
             "`pip uninstall -y onnxruntime onnxruntime-gpu`, then install the one you want"
         )
-    named = [spec.cpu_precisions for spec in list_models() if spec.name == settings.model]
+    known = {spec.name: spec.cpu_precisions for spec in list_models()}
     try:
-        choice = choose_engine(settings, ".onnx", hardware, *named)
+        choice = choose_engine(
+            settings, ".onnx", hardware, known.get(settings.model, ("bf16",)), _read_winner(settings, hardware)
+        )
         facts["engine"] = (
             f"{choice.engine} on {choice.device} in {choice.precision}, {choice.threads} threads: {choice.reason}"
         )

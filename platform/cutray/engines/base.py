@@ -122,3 +122,12 @@ def as_probs(output: NDArray[np.float32], count: int, input_size_px: int) -> NDA
             fix="export the model with its sigmoid; if it worked in fp32, use that precision",
         )
     return np.clip(output.reshape(shape), 0.0, 1.0).astype(np.float32, copy=False)
+
+
+def draw_check_picture(input_size_px: int) -> NDArray[np.float32]:
+    """Draw (1, 3, S, S) float32 in about [-2, 2]: a bright disc on a slope, with fixed noise."""
+    y, x = np.mgrid[0:input_size_px, 0:input_size_px].astype(np.float32) / input_size_px
+    picture = np.stack([x - 0.8, y - 0.6, 0.4 - x]) * 2
+    picture[:, (x - 0.5) ** 2 + (y - 0.45) ** 2 < 0.06] += 1.5
+    noise = np.random.default_rng(0).standard_normal(picture.shape, np.float32)
+    return np.asarray(np.clip(picture + 0.1 * noise, -2, 2)[None], np.float32)

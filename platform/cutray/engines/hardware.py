@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
+from cutray.engines.instruction_sets import cap_flags, name_instruction_set
+
 _PACKAGES = ("openvino", "onnxruntime", "onnxruntime-gpu", "tensorrt", "torch", "onnx", "MNN")
 
 
@@ -22,11 +24,14 @@ class Hardware:
 
     ``cores`` are those this process may use, within its affinity and its container's quota. ``packages`` maps
     the name of an installed engine's package to its version. ``both_onnxruntimes``: the packages onnxruntime and
-    onnxruntime-gpu overwrite each other's files, so that the GPU may be out of reach.
+    onnxruntime-gpu overwrite each other's files, so that the GPU may be out of reach. ``capped``: the processor has
+    more than ``instruction_set`` and the flags say, but ``ONEDNN_MAX_CPU_ISA`` forbids to use it.
     """
 
     cores: int
     cpu_name: str = "unknown"
+    instruction_set: str = "unknown"
+    capped: bool = False
     amx_bf16: bool = False
     avx512_bf16: bool = False
     avx512_vnni: bool = False
@@ -36,6 +41,11 @@ class Hardware:
     cuda_gpus: tuple[str, ...] = ()
     packages: Mapping[str, str] = field(default_factory=dict)
     both_onnxruntimes: bool = False
+
+    @property
+    def used_instruction_set(self) -> str:
+        """Name of the instruction set, saying so if it is less than the processor has."""
+        return f"{self.instruction_set} (capped)" if self.capped else self.instruction_set
 
     @property
     def computes_in_bf16(self) -> bool:
@@ -50,12 +60,15 @@ class Hardware:
 
 def inspect_hardware() -> Hardware:
     """Look at the processor, the GPUs and the installed packages; takes some milliseconds."""
-    name, flags = read_cpu()
+    name, all_flags = read_cpu()
+    flags = cap_flags(all_flags, os.environ)
     packages = list_packages()
     arm = platform.machine().lower() in ("aarch64", "arm64")
     return Hardware(
         cores=usable_cores(),
         cpu_name=name,
+        instruction_set=name_instruction_set(flags, arm=arm),
+        capped=flags != all_flags,
         amx_bf16="amx_bf16" in flags and "amx_tile" in flags,
         avx512_bf16="avx512_bf16" in flags,
         avx512_vnni="avx512_vnni" in flags,

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cutray.engines.base import as_probs, check_batch
+from cutray.engines.base import as_probs, check_batch, draw_check_picture
 from cutray.engines.mnn_conversion import ConvertedFile, convert
 from cutray.errors import EngineError, EngineUnavailableError
 
@@ -80,7 +80,7 @@ class MnnEngine:
         """
         from cutray.engines.openvino import OpenVinoEngine
 
-        picture = check_picture(self._input_size_px)
+        picture = draw_check_picture(self._input_size_px)
         original = OpenVinoEngine(path, self._input_size_px, precision="fp32", threads=self.threads)
         difference = float(np.abs(self.infer(picture) - original.infer(picture)).max())
         if difference > MAX_DIFFERENCE:
@@ -129,15 +129,6 @@ class _Network:
         result = tensor(shape, number, np.empty(shape, np.float32), layout)
         self._output.copyToHostTensor(result)
         return np.array(result.getNumpyData(), np.float32).reshape(shape)
-
-
-def check_picture(input_size_px: int) -> NDArray[np.float32]:
-    """Return (1, 3, S, S) float32 in about [-2, 2]: a bright disc on a slope, with fixed noise."""
-    y, x = np.mgrid[0:input_size_px, 0:input_size_px].astype(np.float32) / input_size_px
-    picture = np.stack([x - 0.8, y - 0.6, 0.4 - x]) * 2
-    picture[:, (x - 0.5) ** 2 + (y - 0.45) ** 2 < 0.06] += 1.5
-    noise = np.random.default_rng(0).standard_normal(picture.shape, np.float32)
-    return np.asarray(np.clip(picture + 0.1 * noise, -2, 2)[None], np.float32)
 
 
 def _import_mnn() -> Any:

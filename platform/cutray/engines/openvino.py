@@ -84,9 +84,10 @@ class OpenVinoEngine:
             ) from error
         options: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads}
         options |= {"NUM_STREAMS": str(streams)} if streams > 1 else {"PERFORMANCE_HINT": "LATENCY"}
-        # What int8 leaves over is computed in the format that OpenVINO finds fastest here.
-        if precision != "int8":
-            options["INFERENCE_PRECISION_HINT"] = _HINTS[precision]
+        # What int8 leaves over is computed in the format that OpenVINO finds fastest here. It looks at the processor,
+        # not at oneDNN's cap, under which it would find nothing.
+        if precision != "int8" or os.environ.get("ONEDNN_MAX_CPU_ISA"):
+            options["INFERENCE_PRECISION_HINT"] = _HINTS.get(precision, "f32")
         core = openvino.Core()
         try:
             network = read_network(core, path, input_size_px)

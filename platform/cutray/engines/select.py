@@ -1,16 +1,15 @@
-"""Choose the fastest engine that a machine offers, and build it."""
+"""Choose the fastest engine that a machine offers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from cutray.config import EngineSettings
-from cutray.engines.base import Engine
 from cutray.engines.hardware import Hardware
-from cutray.errors import EngineError, EngineUnavailableError
+from cutray.engines.measured import Winner
+from cutray.errors import EngineUnavailableError
 
 _INSTALL = {
     "openvino": "`pip install openvino`",
@@ -19,6 +18,10 @@ _INSTALL = {
     "torch": "`pip install 'cutray[torch]'`",
     "MNN": "`pip install 'cutray[mnn]'`",
 }
+# The package of each engine.
+PACKAGES = {"openvino": "openvino", "onnxruntime": "onnxruntime", "mnn": "MNN", "pytorch": "torch"}
+# On these OpenVINO has no faster format than fp32, and multiplies more than MNN does. See docs/decisions/mnn.md.
+_MNN_IS_FASTEST = ("AVX2",)
 _TORCH_ONLY = (".pth", ".safetensors")
 # What each engine can compute in, by device.
 _PRECISIONS = {
@@ -44,7 +47,11 @@ class EngineChoice:
 
 
 def choose_engine(
-    settings: EngineSettings, weights_suffix: str, hardware: Hardware, allowed_precisions: Sequence[str] = ("bf16",)
+    settings: EngineSettings,
+    weights_suffix: str,
+    hardware: Hardware,
+    allowed_precisions: Sequence[str] = ("bf16",),
+    measured: Winner | None = None,
 ) -> EngineChoice:
     """Choose an engine. What is left to "auto" is chosen for speed; what is asked for is had, or an error.
 
@@ -54,6 +61,7 @@ def choose_engine(
         hardware: What the machine offers.
         allowed_precisions: Number formats besides fp32 in which the model keeps its quality on a processor,
             fastest first.
+        measured: What was measured to be the fastest on this processor; taken where "auto" would choose by its table.
 
     Raises:
         EngineUnavailableError: The engine, device or precision asked for, or a combination, is not to be had.
@@ -78,73 +86,23 @@ def choose_engine(
         engine, device, reason = _place_onnxruntime(settings, hardware)
     else:
         engine, device, reason = _choose_fastest(settings, hardware, allowed_precisions)
+        if device == "cpu" and measured and _may_take(measured, settings, hardware, allowed_precisions):
+            settings = settings.model_copy(update={"precision": measured.precision})
+            engine, reason = measured.engine, f"the fastest here, measured on {measured.date}"
     precision = _choose_precision(settings, hardware, engine, device, allowed_precisions)
     threads = settings.threads or hardware.cores
     return EngineChoice(engine, device, precision, threads, reason, min(settings.streams, threads))
 
 
-def create_engine(
-    choice: EngineChoice,
-    path: Path,
-    input_size_px: int,
-    load_module: Callable[[], Any] | None = None,
-    *,
-    cache_dir: Path | None = None,
-    stats: Path | None = None,
-    sha256: str = "",
-) -> Engine:
-    """Build the engine that was chosen.
-
-    Args:
-        choice: From ``choose_engine``.
-        path: The weights.
-        input_size_px: Side of the network's input, in pixels.
-        load_module: Returns the network as a torch module whose first output are logits (N, 1, S, S); needed by
-            engine pytorch alone.
-        cache_dir: Folder for what an engine builds slowly (TensorRT, MNN); None keeps nothing.
-        stats: The file of the calibration statistics of these weights; needed by int8 alone.
-        sha256: Hash of the weights, under which MNN's own file is kept; without it none is kept.
-
-    Raises:
-        EngineUnavailableError: The engine cannot be loaded or does not get its device.
-        EngineError: The engine cannot use the weights.
-    """
-    if choice.engine == "openvino":
-        from cutray.engines.openvino import OpenVinoEngine
-
-        return OpenVinoEngine(
-            path,
-            input_size_px,
-            precision=choice.precision,
-            threads=choice.threads,
-            streams=choice.streams,
-            stats=stats,
-        )
-    if choice.engine == "mnn":
-        from cutray.engines.mnn import MnnEngine
-
-        folder = cache_dir / "mnn" if cache_dir else None
-        return MnnEngine(path, input_size_px, threads=choice.threads, sha256=sha256, cache_dir=folder)
-    if choice.engine == "onnxruntime":
-        from cutray.engines.onnx_runtime import OnnxRuntimeEngine
-
-        return OnnxRuntimeEngine(
-            path,
-            input_size_px,
-            device=choice.device,
-            precision=choice.precision,
-            threads=choice.threads,
-            cache_dir=cache_dir,
-        )
-    if load_module is None:
-        raise EngineError(
-            got="engine pytorch was chosen and load_module is missing", allowed="a function that loads it"
-        )
-    from cutray.engines.pytorch import PyTorchEngine
-
-    return PyTorchEngine(
-        load_module, input_size_px, device=choice.device, precision=choice.precision, threads=choice.threads
-    )
+def list_cpu_choices(settings: EngineSettings, weights_suffix: str, hardware: Hardware) -> list[EngineChoice]:
+    """Return every engine with every number format that could run a file on this processor."""
+    choices = []
+    for (engine, device), precisions in _PRECISIONS.items():
+        for precision in precisions if device == "cpu" else ():
+            wanted = settings.model_copy(update={"engine": engine, "device": "cpu", "precision": precision})
+            with contextlib.suppress(EngineUnavailableError):
+                choices.append(choose_engine(wanted, weights_suffix, hardware))
+    return choices
 
 
 def _require_possible(settings: EngineSettings, hardware: Hardware) -> None:
@@ -267,15 +225,33 @@ def _choose_fastest(
     return _choose_on_cpu(settings, hardware, allowed_precisions, idle_gpu)
 
 
+def _may_take(
+    measured: Winner, settings: EngineSettings, hardware: Hardware, allowed_precisions: Sequence[str]
+) -> bool:
+    """Tell whether a measured engine is still to be had, in a number format that this model keeps its quality in."""
+    return (
+        settings.precision in ("auto", measured.precision)
+        and measured.precision in ("fp32", *allowed_precisions)
+        and measured.precision in _PRECISIONS.get((measured.engine, "cpu"), ())
+        and _computes_in(hardware, measured.precision)
+        and PACKAGES[measured.engine] in hardware.packages
+    )
+
+
 def _choose_on_cpu(
     settings: EngineSettings, hardware: Hardware, allowed_precisions: Sequence[str], note: str
 ) -> tuple[str, str, str]:
     """Choose among the engines for a processor; ``note`` is added to the reason."""
     packages = hardware.packages
+    prefers_mnn = hardware.instruction_set in _MNN_IS_FASTEST and settings.precision in ("auto", "fp32")
+    if prefers_mnn and "MNN" in packages and "onnx" in packages:
+        return "mnn", "cpu", f"the fastest with {hardware.used_instruction_set} alone" + note
     if "openvino" in packages:
         precision = _choose_precision(settings, hardware, "openvino", "cpu", allowed_precisions)
         native = precision != "fp32"
         reason = f"the processor computes in {precision}, where openvino is fastest" if native else "fastest here"
+        if prefers_mnn:
+            reason = f"installed; {_INSTALL['MNN']} is faster with {hardware.used_instruction_set} alone"
         return "openvino", "cpu", reason + note
     if "torch" in packages and settings.precision == "bf16":
         return "pytorch", "cpu", "the only installed engine for bf16 on a processor" + note

@@ -1,0 +1,32 @@
+"""The pages in docs/benchmarks: one for each instruction set, so that a run on one machine leaves the others' pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cutray.engines.hardware import Hardware, inspect_hardware
+from cutray.imaging.files import write_atomically
+
+# What each side makes of a cap: OpenVINO gets slower, and the package of MNN has no code that could be capped.
+_ABOUT_THE_CAP = (
+    "Capped by `ONEDNN_MAX_CPU_ISA`: OpenVINO keeps to it, MNN has no code for more than AVX2, and ONNX Runtime, with"
+    " it rembg, knows no cap, so that ratios are lower than on a processor that has no more."
+)
+
+
+def page_path(output: Path, hardware: Hardware) -> Path:
+    """Return where a page goes: ``photo.md`` becomes ``photo.avx2.md``, or ``photo.avx2-capped.md`` under a cap."""
+    kind = hardware.instruction_set.lower().replace(" with ", "-").replace(" ", "-")
+    return output.with_name(f"{output.stem}.{kind}{'-capped' if hardware.capped else ''}{output.suffix}")
+
+
+def describe_machine(hardware: Hardware) -> str:
+    """Return one line about the processor and the instruction set that was really used."""
+    line = f"Machine: {hardware.cpu_name}, {hardware.cores} cores, {hardware.used_instruction_set}."
+    return f"{line} {_ABOUT_THE_CAP}" if hardware.capped else line
+
+
+def write_page(output: Path | None, text: str) -> None:
+    """Write a page to the file of this machine's instruction set, if one was asked for."""
+    if output is not None:
+        write_atomically(page_path(output, inspect_hardware()), text.encode(), overwrite=True)
