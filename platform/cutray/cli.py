@@ -18,6 +18,7 @@ from cutray.console.run import run
 _VERBS = {
     "remove": ("cutray.commands.remove:remove", "Cut the subject out of photos."),
     "batch": ("pipelines.batch_remove:batch", "Cut out whole collections, here or on a Ray cluster."),
+    "templates": ("cutray.commands.templates:templates", "List named canvases, such as square-white."),
     "models": ("cutray.commands.models:models", "List, fetch, show and verify model weights."),
     "doctor": ("cutray.commands.doctor:doctor", "Show what this machine offers, and what is used of it."),
     "serve": ("serve_apps.serve:serve", "Serve the HTTP endpoint and its page."),

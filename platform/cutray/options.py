@@ -51,6 +51,7 @@ class PhotoOptions(TypedDict, total=False):
     bit_depth: Literal[8, 16]
     color_profile: Literal["srgb", "keep"]
     metadata: Literal["none", "keep"]
+    template: str | None
     size: str | None
     fit: Literal["contain", "cover", "none"]
     position: str | None

@@ -79,8 +79,9 @@ class BackgroundRemover:
             settings = settings.model_copy(update={"precision": "fp32"})
         # The remover may be used from another folder, in another process.
         paths: dict[str, str] = {"model": absolute_model(settings.model)}
-        if settings.background is not None and os.path.isfile(settings.background):
-            paths["background"] = os.path.abspath(settings.background)
+        background = settings.background
+        if background is not None and not os.path.isabs(background) and os.path.isfile(background):
+            paths["background"] = os.path.abspath(background)
         self.settings = settings.model_copy(update=paths)
         self._segmenter: Segmenter | None = None
         self._loading = threading.Lock()
@@ -204,7 +205,9 @@ class BackgroundRemover:
                 allowed="the model and its engine are chosen when the remover is made",
                 fix=f"make another one: BackgroundRemover({fixed[0]}=…)",
             )
-        return parse_settings(RemoverSettings, {**self.settings.model_dump(), **options})
+        if options.get("template"):  # what the remover was not told itself comes from this one, not from its own
+            return parse_settings(RemoverSettings, {**self.settings.model_dump(exclude_unset=True), **options})
+        return parse_settings(RemoverSettings, {**self.settings.model_dump(exclude={"template"}), **options})
 
 
 def _load_network(settings: RemoverSettings, progress: Progress | None = None) -> Segmenter:

@@ -13,6 +13,7 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 
 from cutray.config import RemoverSettings, parse_settings
+from cutray.config.templates import is_file, list_templates, template_values
 from cutray.errors import ConfigError, InputError, OptionError
 from cutray.imaging.color_names import parse_color
 from cutray.imaging.detect_format import detect_format
@@ -218,10 +219,15 @@ def parse_options(values: Mapping[str, str], *, has_backdrop: bool = False) -> d
     if has_backdrop:
         plain["background"] = "white"  # never seen: the picture takes its place
     background = None
+    template = str(plain.get("template") or "")
+    if is_file(template):
+        raise ApiError("bad_option", f"template = {template[:60]!r}: allowed is one of {', '.join(list_templates())}.")
     try:
         settings = parse_settings(CutOptions, plain)
         background = settings.background
-        if background is not None and is_fill(background):
+        if "background" not in plain:
+            pass  # the template's own, which may be a file of this machine
+        elif background is not None and is_fill(background):
             parse_fill(background)
         elif background is not None and background != "blur":
             # Only colours: a path would let strangers lay the server's own files behind their photos.
@@ -232,7 +238,11 @@ def parse_options(values: Mapping[str, str], *, has_backdrop: bool = False) -> d
         raise ApiError(
             "bad_option", f"background = {background!r:.60}: allowed is a colour, a gradient, a pattern or blur."
         ) from error
-    options = {**settings.model_dump(include=set(plain)), **{k: v for k, v in plain.items() if k == "background"}}
+    # A template is replaced by its values: other processes may not know it.
+    wanted = plain.keys() | (template_values(template, CutOptions.model_fields) if template else {}).keys()
+    options = settings.model_dump(include=wanted - {"template"})
+    if "background" in plain:
+        options["background"] = plain["background"]
     try:
         check_output_settings(parse_settings(RemoverSettings, options))
     except ConfigError as error:

@@ -79,7 +79,7 @@ def test_limits_and_speed_change_no_result(name: str) -> None:
 def test_what_a_photo_may_be_told_changes_the_result(name: str) -> None:
     """Every option of a single photo counts, but for what is only reported, and for which photos are accepted."""
     assert setting_of(RemoverSettings.model_fields[name]).affects_result == (
-        name not in ("edge_cases", "allow_damaged")
+        name not in ("edge_cases", "allow_damaged", "template")
     )
 
 

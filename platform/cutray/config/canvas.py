@@ -33,6 +33,14 @@ class CanvasSettings(Settings):
     title: ClassVar[str] = "Canvas"
     every_field_is_option: ClassVar[bool] = True
 
+    template: Annotated[
+        str | None,
+        Setting(affects_result=False, short="-t", allowed="a name that `cutray templates` lists, or FILE.toml:NAME"),
+    ] = Field(
+        None,
+        description="Named values of output and canvas, such as square-white (see `cutray templates`), or own ones "
+        "(FILE.toml:NAME); what is given beside it goes before it.",
+    )
     size: Annotated[
         str | None,
         checked(parse_size),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from cutray.config.base import Settings
 from cutray.config.canvas import SIDES, CanvasSettings, checked
 from cutray.config.hints import HintSettings
 from cutray.config.lengths import parse_sides, parse_size, room_px
 from cutray.config.metadata import Setting
+from cutray.config.templates import template_values
 
 MIB = 1 << 20
 
@@ -226,6 +227,18 @@ class OutputSettings(Settings):
 
 class PictureSettings(OutputSettings, CanvasSettings):
     """All that decides, with an alpha channel given, what picture comes out."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _fill_in_template(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Take what is not given from the template; it counts as a default, not as given."""
+        name = data.get("template") if isinstance(data, dict) else None
+        if not isinstance(name, str):
+            return handler(data)
+        values = template_values(name, PictureSettings.model_fields.keys() - {"template"})
+        settings = handler({**values, **data})
+        settings.model_fields_set.difference_update(values.keys() - data.keys())
+        return settings
 
     @model_validator(mode="after")
     def _all_is_used(self) -> Self:
