@@ -1,0 +1,70 @@
+"""What a kit is to do: measurements, trainings and commands, checked where it is packed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from cutray.config import Settings, TrainSettings, parse_settings
+from cutray.errors import ConfigError
+from pipelines.run_settings import load_settings, merged, read_yaml
+
+
+class MeasureSettings(Settings):
+    """What is measured of the networks alone."""
+
+    models: tuple[str, ...] = ("u2netp",)
+    sides_px: tuple[int, ...] = (320,)
+    batches: tuple[int, ...] = (1, 8, 32)
+    train_batch: int = Field(64, ge=2)
+    product_px: int = Field(8192, ge=64)
+    compile_loss: bool = True
+
+
+class TrainItem(Settings):
+    """A training; it gets its share of the time that is left."""
+
+    name: str = Field(pattern=r"^[\w-]+$")
+    share: float = Field(1.0, gt=0)
+    data: tuple[str, ...] = ()
+    settings: TrainSettings
+
+
+class CommandItem(Settings):
+    """A command of the package, such as `python -m pipelines.train_refiner`; {work} and {out} stand for folders."""
+
+    name: str = Field(pattern=r"^[\w-]+$")
+    share: float = Field(1.0, gt=0)
+    words: tuple[str, ...] = Field(min_length=1)
+
+
+class Queue(Settings):
+    """All of it, in the order in which it is done: measurements, trainings, commands."""
+
+    measure: MeasureSettings | None = None
+    train: tuple[TrainItem, ...] = ()
+    commands: tuple[CommandItem, ...] = ()
+
+
+def read_queue(path: Path) -> Queue:
+    """Read a queue as it is written by hand (YAML), with presets, or as it is packed (JSON), without.
+
+    Raises:
+        ConfigError: Something in it is unknown or not allowed; or two items have one name.
+    """
+    values = json.loads(path.read_text()) if path.suffix == ".json" else read_yaml(path)
+    items: list[dict[str, Any]] = []
+    for item in values.get("train", ()):
+        preset = load_settings(item.get("preset"), None)
+        rest = {name: value for name, value in item.items() if name != "preset"}
+        items.append({**rest, "settings": merged(preset, item.get("settings", {}))})
+    for item in items:
+        parse_settings(TrainSettings, item["settings"])  # names what is wrong by its own path
+    queue = parse_settings(Queue, {**values, "train": items})
+    names = [*(item.name for item in queue.train), *(item.name for item in queue.commands)]
+    if len(set(names)) < len(names):
+        raise ConfigError(got=f"items named {', '.join(names)}", allowed="a name of its own for each")
+    return queue

@@ -1,0 +1,172 @@
+"""Spends a given time on a machine: checks it, measures, learns what is queued, and leaves all that is needed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cutray.config import TrainSettings, parse_settings
+from cutray.errors import CutrayError
+from cutray.imaging.files import write_atomically
+from pipelines.gpu_kit.outbox import Outbox
+from pipelines.gpu_kit.pack import QUEUE_FILE
+from pipelines.gpu_kit.queue import CommandItem, MeasureSettings, Queue, TrainItem, read_queue
+
+REPORT_FILE = "report.json"
+# Kept back of the time: validation of the last epoch, checkpoints, parts.
+_RESERVE_S, _RESERVE_SHARE = 45.0, 0.15
+_LEAST_ITEM_S = 1.0
+
+
+class Session:
+    """One stay on a machine."""
+
+    def __init__(self, work: Path, output: Path, budget_s: float) -> None:
+        """Begin; the time counts from here.
+
+        Args:
+            work: Folder that ``receive`` has filled.
+            output: Empty folder whose files come back.
+            budget_s: How long it may take.
+        """
+        self._until = time.monotonic() + budget_s - min(_RESERVE_S, _RESERVE_SHARE * budget_s)
+        self._work, self._output = work.resolve(), output.resolve()
+        self._outbox = Outbox(self._work / "outbox")
+        self.report: dict[str, Any] = {"budget_s": budget_s, "done": {}, "failed": {}}
+
+    def run(self) -> dict[str, Any]:
+        """Do all of the queue for which there is time; what fails is noted, and the rest is done."""
+        queue = read_queue(self._work / QUEUE_FILE)
+        self._do("machine", lambda: check_machine(queue))
+        if queue.measure is not None:
+            wanted = queue.measure
+            self._do("measure", lambda: self._measure(wanted))
+        items: list[TrainItem | CommandItem] = [*queue.train, *queue.commands]
+        for place, item in enumerate(items):
+            left, rest = self._until - time.monotonic(), sum(one.share for one in items[place:])
+            share_s = left * item.share / rest
+            if share_s < _LEAST_ITEM_S:
+                self.report["failed"][item.name] = "no time was left"
+                continue
+            self._do(item.name, lambda item=item, share_s=share_s: self._item(item, share_s))  # type: ignore[misc]
+        self._write()
+        self._outbox.send(self._output)
+        return self.report
+
+    def _do(self, name: str, job: Callable[[], Any]) -> None:
+        """Do one thing and note what came of it."""
+        started = time.monotonic()
+        try:
+            facts = job()
+        except (CutrayError, RuntimeError, OSError, ValueError, subprocess.SubprocessError) as error:
+            # One item must not cost the others their minutes.
+            self.report["failed"][name] = f"{error}\n{traceback.format_exc(limit=-3)}"
+        else:
+            self.report["done"][name] = {"seconds": time.monotonic() - started, **(facts or {})}
+        click.echo(f"{name}: {'failed' if name in self.report['failed'] else 'done'}", err=True)
+        self._write()
+
+    def _write(self) -> None:
+        """Write down what is known so far; a stay that is cut short leaves it."""
+        write_atomically(self._output / REPORT_FILE, json.dumps(self.report, indent=1).encode(), overwrite=True)
+
+    def _measure(self, wanted: MeasureSettings) -> dict[str, Any]:
+        """Measure the networks while there is time."""
+        import torch
+
+        from cutray.models.u2net import U2Net
+        from pipelines.bench.networks import figures_table, learning, matrix_product, running
+
+        device = _device()
+        peak, rows = matrix_product(device, wanted.product_px), []
+        for model in wanted.models:
+            torch.manual_seed(0)
+            network = U2Net(model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            for side in wanted.sides_px:
+                for batch in wanted.batches:
+                    rows.append(running(network, device, model, side, batch, compiled=False))
+                for captured in (False, True) if device.type == "cuda" else (False,):
+                    if time.monotonic() < self._until:
+                        options = {"captured": captured, "compiled": wanted.compile_loss}
+                        rows.append(learning(network, device, model, side, wanted.train_batch, **options))
+                table = "\n".join(figures_table(rows, peak))
+                write_atomically(self._output / "measure.md", table.encode() + b"\n", overwrite=True)
+        return {"product_tflops": peak, "rows": [asdict(row) for row in rows]}
+
+    def _item(self, item: TrainItem | CommandItem, share_s: float) -> dict[str, Any]:
+        """Do one item of the queue and put what it leaves into the outbox."""
+        return self._train(item, share_s) if isinstance(item, TrainItem) else self._command(item, share_s)
+
+    def _train(self, item: TrainItem, share_s: float) -> dict[str, Any]:
+        """Train for a share of the time, or go on with a run that was brought."""
+        from cutray.training.checkpoints import newest_whole
+        from cutray.training.local import fit_here
+
+        run_dir = self._work / "runs" / item.name
+        before = newest_whole(run_dir)[0]
+        minutes = (share_s + (before.state.seconds if before else 0.0)) / 60
+        values = item.settings.model_dump()
+        values |= {"name": item.name, "save_dir": str(run_dir.parent), "tracking_uri": "none", "max_minutes": minutes}
+        if item.data:
+            values["data"]["folders"] = [str(self._work / "data" / name) for name in item.data]
+        pace: list[float] = []
+        result = fit_here(
+            parse_settings(TrainSettings, values),
+            callbacks=[lambda latest: pace.append(latest["images_per_s"]) if "images_per_s" in latest else None],
+        )
+        self._outbox.add_run(run_dir)
+        state = result.state
+        return {
+            "steps": state.total_steps,
+            "best": state.best_score,
+            "history": state.history,
+            "images_per_s": pace[-1],
+        }
+
+    def _command(self, item: CommandItem, share_s: float) -> dict[str, Any]:
+        """Run a command for a share of the time."""
+        out = self._work / "results" / item.name
+        out.mkdir(parents=True, exist_ok=True)
+        words = [word.format(work=self._work, out=out) for word in item.words]
+        words[0] = sys.executable if words[0] == "python" else words[0]
+        done = subprocess.run(words, timeout=share_s, capture_output=True, text=True, check=False)
+        write_atomically(out / "log.txt", (done.stdout + done.stderr).encode(), overwrite=True)
+        files = sorted(one for one in out.rglob("*") if one.is_file())
+        self._outbox.add(item.name, {str(file.relative_to(out)): file for file in files})
+        done.check_returncode()
+        return {"files": [str(file.relative_to(out)) for file in files]}
+
+
+def check_machine(queue: Queue) -> dict[str, Any]:
+    """Say what the machine is, and fail early where something that the queue needs is missing."""
+    import torch
+
+    from cutray.engines.hardware import read_cpu, usable_cores
+    from cutray.models.weights import resolve
+
+    for item in queue.train:
+        for model in (item.settings.init, item.settings.teacher):
+            if model:
+                resolve(model, offline=True)
+    device = _device()
+    facts = {"torch": torch.__version__, "cpu": read_cpu()[0], "cores": usable_cores(), "device": device.type}
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info()
+        facts |= {"gpu": torch.cuda.get_device_name(), "free_gb": free / 1e9, "total_gb": total / 1e9}
+    return facts
+
+
+def _device() -> Any:
+    """Return the GPU, or the processor where there is none."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
