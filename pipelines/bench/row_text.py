@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from typing import Any
 
 from cutray.errors import OptionError
+from pipelines.run_settings import assign_changes
 
 
-def read_row(text: str) -> tuple[str, dict[str, str]]:
+def read_row(text: str) -> tuple[str, dict[str, Any]]:
     """Read ``NAME: key=value key=value``.
 
     Args:
@@ -18,9 +20,12 @@ def read_row(text: str) -> tuple[str, dict[str, str]]:
 
     Raises:
         OptionError: There is no name, or a setting has no value.
+        ConfigError: A value cannot be read.
     """
     name, _, rest = (part.strip() for part in text.partition(":"))
-    pairs = [word.partition("=") for word in shlex.split(rest)]
-    if not name or not all(sign for _, sign, _ in pairs):
+    words = shlex.split(rest)
+    if not name or not all("=" in word for word in words):
         raise OptionError(got=f"the row {text!r}", allowed='"NAME: setting=value setting=value"')
-    return name, {key: value for key, _, value in pairs}
+    values: dict[str, Any] = {}
+    assign_changes(values, words)
+    return name, values

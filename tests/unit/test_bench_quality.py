@@ -36,10 +36,7 @@ def _row(name: str, *radii: int) -> ModelScores:
 
 def test_a_row_is_a_name_and_settings() -> None:
     """Settings are as on the command line; a name alone takes the defaults."""
-    assert read_row("the vote: model=u2net+isnet quality=best") == (
-        "the vote",
-        {"model": "u2net+isnet", "quality": "best"},
-    )
+    assert read_row("the vote: model=u2net+isnet looks=2") == ("the vote", {"model": "u2net+isnet", "looks": 2})
     assert read_row("balanced:") == ("balanced", {})
     for wrong in (": quality=best", "best: quality"):
         with pytest.raises(OptionError, match="NAME"):
