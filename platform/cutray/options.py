@@ -74,5 +74,7 @@ class RemoverOptions(PhotoOptions, total=False):
     precision: Precision
     threads: int
     streams: int
+    cuda_graph: bool
+    torch_compile: bool
     batch_size: int
     offline: bool

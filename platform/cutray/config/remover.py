@@ -82,6 +82,12 @@ class EngineSettings(Settings):
         description="Inference streams of OpenVINO, which share the threads: more streams raise the throughput, "
         "one stream gives the lowest latency.",
     )
+    cuda_graph: Annotated[bool, _SPEED] = Field(
+        False, description="Replay the network as a captured CUDA graph for each batch size (PyTorch on a GPU)."
+    )
+    torch_compile: Annotated[bool, _SPEED] = Field(
+        False, description="Compile the network block by block at the first picture (PyTorch); takes up to minutes."
+    )
     batch_size: Annotated[int, Setting(affects_result=False, short="-n")] = Field(
         8, ge=1, le=256, description="Most photos in one forward pass when several are given."
     )

@@ -71,5 +71,11 @@ def create_engine(
     from cutray.engines.pytorch import PyTorchEngine
 
     return PyTorchEngine(
-        load_module, input_size_px, device=choice.device, precision=choice.precision, threads=choice.threads
+        load_module,
+        input_size_px,
+        device=choice.device,
+        precision=choice.precision,
+        threads=choice.threads,
+        cuda_graph=choice.cuda_graph,
+        torch_compile=choice.torch_compile,
     )

@@ -44,6 +44,8 @@ class EngineChoice:
     threads: int
     reason: str
     streams: int = 1
+    cuda_graph: bool = False
+    torch_compile: bool = False
 
 
 def choose_engine(
@@ -91,7 +93,16 @@ def choose_engine(
             engine, reason = measured.engine, f"the fastest here, measured on {measured.date}"
     precision = _choose_precision(settings, hardware, engine, device, allowed_precisions)
     threads = settings.threads or hardware.cores
-    return EngineChoice(engine, device, precision, threads, reason, min(settings.streams, threads))
+    return EngineChoice(
+        engine,
+        device,
+        precision,
+        threads,
+        reason,
+        min(settings.streams, threads),
+        settings.cuda_graph,
+        settings.torch_compile,
+    )
 
 
 def list_cpu_choices(settings: EngineSettings, weights_suffix: str, hardware: Hardware) -> list[EngineChoice]:
