@@ -52,3 +52,10 @@ def test_openvino_is_the_same_module_each_time() -> None:
     """A second call changes nothing."""
     pytest.importorskip("openvino")
     assert import_openvino() is import_openvino() is sys.modules["openvino"]
+
+
+def test_cutting_out_loads_no_client_of_the_network() -> None:
+    """Modules for HTTP and TLS are a tenth of a second of each start, and nothing here needs them."""
+    names = "('ssl', 'http.client', 'urllib.request')"
+    script = f"import cutray.remover, sys; print([name for name in {names} if name in sys.modules])"
+    assert _python(script) == "[]\n"

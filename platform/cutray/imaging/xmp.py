@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from html import escape  # that of xml.sax would load urllib, ssl and email with it
 from xml.etree import ElementTree
-from xml.sax.saxutils import escape
 
 _MAX_BYTES = 1 << 20
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
@@ -115,11 +115,15 @@ def _read_values(description: ElementTree.Element, key: str) -> list[tuple[str, 
 def _write_property(name: str, container: str, values: list[tuple[str, str]]) -> str:
     """Write one property in RDF."""
     if not container:
-        return f"<{name}>{escape(values[0][1])}</{name}>"
+        return f"<{name}>{escape(values[0][1], quote=False)}</{name}>"
     items = []
     for language, text in values:
-        mark = f' xml:lang="{escape(language or "x-default", {chr(34): ""})}"' if container == "Alt" else ""
-        items.append(f"<rdf:li{mark}>{escape(text)}</rdf:li>")
+        mark = (
+            f' xml:lang="{escape((language or "x-default").replace(chr(34), ""), quote=False)}"'
+            if container == "Alt"
+            else ""
+        )
+        items.append(f"<rdf:li{mark}>{escape(text, quote=False)}</rdf:li>")
     return f"<{name}><rdf:{container}>{''.join(items)}</rdf:{container}></{name}>"
 
 

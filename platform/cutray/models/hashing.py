@@ -87,7 +87,7 @@ def digest_file(path: Path, cache: Path | None, *, with_md5: bool) -> Digests:
         raise WeightsUnavailableError(got=f"{path} cannot be read: {error}", fix="check its permissions") from error
     digests = hasher.digests()
     if entry and before == after:
-        _write_entry(entry, before, digests)
+        _write_entry(entry, path, before, digests)
     return digests
 
 
@@ -107,10 +107,23 @@ def _read_entry(entry: Path, state: list[int]) -> Digests | None:
         return None
 
 
-def _write_entry(entry: Path, state: list[int], digests: Digests) -> None:
+def _write_entry(entry: Path, path: Path, state: list[int], digests: Digests) -> None:
     """Write a cache entry in one step; a cache that cannot be written costs time, nothing else."""
+    known = {"stamp": state, "digests": asdict(digests), "path": str(path.absolute())}
     temporary = entry.with_suffix(f".{secrets.token_hex(6)}.part")
     with contextlib.suppress(OSError):
         entry.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({"stamp": state, "digests": asdict(digests)}), encoding="utf-8")
+        temporary.write_text(json.dumps(known), encoding="utf-8")
         os.replace(temporary, entry)
+        _remove_stale(entry.parent)
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove the entries of files that are gone, and those that do not say whose they are."""
+    for entry in folder.glob("*.json"):
+        try:
+            stale = not os.path.lexists(json.loads(entry.read_text(encoding="utf-8"))["path"])
+        except (OSError, ValueError, KeyError, TypeError):
+            stale = True
+        if stale:
+            entry.unlink(missing_ok=True)

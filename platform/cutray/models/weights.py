@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cutray.errors import ChecksumError, UnknownModelError, WeightsUnavailableError
 from cutray.folders import cache_dir, data_dir, expand_user
-from cutray.models import download, hashing, registry
+from cutray.models import hashing, registry
 from cutray.models.catalog import ModelSpec, Source, describe_file, list_models
 from cutray.models.elsewhere import unknown_model
 from cutray.models.transfer import Progress
@@ -164,6 +164,8 @@ def verify(model: str, *, models: Sequence[ModelSpec] | None = None) -> Weights:
 
 def _fetch(spec: ModelSpec, progress: Progress | None) -> None:
     """Download a model's file into the cache."""
+    from cutray.models import download  # loads HTTP and TLS, which only a missing file needs
+
     _log.warning("fetching %s for model %s; licence: %s; origin: %s", spec.file, spec.name, spec.license, spec.origin)
     try:
         download.fetch(spec, _target(spec), progress)
@@ -257,6 +259,8 @@ def _offline_by_environment() -> bool:
 
 def _unavailable(spec: ModelSpec, reason: str) -> WeightsUnavailableError:
     """Say what is missing, where it was looked for, and how to get it."""
+    from cutray.models import download
+
     looked = ", ".join(str(path) for path in [_target(spec), *_folders_of_rembg(spec)])
     size = f" ({spec.size_bytes:,} bytes)" if spec.size_bytes else ""
     commands = [f"`cutray models pull {spec.name}` on a machine with a network"]
