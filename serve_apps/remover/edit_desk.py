@@ -117,7 +117,9 @@ def _decode_strokes(request: CutRequest, settings: RemoverSettings) -> DecodedIm
 def _report(kept: KeptEdit) -> RemovalReport:
     """Describe the mask as it is now."""
     height, width = kept.alpha.shape
-    return report_of(kept.photo, kept.looks, kept.matte, (0, 0, width, height), kept.settings, kept.network)
+    notes = kept.photo.image.notes + kept.matte.notes
+    whole = (0, 0, width, height)
+    return report_of(kept.photo, kept.looks, kept.matte, whole, kept.settings, kept.network, notes=notes)
 
 
 def _show(request: CutRequest, kept: KeptEdit) -> EditReply:

@@ -12,6 +12,8 @@ from fastapi import APIRouter
 from PIL import features
 from starlette.responses import Response
 
+from cutray.config.templates import ABOUT, list_templates
+
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self' blob:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -53,7 +55,12 @@ def page_router(*, page: bool, key_needed: bool, max_image_bytes: int) -> APIRou
             path = _PATHS.get(file.name, f"/{file.name}")
             router.add_api_route(path, answer, methods=["GET"], response_class=Response)
     if page:
-        facts = {"formats": readable_formats(), "key_needed": key_needed, "max_image_bytes": max_image_bytes}
+        facts = {
+            "formats": readable_formats(),
+            "templates": _templates(),
+            "key_needed": key_needed,
+            "max_image_bytes": max_image_bytes,
+        }
         answer = _constant(json.dumps(facts).encode(), "application/json")
         router.add_api_route("/page.json", answer, methods=["GET"], response_class=Response)
     return router
@@ -70,6 +77,19 @@ def readable_formats() -> list[dict[str, object]]:
         {"name": name, "type": media_type, "endings": endings}
         for name, (media_type, endings) in FORMATS.items()
         if name not in missing
+    ]
+
+
+def _templates() -> list[dict[str, object]]:
+    """Describe the templates; of their values only what the page needs, because a background may be a path."""
+    return [
+        {
+            "name": name,
+            "about": values.get(ABOUT, ""),
+            "has_size": "size" in values,
+            "has_background": "background" in values,
+        }
+        for name, values in list_templates().items()
     ]
 
 

@@ -35,6 +35,7 @@ EXPOSED_HEADERS = (
     "X-Report",
     "X-Model",
     "X-Engine",
+    "X-Looks",
     "X-Notes",
     "X-Edge-Cases",
     "X-Images",

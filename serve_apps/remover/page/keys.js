@@ -11,19 +11,23 @@ const FIELDS = "input:not([type=radio], [type=range], [type=color], [type=file])
  */
 export function start(table) {
   for (const [keys, label] of table) {
-    const term = document.createElement("dt");
-    keys.filter((key) => !/^Ctrl\+[YZ]$/.test(key)).forEach((key) => {
+    const term = label ? document.createElement("dt") : $("keys").lastElementChild.previousElementSibling; // more keys of the row above
+    for (const key of keys) {
       const cap = document.createElement("kbd");
-      cap.textContent = NAMES[key] ?? key.replace("Ctrl+", "Ctrl ").toUpperCase().replace("CTRL", "Ctrl");
+      cap.textContent = nameOf(key);
       term.append(cap, " ");
-    });
+    }
+    if (!label) continue;
     const meaning = document.createElement("dd");
     meaning.textContent = label;
     $("keys").append(term, meaning);
   }
   document.addEventListener("keydown", (event) => {
     if (event.altKey || event.defaultPrevented || $("help").open || event.target.closest?.(FIELDS)) return;
-    const name = `${event.ctrlKey || event.metaKey ? "Ctrl+" : ""}${event.key.length === 1 && !(event.ctrlKey && event.shiftKey) ? event.key.toLowerCase() : event.key}`;
+    if (event.target.closest?.("button, a, label, [type=radio]") && (event.key === "Enter" || event.key === " ")) return; // pressed by them
+    const ctrl = event.ctrlKey || event.metaKey;
+    const letter = event.key.length === 1 && !ctrl ? event.key.toLowerCase() : event.key;
+    const name = `${ctrl ? "Ctrl+" : ""}${letter}`;
     const row = table.find(([keys, , action]) => action && keys.includes(name));
     if (!row || row[2](event) === false) return;
     event.preventDefault();
@@ -32,4 +36,9 @@ export function start(table) {
   $("help").addEventListener("click", (event) => { if (event.target === $("help")) $("help").close(); });
 }
 
-const NAMES = { ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", PageUp: "Page ↑", PageDown: "Page ↓", "-": "−", Escape: "Esc", Enter: "Enter", Delete: "Del", " ": "Space" };
+const NAMES = { ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", PageUp: "Page ↑", PageDown: "Page ↓", "-": "−", Escape: "Esc", Delete: "Del", " ": "Space" };
+
+function nameOf(key) {
+  const shifted = /^Ctrl\+[A-Z]$/.test(key) && key !== "Ctrl+V" ? "Shift " : "";
+  return NAMES[key] ?? (key.startsWith("Ctrl+") ? `Ctrl ${shifted}${key.slice(5).toUpperCase()}` : key.length === 1 ? key.toUpperCase() : key);
+}

@@ -1,7 +1,7 @@
-// The pictures of one photo while it is looked at: as it came, and its subject alone. Others are kept as files only.
+// Canvases: files drawn on them, and what lies behind a subject.
 
 // Phones have little memory, and Safari refuses larger canvases.
-const MOST_PX = matchMedia("(pointer: coarse)").matches ? 4e6 : 12e6;
+export const MOST_PX = matchMedia("(pointer: coarse)").matches ? 3e6 : 6e6;
 
 export function canvasOf(width, height) {
   const canvas = document.createElement("canvas");
@@ -13,6 +13,12 @@ export function canvasOf(width, height) {
 /** Give memory back at once; the browser would do it some time later. */
 export function release(...canvases) { canvases.forEach((canvas) => { if (canvas) { canvas.width = 0; canvas.height = 0; } }); }
 
+/** The size in which a picture is shown, within so many pixels. */
+export function sizeWithin({ width, height }, mostPx) {
+  const share = Math.min(1, Math.sqrt(mostPx / (width * height)));
+  return { width: Math.max(1, Math.round(width * share)), height: Math.max(1, Math.round(height * share)) };
+}
+
 /** Draw a file on a canvas of a size, or of its own within `mostPx`. Null if the browser cannot read it (HEIC, TIFF). */
 export async function decode(file, { size, mostPx = MOST_PX } = {}) {
   let bitmap;
@@ -21,8 +27,7 @@ export async function decode(file, { size, mostPx = MOST_PX } = {}) {
   } catch {
     return null;
   }
-  const share = Math.min(1, Math.sqrt(mostPx / (bitmap.width * bitmap.height)));
-  const { width, height } = size ?? { width: bitmap.width * share, height: bitmap.height * share };
+  const { width, height } = size ?? sizeWithin(bitmap, mostPx);
   const fits = Math.abs(bitmap.width / bitmap.height - width / height) < 0.01 * (width / height) + 2 / height;
   const canvas = fits ? canvasOf(width, height) : null;
   if (canvas) {
@@ -32,14 +37,6 @@ export async function decode(file, { size, mostPx = MOST_PX } = {}) {
   }
   bitmap.close();
   return canvas;
-}
-
-/** Load what is shown of a photo: {before, cutout, width, height}; each is null where there is none. */
-export async function load(photo, mostPx = MOST_PX) {
-  const cutout = photo.cutout ? await decode(photo.cutout, { mostPx }) : null;
-  const before = await decode(photo.file, { size: cutout ?? undefined, mostPx });
-  const shown = cutout ?? before;
-  return { before, cutout, width: shown?.width ?? 0, height: shown?.height ?? 0 };
 }
 
 /** Draw the background that was chosen, over the whole of a picture. */

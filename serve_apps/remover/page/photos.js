@@ -47,8 +47,10 @@ export function add(files) {
 
 function make(file) {
   return {
-    file, name: stemOf(file.name), state: "waiting", share: 0, message: "", note: "", seeThrough: false,
-    cutout: null, size: null, controller: null, lost: false,
+    file, name: stemOf(file.name), state: "waiting", share: 0, message: "", trouble: "", seeThrough: false,
+    controller: null, lost: false,
+    cutout: null, // the finished picture, where the endpoint keeps no edits
+    edit: null, size: null, alpha: null, found: true, notes: [], hints: [], redone: [], unsure: false, late: false, correcting: false, outdated: false,
   };
 }
 
@@ -92,7 +94,7 @@ export function forgetLeftOut() {
 
 /** Put a photo in the queue, again if it was in it before. */
 export function queue(photo) {
-  Object.assign(photo, { state: "waiting", share: 0, message: "", note: "", lost: false });
+  Object.assign(photo, { state: "waiting", share: 0, message: "", lost: false });
   if (photo.file.size > mostBytes) {
     const size = (bytes) => `${(bytes / 1048576).toFixed(0)} MB`;
     return set(photo, "failed", { message: `This file has ${size(photo.file.size)}; this server takes up to ${size(mostBytes)}. Save it smaller or as JPEG.` });

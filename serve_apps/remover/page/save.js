@@ -1,33 +1,18 @@
 // Finished pictures: asked of the endpoint in full quality, then downloaded, packed or copied.
 
+import { result } from "./edits.js";
 import { fieldsOf } from "./look.js";
-import { ask } from "./server.js";
+import { ask, formOf } from "./server.js";
 import { zip } from "./zip.js";
 
 const ENDINGS = { "image/png": "png", "image/webp": "webp", "image/jpeg": "jpg" };
 
 /** Ask for the finished picture of a photo, with the options of the page or others. */
 export async function finish(photo, fields = fieldsOf(), calls = {}) {
+  if (photo.edit || photo.alpha) return result(photo, fields, calls);
   if (Object.keys(fields).length === 1 && fields.format === "png") return photo.cutout; // it is that already
   const { blob } = await ask("POST", "remove-background", { ...calls, form: () => formOf(photo, fields) });
   return blob;
-}
-
-/** The form that has a photo cut out with some options. */
-export function formOf(photo, fields) {
-  const form = new FormData();
-  form.append("image", photo.file, "photo"); // its real name stays here
-  if (photo.seeThrough) form.append("see_through", "true");
-  addFields(form, fields);
-  return form;
-}
-
-export function addFields(form, fields) {
-  for (const [name, value] of Object.entries(fields)) {
-    if (value instanceof Blob) form.append(name, value, "picture");
-    else form.append(name, value);
-  }
-  return form;
 }
 
 function give(blob, name) {

@@ -40,6 +40,29 @@ export async function ask(method, path, { form, progress, busy, signal } = {}) {
 
 export async function json(path) { return (await fetch(path)).json(); }
 
+/** What the endpoint can do, by its own description: {edits, options}; nothing more than a plain cutout if it does not say. */
+export async function offer() {
+  const { paths } = await json("openapi.json").catch(() => ({ paths: {} }));
+  const form = paths["/remove-background"]?.post.requestBody.content["multipart/form-data"].schema.properties ?? {};
+  return { edits: "/edits" in paths, options: form };
+}
+
+/** The form that has a photo cut out with some options. */
+export function formOf(photo, fields) {
+  const form = new FormData();
+  form.append("image", photo.file, "photo"); // its real name stays here
+  if (photo.seeThrough) form.append("see_through", "true");
+  return addFields(form, fields);
+}
+
+export function addFields(form, fields) {
+  for (const [name, value] of Object.entries(fields)) {
+    if (value instanceof Blob) form.append(name, value, "picture");
+    else form.append(name, value);
+  }
+  return form;
+}
+
 function once(method, path, body, progress, signal) {
   return new Promise((resolve, reject) => {
     signal?.throwIfAborted();

@@ -1,6 +1,7 @@
 // The strip of thumbnails.
 
-import { load, paintBackground, paintChecker, release } from "./layers.js";
+import { load } from "./cutout.js";
+import { paintBackground, paintChecker, release } from "./layers.js";
 import { isClear, look } from "./look.js";
 import * as list from "./photos.js";
 
@@ -8,6 +9,7 @@ const SIDE_PX = 144;
 const $ = (id) => document.getElementById(id);
 const cards = new Map(); // photo → its element
 const small = new Map(); // photo → its layers in the size of a thumbnail
+const shapes = new WeakMap(); // photo → promise of its width by its height
 const STATES = { waiting: "waiting", sending: "being sent", working: "being cut out", busy: "waiting for the server", done: "done", failed: "not possible" };
 
 function make(photo) {
@@ -21,9 +23,12 @@ function make(photo) {
   card.querySelector(".remove").setAttribute("aria-label", `Remove ${photo.name}`);
   cards.set(photo, card);
   mark(photo);
-  picture(photo);
+  shapes.set(photo, picture(photo).then(() => small.get(photo)?.before).then((before) => (before ? before.width / before.height : null)));
   return card;
 }
+
+/** Return width by height of a photo as this browser shows it, or null if it cannot. */
+export function shapeOf(photo) { return shapes.get(photo); }
 
 function mark(photo) {
   const card = cards.get(photo);

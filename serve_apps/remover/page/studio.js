@@ -1,76 +1,35 @@
 // The studio: joins the list of photos, the large picture, the tools and what is saved.
 
-import { load, paintBackground, release } from "./layers.js";
+import * as brush from "./brush.js";
+import * as edits from "./edits.js";
 import * as keys from "./keys.js";
 import * as list from "./photos.js";
 import * as look from "./look.js";
 import * as saving from "./save.js";
 import * as server from "./server.js";
+import * as stage from "./stage.js";
 import * as strip from "./strip.js";
 import * as viewer from "./viewer.js";
 
 const $ = (id) => document.getElementById(id);
-let layers = null; // of the photo that is shown
+const offered = server.offer();
 let told = ""; // what the line at the top says beside the count
 
+/** Cut a photo out: as an edit that can be corrected, where the endpoint keeps edits and this browser can show the photo. */
 async function cut(photo, calls) {
-  const answer = await server.ask("POST", "remove-background", { ...calls, form: () => saving.formOf(photo, { format: "png" }) });
-  photo.cutout = answer.blob;
-  if (answer.header("X-Subject-Found") === "false") photo.note = "No subject was found in this photo.";
-  else if (photo.seeThrough && /see_through/.test(answer.header("X-Notes"))) photo.note = "The background is too busy to tell what is clear.";
-}
-
-/** Show the current photo as far as it has come. */
-async function showCurrent({ keep = false, fresh = false } = {}) {
-  const photo = list.currentPhoto();
-  if (!photo) {
-    viewer.show(null);
-    release(layers?.before, layers?.cutout);
-    layers = null;
-    return;
+  edits.end(photo);
+  const { edits: keeps } = await offered;
+  const shape = keeps ? await strip.shapeOf(photo) : null;
+  if (shape) {
+    await edits.begin(photo, calls);
+    if (Math.abs(shape * (photo.size.height / photo.size.width) - 1) < 0.03) return;
+    edits.end(photo); // the browser shows it in another way than the endpoint reads it
+    photo.alpha = null;
   }
-  const next = await load(photo);
-  if (photo !== list.currentPhoto()) return release(next.before, next.cutout);
-  release(layers?.before, layers?.cutout);
-  layers = next;
-  viewer.show(pictureOf(next), keep);
-  if (fresh && next.cutout) viewer.reveal();
-  $("compare").disabled = !(next.before && next.cutout);
-  if ($("compare").disabled) compare(false);
-}
-
-function pictureOf({ before, cutout, width, height }) {
-  if (!width) return null;
-  const paint = (brush) => {
-    if (cutout) paintBackground(brush, width, height, look.look, before);
-    brush.drawImage(cutout ?? before, 0, 0);
-  };
-  return { width, height, before: cutout ? before : null, clear: Boolean(cutout) && look.isClear(), paint };
-}
-
-function repaint() {
-  if (layers) viewer.show(pictureOf(layers), true);
-  strip.repaint();
-}
-
-const CHIPS = { waiting: () => "Waiting", working: () => "Cutting out", sending: (photo) => `Sending ${Math.round(100 * photo.share)} %`, busy: (photo) => photo.message };
-
-/** Say how the current photo stands, over the large picture. */
-function showState() {
-  const photo = list.currentPhoto();
-  const chip = photo && CHIPS[photo.state]?.(photo);
-  $("chip").hidden = !chip;
-  $("chip-text").textContent = chip ?? "";
-  $("desk").dataset.state = photo?.state ?? "";
-  $("message").hidden = photo?.state !== "failed";
-  $("message").querySelector("p").textContent = photo?.state === "failed" ? photo.message : "";
-  $("note").hidden = !photo?.note;
-  $("note").textContent = photo?.note ?? "";
-  $("stage").setAttribute("aria-label", photo ? `${photo.name}, ${photo.state === "done" ? "cut out" : photo.state}` : "Photo");
-  for (const id of ["save", "copy"]) $(id).disabled = photo?.state !== "done";
-  $("glass").disabled = !photo || !list.isOver(photo);
-  $("glass").setAttribute("aria-pressed", Boolean(photo?.seeThrough));
-  count();
+  const answer = await server.ask("POST", "remove-background", { ...calls, form: () => server.formOf(photo, { format: "png" }) });
+  photo.cutout = answer.blob;
+  photo.found = answer.header("X-Subject-Found") !== "false";
+  photo.notes = (answer.header("X-Notes") ?? "").split("; ");
 }
 
 function count() {
@@ -109,11 +68,6 @@ function tellLeft() {
   $("work").hidden = list.photos.length === 0;
 }
 
-function compare(on = !viewer.isComparing()) {
-  viewer.compare(on && !$("compare").disabled);
-  $("compare").setAttribute("aria-pressed", viewer.isComparing());
-}
-
 /** Do what takes a while: its button says so, and an error is told where the state is. */
 async function during(button, work) {
   if (button.disabled) return;
@@ -126,7 +80,8 @@ async function during(button, work) {
   } finally {
     button.removeAttribute("aria-busy");
     button.disabled = false;
-    showState();
+    stage.showState();
+    count();
   }
 }
 
@@ -169,7 +124,8 @@ function takeKey(event) {
   list.retry();
 }
 
-function learn({ formats, key_needed: needed, max_image_bytes: mostBytes }) {
+function learn({ formats, templates, key_needed: needed, max_image_bytes: mostBytes }) {
+  look.offerTemplates(templates);
   list.setLimits(formats.flatMap((format) => format.endings), mostBytes);
   $("formats").textContent = `Up to ${list.MOST} at a time: ${formats.map((format) => format.name).join(", ")}`;
   // Phones turn what is not listed here, such as HEIC, into JPEG themselves.
@@ -186,11 +142,18 @@ function openPart(button) {
   }
 }
 
-function pan(x, y) { return (event) => (event.target.closest("input, #strip") ? false : viewer.pan(x, y)); }
+/** The arrow keys move the tool, or the picture if there is none. */
+function arrow(x, y) {
+  return (event) => {
+    if (event.target.closest("input, #strip")) return false;
+    const step = event.shiftKey ? 6 : 1;
+    return brush.nudge(8 * x * step, 8 * y * step) || viewer.pan(-48 * x, -48 * y);
+  };
+}
 
 const SHORTCUTS = [
   [["?"], "This list", () => $("help").showModal()],
-  [["A"], "Add photos", () => $("pick").click()],
+  [["a"], "Add photos", () => $("pick").click()],
   [["Ctrl+V"], "Paste photos"],
   [["PageUp"], "Photo before", () => list.step(-1)],
   [["PageDown"], "Next photo", () => list.step(1)],
@@ -199,41 +162,65 @@ const SHORTCUTS = [
   [["-"], "Zoom out", () => viewer.zoom(0.8)],
   [["0"], "Show all of it", () => viewer.fit()],
   [["1"], "Pixel for pixel", () => viewer.actualSize()],
-  [["ArrowLeft"], "Move left", pan(48, 0)],
-  [["ArrowRight"], "Move right", pan(-48, 0)],
-  [["ArrowUp"], "Move up", pan(0, 48)],
-  [["ArrowDown"], "Move down", pan(0, -48)],
-  [["c"], "Before and after", () => compare()],
+  [["c"], "Before and after", () => stage.compare()],
+  [["v"], "Move the picture", () => brush.pick("move")],
+  [["b"], "Draw a box around the subject", () => brush.pick("box")],
+  [["k"], "Brush: keep", () => brush.pick("keep")],
+  [["d"], "Brush: remove", () => brush.pick("drop")],
+  [["["], "Smaller brush", () => brush.resize(0.8)],
+  [["]"], "Larger brush", () => brush.resize(1.25)],
+  [["ArrowLeft"], "Move the picture or the tool; with Shift further", arrow(-1, 0)],
+  [["ArrowRight"], "", arrow(1, 0)],
+  [["ArrowUp"], "", arrow(0, -1)],
+  [["ArrowDown"], "", arrow(0, 1)],
+  [[" ", "Enter"], "Set the tool down, or lift it", () => brush.press()],
+  [["Escape"], "Give the tool up", () => brush.escape()],
+  [["Ctrl+z"], "Undo", () => brush.undo()],
+  [["Ctrl+Z", "Ctrl+y"], "Redo", () => brush.redo()],
   [["g"], "Next background", () => look.chooseNext()],
-  [["Ctrl+S", "Ctrl+s"], "Download", () => saveOne()],
+  [["Ctrl+s"], "Download", () => saveOne()],
   [["Ctrl+c"], "Copy the picture", () => (getSelection().isCollapsed && saving.canCopy() ? copy() : false)],
 ];
 
 list.setCutter(cut);
 list.events.addEventListener("list", () => { tellLeft(); count(); });
-list.events.addEventListener("current", () => { showState(); showCurrent(); });
+list.events.addEventListener("current", () => { stage.showState(); stage.showCurrent(); });
+list.events.addEventListener("removed", ({ detail: photo }) => edits.end(photo));
 list.events.addEventListener("state", ({ detail: photo }) => {
   if (photo === list.currentPhoto()) {
-    showState();
-    if (photo.state === "done") showCurrent({ keep: true, fresh: true });
+    stage.showState();
+    if (photo.state === "done") stage.showCurrent({ keep: true, fresh: true });
   }
   tellLeft();
   count();
 });
 look.start(say);
-look.events.addEventListener("change", repaint);
+look.events.addEventListener("change", () => { stage.refresh(); strip.repaint(); });
+brush.start((what) => {
+  if (what === "hints") return stage.correct();
+  if (brush.current() !== "move") stage.compare(false);
+  return stage.refresh();
+});
+offered.then(({ edits: keeps, options }) => {
+  look.offer(options);
+  if (keeps) {
+    stage.offerTools();
+    for (const part of [$("part-tools"), document.querySelector("[aria-controls=part-tools]")]) part.hidden = false;
+    openPart($("bar").firstElementChild);
+  }
+});
 keys.start(SHORTCUTS);
-viewer.whenViewChanges.push((scale) => { $("percent").textContent = `${Math.round(scale * devicePixelRatio * 100)} %`; });
+viewer.whenViewChanges.push((scale) => { $("percent").textContent = `${Math.round(scale * 100)} %`; });
 server.onKeyNeeded(askForKey);
 for (const [id, action] of Object.entries({
-  all: saveAll, save: saveOne, copy, glass: toggleGlass, compare: () => compare(), more: () => $("pick").click(),
+  all: saveAll, save: saveOne, copy, glass: toggleGlass, compare: () => stage.compare(), more: () => $("pick").click(),
   "zoom-in": () => viewer.zoom(1.25), "zoom-out": () => viewer.zoom(0.8), fit: viewer.fit,
   next: list.addLeftOut, forget: list.forgetLeftOut, again: () => list.queue(list.currentPhoto()),
   "drop-one": () => list.remove(list.currentPhoto()),
   clear: () => { [...list.photos].forEach(list.remove); $("pick").focus(); },
 })) $(id).addEventListener("click", action);
 for (const button of $("bar").children) button.addEventListener("click", () => openPart(button));
-openPart($("bar").firstElementChild);
+openPart(document.querySelector("#bar [aria-controls=part-background]"));
 $("copy").hidden = !saving.canCopy();
 $("key-form").addEventListener("submit", takeKey);
 $("pick").addEventListener("change", (event) => { list.add(event.target.files); event.target.value = ""; });
@@ -246,8 +233,12 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
   });
 }
 addEventListener("offline", () => say("You are offline. Nothing is lost: the work goes on when you are back."));
-addEventListener("online", () => list.retry((photo) => photo.lost));
+addEventListener("online", () => {
+  list.retry((photo) => photo.lost);
+  stage.sendLate();
+});
 addEventListener("beforeunload", (event) => { if (list.photos.length) event.preventDefault(); });
+addEventListener("pagehide", () => list.photos.forEach(edits.end));
 server.json("page.json").then(learn).catch(() => say("The server cannot be reached."));
 server.json("ready").then(({ model }) => {
   if (model) $("model").textContent = `Model ${model}. Photos are kept in memory while you work on them, and never stored.`;

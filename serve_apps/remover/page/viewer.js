@@ -12,7 +12,7 @@ const pointers = new Map();
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const view = { scale: 1, x: 0, y: 0, fitted: true };
-let picture = null; // {width, height, paint(brush), before, clear}
+let picture = null; // {width, height, full (width of the whole picture in pixels), paint(brush), before, clear}
 let tool = null; // {down, move, up, cancel, overlay}; without one, dragging moves the picture
 let pinch = null;
 let planned = 0;
@@ -88,13 +88,16 @@ function paintNow(cut) {
     brush.drawImage(picture.before, 0, 0, picture.before.width * share, picture.before.height, 0, 0, picture.width * share, picture.height);
   }
   tool?.overlay?.(brush, view.scale);
-  whenViewChanges.forEach((listener) => listener(view.scale));
+  whenViewChanges.forEach((listener) => listener((view.scale * ratio * picture.width) / (picture.full ?? picture.width)));
 }
 
 /** Where a pixel of the screen lies in the picture. */
 export function toPicture(x, y) { return { x: (x - view.x) / view.scale, y: (y - view.y) / view.scale }; }
 
 export function toScreen(x, y) { return { x: x * view.scale + view.x, y: y * view.scale + view.y }; }
+
+/** Where a place in shares of the picture's sides lies on the screen. */
+export function shareToScreen(across, down) { return toScreen(across * picture.width, down * picture.height); }
 
 export function centre() { return toPicture(stage.clientWidth / 2, stage.clientHeight / 2); }
 
@@ -122,13 +125,20 @@ export function zoom(factor, at = { x: stage.clientWidth / 2, y: stage.clientHei
   place();
 }
 
-/** Show each pixel of the picture as one of the screen. */
-export function actualSize(at) { zoom(1 / devicePixelRatio / view.scale, at); }
+/** Show each pixel of the photo as one of the screen. */
+export function actualSize(at) { if (picture) zoom((picture.full ?? picture.width) / picture.width / devicePixelRatio / view.scale, at); }
 
 export function pan(x, y) {
   view.x += x;
   view.y += y;
   place();
+}
+
+/** Move the picture until a place in it is on the screen. */
+export function keepInSight(point) {
+  const { x, y } = toScreen(point.x, point.y);
+  const beyond = (value, room) => Math.max(0, 24 - value) - Math.max(0, value - room + 24);
+  pan(beyond(x, stage.clientWidth), beyond(y, stage.clientHeight));
 }
 
 /** Keep the picture in sight: in the middle while it is small, without a gap when it is large. */
