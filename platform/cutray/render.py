@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ from cutray.imaging.color_names import parse_color
 from cutray.imaging.compose import compose, join_channels, lay_under
 from cutray.imaging.decode import DecodedImage
 from cutray.imaging.encode import encode_image
+from cutray.imaging.encode_zip import encode_zip
 from cutray.imaging.layout import Layout, plan_layout
 from cutray.imaging.place import place_alpha, place_cutout
 from cutray.imaging.shadow import cast_shadow, draw_outline
@@ -137,7 +138,8 @@ def encode(rendered: Rendered, image: DecodedImage, options: PictureSettings, fo
         rendered: The picture.
         image: The photo, for its resolution and metadata.
         options: Quality and resolution.
-        format_name: PNG, WEBP, AVIF, JPEG or TIFF. A JPEG of a picture on a transparent background is laid on white.
+        format_name: PNG, WEBP, AVIF, JPEG, TIFF, or ZIP for colours and alpha as two files. A JPEG of a picture on a
+            transparent background is laid on white.
 
     Returns:
         The file's bytes.
@@ -149,14 +151,15 @@ def encode(rendered: Rendered, image: DecodedImage, options: PictureSettings, fo
     if format_name == "JPEG" and options.background is not None and picture.ndim == 3 and picture.shape[2] == 4:
         opacity = picture[..., 3].astype(np.float32) / np.iinfo(picture.dtype).max
         picture = compose(np.ascontiguousarray(picture[..., :3]), opacity, (255, 255, 255))
-    return encode_image(
-        picture,
-        format_name,
-        quality=options.encode_quality,
-        icc_profile=rendered.icc_profile,
-        dpi=_resolution(image, options),
-        metadata=image.metadata,
-    )
+    facts: dict[str, Any] = {
+        "quality": options.encode_quality,
+        "icc_profile": rendered.icc_profile,
+        "dpi": _resolution(image, options),
+        "metadata": image.metadata,
+    }
+    if format_name == "ZIP":
+        return encode_zip(picture, rendered.mask, **facts)
+    return encode_image(picture, format_name, **facts)
 
 
 def _with_layers(

@@ -65,6 +65,21 @@ class ApiKeyAuth:
         self._count(matches[0])
         return matches[0]
 
+    def rate_headers(self, name: str) -> dict[str, str]:
+        """Return what a key has left in this minute, as headers; none where nothing is limited.
+
+        Args:
+            name: The key's name, from ``check``.
+        """
+        if not self._per_minute or name not in self._used:
+            return {}
+        _, used = self._used[name]
+        return {
+            "X-RateLimit-Limit": str(self._per_minute),
+            "X-RateLimit-Remaining": str(max(0, self._per_minute - used)),
+            "X-RateLimit-Reset": str(int(time.time() + 60 - time.monotonic() % 60)),
+        }
+
     def _count(self, name: str) -> None:
         """Note one request in this minute."""
         if not self._per_minute:

@@ -11,7 +11,8 @@ from starlette.responses import JSONResponse, Response
 from serve_apps.remover import openapi
 from serve_apps.remover.errors import REMOVE_BG_PATH, ApiError, RemoveBgError, remove_bg_response
 from serve_apps.remover.rembg_request import note_model, pick_photo, translate_rembg
-from serve_apps.remover.removebg_request import read_fields, read_photo, translate_removebg
+from serve_apps.remover.removebg_options import region_error, translate_removebg
+from serve_apps.remover.removebg_request import read_fields, read_photo
 from serve_apps.remover.responses import image_response, result_headers
 from serve_apps.remover.schemas import CutReply
 from serve_apps.remover.service import Service
@@ -28,7 +29,7 @@ def compat_router(service: Service) -> APIRouter:
 
     @router.post(REMOVE_BG_PATH, openapi_extra=openapi.removebg(), response_class=Response)
     async def removebg(request: Request) -> Response:
-        """Take what clients of remove.bg send. Sizes are accepted; the result always has the photo's full size."""
+        """Take what clients of remove.bg send; without `size` the result has the photo's full size."""
         try:
             return await _removebg(service, request)
         except RemoveBgError as error:
@@ -38,12 +39,18 @@ def compat_router(service: Service) -> APIRouter:
             request.state.error_code = error.code
             return remove_bg_response(error)
 
-    @router.get("/v1.0/account")
-    async def account(request: Request) -> dict[str, Any]:
+    @router.get("/v1.0/account", response_class=JSONResponse)
+    async def account(request: Request) -> Any:
         """Say that nothing is counted."""
-        request.state.key = service.keys.check(request.headers.get("x-api-key"), request.headers.get("authorization"))
+        try:
+            name = service.keys.check(request.headers.get("x-api-key"), request.headers.get("authorization"))
+        except ApiError as error:
+            request.state.error_code = error.code
+            return remove_bg_response(error)
+        request.state.key = name
         credits = {"total": 0, "subscription": 0, "payg": 0, "enterprise": 0}
-        return {"data": {"attributes": {"credits": credits, "api": {"free_calls": 0, "sizes": "all"}}}}
+        body = {"data": {"attributes": {"credits": credits, "api": {"free_calls": 0, "sizes": "all"}}}}
+        return JSONResponse(body, headers=service.keys.rate_headers(name))
 
     @router.post("/api/remove", openapi_extra=openapi.rembg(), response_class=Response)
     async def rembg(request: Request) -> Response:
@@ -75,32 +82,36 @@ async def _removebg(service: Service, request: Request) -> Response:
     fields = read_fields(request, upload)
     photo = read_photo(upload, fields)
     backdrop = next((file.data for file in upload.files if file.field == "bg_image_file"), None)
-    options, notes = translate_removebg(fields, has_backdrop=backdrop is not None)
-    with service.admitted():
-        reply = await service.cut(photo, options, backdrop)
+    wanted = translate_removebg(fields, backdrop)
+    try:
+        with service.admitted():
+            reply = await service.cut(photo, wanted.options, wanted.backdrop, as_zip=wanted.as_zip)
+    except ApiError as error:
+        raise region_error(error, fields) or error from error
     if not reply.report.subject_found:
         raise RemoveBgError(400, "Could not identify foreground in image.", "unknown_foreground")
-    left, top, right, bottom = reply.report.box
+    place = _foreground(reply, exact=wanted.options.get("crop") is True and not wanted.options.get("margin"))
     headers = {
-        "X-Type": "other",
+        **result_headers(reply, wanted.notes),
+        "X-Width": str(reply.width_px),
+        "X-Height": str(reply.height_px),
+        **({} if fields.get("type_level") == "none" else {"X-Type": "other"}),
         "X-Credits-Charged": "0",
-        "X-Foreground-Left": str(left),
-        "X-Foreground-Top": str(top),
-        "X-Foreground-Width": str(right - left),
-        "X-Foreground-Height": str(bottom - top),
+        **{f"X-Foreground-{name.title()}": str(value) for name, value in place.items()},
+        **service.keys.rate_headers(request.state.key),
     }
-    if "application/json" in request.headers.get("accept", "") and not options.get("only_mask"):
-        return JSONResponse({"data": _removebg_json(reply)}, headers={**result_headers(reply, notes), **headers})
-    return image_response(reply, headers, notes)
+    if "application/json" in request.headers.get("accept", ""):
+        encoded = base64.b64encode(reply.data).decode()
+        named = {f"foreground_{name}": value for name, value in place.items()}
+        return JSONResponse({"data": {"result_b64": encoded, **named}}, headers=headers)
+    return image_response(reply, headers, wanted.notes)
 
 
-def _removebg_json(reply: CutReply) -> dict[str, Any]:
-    """Put a result into JSON."""
-    left, top, right, bottom = reply.report.box
-    return {
-        "result_b64": base64.b64encode(reply.data).decode(),
-        "foreground_left": left,
-        "foreground_top": top,
-        "foreground_width": right - left,
-        "foreground_height": bottom - top,
-    }
+def _foreground(reply: CutReply, *, exact: bool) -> dict[str, int]:
+    """Say where in the photo the subject is: the crop's own box, or the one around all that the network found."""
+    boxes = [found.box for found in reply.report.objects]
+    if exact or not boxes:
+        boxes = [reply.report.box]
+    left, top = min(box[0] for box in boxes), min(box[1] for box in boxes)
+    right, bottom = max(box[2] for box in boxes), max(box[3] for box in boxes)
+    return {"left": left, "top": top, "width": right - left, "height": bottom - top}

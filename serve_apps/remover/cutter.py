@@ -109,7 +109,7 @@ class Cutter:
 
     async def _cut(self, request: CutRequest, settings: RemoverSettings, backdrop: DecodedImage | None) -> CutReply:
         """Go through the stages; those that compute run in threads, so that others can be taken meanwhile."""
-        format_name = output_format(settings, None)
+        format_name = "ZIP" if request.as_zip else output_format(settings, None)
         timer = StageTimer()
         with timer.stage("decode"):
             strokes = None if request.strokes is None else decode_image(request.strokes, settings)
@@ -122,7 +122,8 @@ class Cutter:
         removal = await asyncio.to_thread(
             postprocess, photo, prediction, settings, format_name, answers[0].network, timer, backdrop=backdrop
         )
-        return CutReply(removal.data, format_name, removal.report)
+        height_px, width_px = removal.mask.shape
+        return CutReply(removal.data, format_name, removal.report, width_px, height_px)
 
     async def _predict_for_edit(self, image: np.ndarray, settings: RemoverSettings) -> tuple[Prediction, NetworkInfo]:
         """Have all views predicted, and name the network."""

@@ -47,6 +47,7 @@ _REMOVE_BG_CODES = {
     "too_large": "resolution_too_high",
     "not_decodable": "failed_to_read_image",
     "unsupported_format": "invalid_file_type",
+    "body_too_large": "file_too_large",
 }
 _BY_STATUS = {404: "not_found", 405: "method_not_allowed", 408: "deadline_exceeded", 413: "body_too_large"}
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from cutray.config import HintSettings, PictureSettings
 from serve_apps.remover.errors import CODES
+from serve_apps.remover.removebg_options import PARAMETERS
 from serve_apps.remover.responses import MEDIA
 from serve_apps.remover.schemas import CutOptions
 
@@ -132,14 +133,14 @@ def removebg() -> dict[str, Any]:
     """Describe POST /v1.0/removebg, whose errors have remove.bg's shape."""
     entry = {"type": "object", "properties": {"title": {"type": "string"}, "code": {"type": "string"}}}
     errors = {"type": "object", "properties": {"errors": {"type": "array", "items": entry}}}
-    names = ("image_file_b64", "size", "type", "format", "channels", "bg_color", "crop", "crop_margin")
-    fields = {name: {"type": "string"} for name in names}
+    fields = {name: {"type": "string"} for name in PARAMETERS if not name.endswith("_file")}
     files = {
         "image_file": {**_BINARY, "description": "The photo."},
         "bg_image_file": {**_BINARY, "description": "A picture to lay the subject on."},
     }
     form = {"schema": {"type": "object", "properties": {**files, **fields}}}
-    pictures = {kind: {"schema": _BINARY} for kind in ("image/png", "image/jpeg", "image/webp")}
+    kinds = ("image/png", "image/jpeg", "image/webp", "application/zip")
+    pictures = {kind: {"schema": _BINARY} for kind in kinds}
     refusals = {
         str(status): {"description": "Refused.", "content": {"application/json": {"schema": errors}}}
         for status in (400, 403, 429, 500, 503)

@@ -17,7 +17,14 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cutray.config import MIB
-from serve_apps.remover.errors import RETRY_AFTER_S, ApiError, code_for_status, error_body
+from serve_apps.remover.errors import (
+    REMOVE_BG_PATH,
+    RETRY_AFTER_S,
+    ApiError,
+    code_for_status,
+    error_body,
+    remove_bg_response,
+)
 from serve_apps.remover.load_shedder import LoadShedder
 from serve_apps.remover.responses import EXPOSED_HEADERS
 from serve_apps.remover.schemas import body_limits, cors_origins
@@ -60,6 +67,7 @@ class RequestLimits:
             return
         headers, request_id, refusal = self._check(scope)
         watch = _Watch(receive, send, self._limit_of(scope), request_id, self._cors_headers(headers))
+        watch.is_removebg = scope.get("path", "").rstrip("/").endswith(REMOVE_BG_PATH)
         if refusal:
             await watch.refuse(refusal)
             return
@@ -114,6 +122,7 @@ class _Watch:
         self._replaced = False
         self.too_large = False
         self.started = False
+        self.is_removebg = False
 
     async def receive(self) -> Message:
         """Pass on what arrives until it is too much; then the client counts as gone."""
@@ -153,6 +162,9 @@ class _Watch:
         """Answer with an error and end the connection, whose unread rest would be in the way."""
         self.started = True
         body = json.dumps(error_body(error.code, error.message, self._request_id)).encode()
+        if self.is_removebg:
+            shaped = remove_bg_response(error)
+            body, status = bytes(shaped.body), shaped.status_code
         headers: list[tuple[bytes, bytes]] = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),

@@ -22,6 +22,7 @@ MEDIA = {
     "JPEG": "image/jpeg",
     "TIFF": "image/tiff",
 }
+_ZIP_MEDIA = "application/zip"
 _ENDINGS = {"PNG": "png", "WEBP": "webp", "AVIF": "avif", "JPEG": "jpg", "TIFF": "tif"}
 # All headers of answers that a page of another origin may read, if its origin may call at all.
 EXPOSED_HEADERS = (
@@ -48,6 +49,9 @@ EXPOSED_HEADERS = (
     "X-Foreground-Top",
     "X-Foreground-Width",
     "X-Foreground-Height",
+    "X-RateLimit-Limit",
+    "X-RateLimit-Remaining",
+    "X-RateLimit-Reset",
     "Content-Disposition",
     "Retry-After",
     "Server-Timing",
@@ -95,7 +99,7 @@ def image_response(reply: CutReply, more: Mapping[str, str] | None = None, notes
         notes: What is to be said about the request, for ``X-Notes``.
     """
     headers = {**result_headers(reply, notes), **(more or {})}
-    return Response(reply.data, media_type=MEDIA[reply.format], headers=headers)
+    return Response(reply.data, media_type=MEDIA.get(reply.format, _ZIP_MEDIA), headers=headers)
 
 
 def _result_rows(

@@ -89,6 +89,7 @@ class CutRequest:
         backdrop: An encoded picture to lay the subject on, or None.
         seconds_left: Time until the caller stops waiting.
         strokes: An encoded picture of strokes, or None.
+        as_zip: Whether colours and alpha are wanted as two files in a zip.
         owner: Name of the API key, for an edit.
         edit_id: The edit that is meant, or empty for a new one.
         revision: The revision that the client knows of the edit, or None.
@@ -100,6 +101,7 @@ class CutRequest:
     backdrop: bytes | None = None
     seconds_left: float = 30.0
     strokes: bytes | None = None
+    as_zip: bool = False
     owner: str = ""
     edit_id: str = ""
     revision: int | None = None
@@ -112,13 +114,17 @@ class CutReply:
 
     Attributes:
         data: The encoded result.
-        format: PNG, WEBP, AVIF, JPEG or TIFF.
+        format: PNG, WEBP, AVIF, JPEG, TIFF or ZIP.
         report: What is known about it.
+        width_px: Width of the result, 0 where nobody needs to know.
+        height_px: Height of the result, 0 likewise.
     """
 
     data: bytes
     format: str
     report: RemovalReport
+    width_px: int = 0
+    height_px: int = 0
 
 
 @dataclass(frozen=True, slots=True)

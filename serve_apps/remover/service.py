@@ -77,9 +77,22 @@ class Service:
             raise ApiError("overloaded", retry_after_s=self.limits.retry_after_s)
 
     async def cut(
-        self, data: bytes, options: dict[str, Any], backdrop: bytes | None = None, strokes: bytes | None = None
+        self,
+        data: bytes,
+        options: dict[str, Any],
+        backdrop: bytes | None = None,
+        strokes: bytes | None = None,
+        *,
+        as_zip: bool = False,
     ) -> CutReply:
         """Cut out one photo that was admitted.
+
+        Args:
+            data: The encoded photo.
+            options: Fields of ``CutOptions``, already checked.
+            backdrop: An encoded picture to lay the subject on, or None.
+            strokes: An encoded picture of strokes, or None.
+            as_zip: Whether colours and alpha are wanted as two files.
 
         Raises:
             ApiError: There is no result; the code says why.
@@ -87,7 +100,9 @@ class Service:
         until = time.monotonic() + self.limits.deadline_s
         try:
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + self.limits.deadline_s):
-                reply = await self._try_twice(CutRequest(data, options, backdrop, strokes=strokes), until)
+                reply = await self._try_twice(
+                    CutRequest(data, options, backdrop, strokes=strokes, as_zip=as_zip), until
+                )
         except TimeoutError as error:
             raise ApiError("deadline_exceeded", retry_after_s=self.limits.retry_after_s) from error
         if isinstance(reply, ErrorReply):

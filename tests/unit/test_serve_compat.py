@@ -7,9 +7,8 @@ import pytest
 pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
 pytest.importorskip("httpx")
 
-from serve_apps.remover.errors import ApiError, RemoveBgError
+from serve_apps.remover.errors import ApiError
 from serve_apps.remover.rembg_request import note_model, pick_photo, translate_rembg
-from serve_apps.remover.removebg_request import translate_removebg
 from serve_apps.remover.uploads import Upload, UploadedFile
 from tests.unit.test_serve_api import call, make
 
@@ -76,37 +75,6 @@ def test_wrong_values_of_rembg_are_refused(fields: dict[str, str]) -> None:
     with pytest.raises(ApiError, match=f"^{name} = ") as caught:
         translate_rembg(fields)
     assert caught.value.status == 400
-
-
-@pytest.mark.parametrize(
-    ("fields", "code"),
-    [
-        ({"bg_color": "pupple"}, "invalid_bg_color"),
-        ({"crop": "maybe"}, "invalid_crop"),
-        ({"semitransparency": "perhaps"}, "invalid_semitransparency"),
-        ({"crop": "true", "crop_margin": "wide"}, "invalid_crop_margin"),
-        ({"channels": "rgb"}, "invalid_channels"),
-        ({"format": "zip"}, "invalid_format"),
-        ({"size": "huge"}, "invalid_size"),
-        ({"scale": "50%"}, "invalid_scale"),
-        ({"bg_image_url": "http://x"}, "invalid_bg_image_url"),
-    ],
-)
-def test_wrong_values_of_removebg_are_refused(fields: dict[str, str], code: str) -> None:
-    """Each gets 400 and a code that names the parameter."""
-    with pytest.raises(RemoveBgError) as caught:
-        translate_removebg(fields, has_backdrop=False)
-    assert (caught.value.status, caught.value.code) == (400, code)
-
-
-def test_removebg_parameters_are_translated() -> None:
-    """JPEG without a background gets a white one, as there; what is ignored is named."""
-    options, notes = translate_removebg({"format": "jpg"}, has_backdrop=False)
-    assert (options["format"], options["background"], notes) == ("jpeg", "255,255,255", [])
-    options, _ = translate_removebg({"channels": "alpha", "format": "jpg"}, has_backdrop=False)
-    assert options == {"format": "jpeg", "only_mask": True}
-    _, notes = translate_removebg({"size": "preview", "type": "car", "new": "1"}, has_backdrop=False)
-    assert [note.split()[0] for note in notes] == ["size", "type", "new"]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
-"""Sizes, margins, positions and regions as people write them: pixels, percent, millimetres."""
+"""Sizes, margins and positions as people write them: pixels, percent, millimetres."""
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -174,33 +173,10 @@ def parse_scale(text: str) -> float | None:
     return share.value / 100
 
 
-def parse_region(text: str) -> tuple[Length, Length, Length, Length]:
-    """Read a region: left, top, right, bottom, each in pixels or percent of the photo.
-
-    Raises:
-        ValueError: It is something else, is surely empty, or reaches beyond 100 %.
-    """
-    left, top, right, bottom = _four(text)
-    for low, high in ((left, right), (top, bottom)):
-        if low.unit == high.unit and low.value >= high.value:
-            raise ValueError(f"the region {text!r} is empty; left must be less than right, and top less than bottom")
-    if any(length.unit == "%" and length.value > 100 for length in (left, top, right, bottom)):
-        raise ValueError(f"the region {text!r} reaches beyond the photo; at most 100%")
-    return left, top, right, bottom
-
-
 def room_px(size: Size, margin: Sides) -> tuple[float, float]:
     """Return how many pixels of a canvas its margins leave, in width and height; negative where they overlap."""
     left, top, right, bottom = margin.pixels(size.width, size.height)
     return size.width - left - right, size.height - top - bottom
-
-
-def _four(text: str) -> tuple[Length, Length, Length, Length]:
-    """Read exactly four lengths."""
-    lengths = [parse_length(part) for part in _split(text)]
-    if len(lengths) != 4 or not all(math.isfinite(length.value) for length in lengths):
-        raise ValueError(f"{text!r} is no region of four values")
-    return lengths[0], lengths[1], lengths[2], lengths[3]
 
 
 def _split(text: str) -> list[str]:
