@@ -18,10 +18,11 @@ from typing import Any, cast
 import pyarrow as pa
 
 from cutray.config import RemoverSettings
-from cutray.errors import ConfigError, CutrayError, EngineError, InputError, OutputError, WeightsError
+from cutray.errors import ConfigError, CutrayError, EngineError, InputError, OptionError, OutputError, WeightsError
+from cutray.hints_file import parse_hints
 from cutray.imaging.encode import encode_image
 from cutray.imaging.provenance import is_marked
-from cutray.options import FormatName
+from cutray.options import FormatName, PhotoOptions
 from cutray.remover import BackgroundRemover, Removal
 from pipelines.batch.job import BatchJob
 from pipelines.batch.manifest import SCHEMA, PhotoStatus
@@ -135,10 +136,10 @@ class RemoverActor:
         rows = []
         for task in tasks:
             try:
-                data = read_photo(self._reader, task["location"], self._job.settings)
+                data, hints = self._read(task)
             except InputError:
                 return []
-            if hashlib.sha256(data).hexdigest() != task["known_sha256"]:
+            if hashlib.sha256(data + hints).hexdigest() != task["known_sha256"]:
                 return []
             rows.append(self._row(task, PhotoStatus.KEPT) | {"source_bytes": len(data)})
         return rows
@@ -227,8 +228,8 @@ class RemoverActor:
         """Read, recognise, cut out, write."""
         job, remover = self._job, self._remover
         assert remover is not None  # _load came first
-        data = read_photo(self._reader, task["location"], job.settings)
-        digest = hashlib.sha256(data).hexdigest()
+        data, hints = self._read(task)
+        digest = hashlib.sha256(data + hints).hexdigest()
         row = self._row(task, PhotoStatus.OK) | {"source_bytes": len(data), "source_sha256": digest}
         if job.skip_results and is_marked(data[:_MARK_BYTES], data[-_MARK_BYTES:]):
             reason = "it was made by Cutray; a list takes it all the same"
@@ -236,7 +237,9 @@ class RemoverActor:
         to_files = job.sink == "files"
         if to_files and digest == task["known_sha256"] and self._in_place(task):
             return PhotoResult(row | {"status": PhotoStatus.KEPT})
-        removal = remover.remove_background(data, format=cast(FormatName, job.format.lower()))
+        options: PhotoOptions = _parse_hints(hints, task["hints"]) if hints else {}
+        options["format"] = cast(FormatName, job.format.lower())
+        removal = remover.remove_background(data, **options)
         row |= _report_columns(removal, job.settings)
         if not removal.report.subject_found and not job.allow_empty:
             return PhotoResult(row | {"status": PhotoStatus.NO_SUBJECT, "code": "no_subject"})
@@ -251,6 +254,12 @@ class RemoverActor:
         if self._masks and mask is not None:
             self._masks.write(mask_name(task["output"]), mask, overwrite=True)
         return PhotoResult(row)
+
+    def _read(self, task: dict[str, Any]) -> tuple[bytes, bytes]:
+        """Read a photo, and the file with its hints if there is one."""
+        settings = self._job.settings
+        hints = self._reader.read(task["hints"], settings) if task["hints"] else b""
+        return read_photo(self._reader, task["location"], settings), hints
 
     def _in_place(self, task: dict[str, Any]) -> bool:
         """Whether the present result has the hash that it should have, or rightly is none."""
@@ -279,6 +288,18 @@ class RemoverActor:
             "settings_hash": self._job.settings_hash,
             "finished_at": datetime.now(UTC),
         }
+
+
+def _parse_hints(data: bytes, name: str) -> PhotoOptions:
+    """Read hints, which may name no other file: it need not be where the actor is."""
+    told = parse_hints(data, name)
+    if told.get("strokes"):
+        raise OptionError(
+            got=f"strokes in {name}",
+            allowed="box, keep, drop, subjects and min_area in a batch",
+            fix="give points instead",
+        )
+    return told
 
 
 def _exit_with_parent(parent: int) -> None:

@@ -15,6 +15,7 @@ class Photo:
         size_bytes: Size, or -1 where it is not known before reading.
         modified_ns: Time of the last change, of the file that holds it if there is one, or -1.
         container: The file that holds it among others, or nothing.
+        hints: Location of the file with its hints, or nothing.
     """
 
     key: str
@@ -22,6 +23,7 @@ class Photo:
     size_bytes: int = -1
     modified_ns: int = -1
     container: str = ""
+    hints: str = ""
 
     @property
     def name(self) -> str:

@@ -164,6 +164,7 @@ def _block(tasks: Sequence[PhotoTask]) -> pa.Table:
     columns = {
         "key": [task.photo.key for task in tasks],
         "location": [task.photo.location for task in tasks],
+        "hints": [task.photo.hints for task in tasks],
         "size_bytes": [task.photo.size_bytes for task in tasks],
         "name": [task.photo.name for task in tasks],
         "modified_ns": [task.photo.modified_ns for task in tasks],

@@ -9,12 +9,14 @@ import json
 import os
 import posixpath
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from cutray.config import InputLimits
 from cutray.errors import InputError, OptionError
+from cutray.hints_file import SUFFIX as HINTS_SUFFIX
+from cutray.hints_file import hints_name
 from cutray.imaging.photo_files import PHOTO_SUFFIXES
 from cutray.imaging.provenance import is_result
 from pipelines.batch.names import decode_name, encode_name, safe_key
@@ -96,9 +98,10 @@ def list_photos(
     inside = tuple(
         f"{_stored_name(storage, below)}/" for folder in exclude if (below := _relative(folder, storage.address))
     )
+    walked = list(storage.walk())
     files = [
         found
-        for found in _chosen(storage.walk(), pattern and _stored_name(storage, pattern))
+        for found in _chosen(iter(walked), pattern and _stored_name(storage, pattern))
         if not found.name.startswith(inside)
     ]
     kinds = {posixpath.splitext(found.name)[1].lower() for found in files}
@@ -106,8 +109,9 @@ def list_photos(
         reader = _container_reader(kind, storage, image_column, key_column)
         assert reader is not None  # without a name it is not asked what the file holds
         return _listing(reader, list(_unpack(reader, files)), source)
+    hints = {found.name: found for found in walked if found.name.endswith(HINTS_SUFFIX)}
     photos = [
-        Photo(_key(storage, found.name), found.name, found.size_bytes, found.modified_ns)
+        _with_hints(Photo(_key(storage, found.name), found.name, found.size_bytes, found.modified_ns), hints)
         for found in files
         if pattern is not None or not found.name.lower().endswith(_PACKED)
     ]
@@ -115,6 +119,14 @@ def list_photos(
         return _listing(storage, photos, source)
     kept = _without_results(storage, photos)
     return replace(_listing(storage, kept, source), from_folder=True, own_results=len(photos) - len(kept))
+
+
+def _with_hints(photo: Photo, hints: Mapping[str, FileInfo]) -> Photo:
+    """Attach the file with a photo's hints; when it changes, the photo counts as changed."""
+    found = hints.get(hints_name(photo.location))
+    if found is None:
+        return photo
+    return replace(photo, hints=found.name, modified_ns=max(photo.modified_ns, found.modified_ns))
 
 
 def _without_results(storage: Storage, photos: list[Photo]) -> list[Photo]:

@@ -15,6 +15,7 @@ from cutray.remover import BackgroundRemover
 from pipelines.bench.edges import edges
 from pipelines.bench.folder import batch_speed
 from pipelines.bench.gpu import gpu
+from pipelines.bench.hints import hints
 from pipelines.bench.load import load
 from pipelines.bench.pages import write_page
 from pipelines.bench.photo import measure_speed
@@ -61,6 +62,7 @@ def bench(
     cutray bench quality data/am2k                    cutouts against known alphas
     cutray bench edges                                hair, glass, metal and lace with exact alpha
     cutray bench gpu                                  the networks alone on a GPU
+    cutray bench hints --data DUTS-TE/                what a box and points gain
     """
     if context.invoked_subcommand:
         return
@@ -79,3 +81,4 @@ bench.add_command(servers)
 bench.add_command(edges)
 bench.add_command(gpu)
 bench.add_command(quality)
+bench.add_command(hints)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tarfile
@@ -72,6 +73,23 @@ def test_second_run_does_only_what_is_missing(photos: Path, finished: Path, tmp_
     changed = {name for name in after if after[name] != before.get(name)}
     assert changed == {batch_rows(target)[names[2]]["output"]}
     assert run_batch_command(sources, target)[1]["worked"] == 0
+
+
+def test_hints_lie_beside_photos(photos: Path, tmp_path: Path) -> None:
+    """A photo with a file of hints gives what the library gives with them, and is done again when they change."""
+    from cutray import BackgroundRemover
+
+    sources, target = tmp_path / "photos", tmp_path / "out"
+    shutil.copytree(photos, sources)
+    name = sorted(path.name for path in sources.iterdir())[0]
+    hints = sources / f"{Path(name).stem}.hints.json"
+    for drop in ("50%,50%", "20%,20%"):
+        hints.write_text(json.dumps({"drop": drop}))
+        code, summary, told = run_batch_command(sources, target)
+        assert code == 0, told
+        wanted = BackgroundRemover("u2netp", threads=2).remove_background(sources / name, drop=drop)
+        assert hash_of((target / batch_rows(target)[name]["output"]).read_bytes()) == hash_of(wanted.data)
+    assert summary["worked"] == 1
 
 
 def test_bad_files_arebatch_rows(photos: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,16 @@ def test_folder_is_listed_to_the_bottom(tmp_path: Path) -> None:
     """Photos at any depth are found; notes, hidden files and other types are not."""
     _touch(tmp_path, "b.jpg", "a/c/d.PNG", "a/notes.txt", ".hidden.jpg", ".git/e.jpg", "_cutray/f.png")
     assert _keys(tmp_path) == ["b.jpg", "a/c/d.PNG"]
+
+
+def test_hints_belong_to_the_photo_beside_them(tmp_path: Path) -> None:
+    """A file of hints is no photo; a photo has changed when its hints have."""
+    _touch(tmp_path, "x/a.jpg", "x/b.jpg", "x/a.hints.json")
+    os.utime(tmp_path / "x/a.hints.json", (5e9, 5e9))
+    for source in (tmp_path, f"{tmp_path}/**/*.jpg"):
+        first, second = list_photos(str(source)).photos
+        assert (first.hints, second.hints) == ("x/a.hints.json", "")
+        assert first.modified_ns == 5 * 10**18 > second.modified_ns
 
 
 def test_target_inside_the_source_is_left_out(tmp_path: Path) -> None:

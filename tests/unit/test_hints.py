@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from cutray.config import RemoverSettings, parse_settings
 from cutray.edit import Edit
 from cutray.errors import ConfigError, InputError, OptionError
 from cutray.hints import Hints, format_points, parse_box, read_hints
+from cutray.hints_file import hints_beside, parse_hints
 from cutray.imaging.decode import from_array
 from cutray.tta import Prediction
 
@@ -143,3 +146,15 @@ def test_a_mark_fills_its_patch_and_stops_at_the_edge() -> None:
     assert found.subject.found
     (one,) = found.objects
     assert abs(one.area_fraction - truth.mean()) < 0.05
+
+
+def test_hints_beside_a_photo(tmp_path: Path) -> None:
+    """A file beside the photo says the same as options; what is no hint in it is refused by name."""
+    assert hints_beside(tmp_path / "a.jpg") == {}
+    (tmp_path / "a.hints.json").write_text('{"box": [4, 6, 40, 30], "keep": [[5, 7]], "drop": "1,1", "subjects": 2}')
+    assert hints_beside(tmp_path / "a.jpg") == {"box": "4,6,40,30", "keep": "5,7", "drop": "1,1", "subjects": "2"}
+    (tmp_path / "a.hints.json").write_text('{"strokes": "a.png"}')
+    assert hints_beside(tmp_path / "a.jpg") == {"strokes": str(tmp_path / "a.png")}
+    for wrong in ("", "[]", '{"model": "u2netp"}', '{"box": [1, 2]}', '{"keep": 5}', '{"box": "a"}'):
+        with pytest.raises(OptionError, match="no file of hints"):
+            parse_hints(wrong.encode(), "a.hints.json")

@@ -1,8 +1,9 @@
 """Marks of a person spread over the network's map, along the photo's own edges.
 
-A mark speaks for all places that can be reached from it without crossing an edge. How far a place is from a mark is
-the length of the shortest path between them, on which steps across edges cost more; of two marks the nearer one in
-this sense decides. Away from all marks the map stays what it was.
+A mark speaks for all places that can be reached from it without crossing an edge of the photo or of the map. How far a
+place is from a mark is the length of the shortest path between them, on which steps across edges cost more; of two
+marks the nearer one in this sense decides. What looks like a mark, has the map's value of the mark and is not far away
+belongs to it, too, even across an edge. Away from all marks the map stays what it was.
 
 Source: geodesic distances by raster scans, Criminisi et al. 2008, "GeoS: Geodesic Image Segmentation".
 """
@@ -16,12 +17,15 @@ from cutray.imaging.resize import resize_area
 
 # Side of the grid on which marks spread, in cells.
 _GRID = 240
-# Cost of a step across a whole change of colour (100 in CIELAB), in steps within an even area.
-_EDGE_COST = 60.0
+# Cost of a step across a whole change of colour (100 in CIELAB), and of the map, in steps within an even area.
+_EDGE_COST, _MAP_COST = 60.0, 60.0
 # Reach of a mark, as a share of the longer side.
 _REACH = 0.35
 # Log odds that a mark outweighs.
 _STRENGTH = 12.0
+# What looks like a mark: weight beside what is reached from it, and standard deviations of colour (100 in CIELAB), of
+# the map, and of the place as a share of the longer side. Only the largest strokes are compared with.
+_ALIKE, _COLOR_SIGMA, _MAP_SIGMA, _PLACE_SIGMA, _MOST_STROKES = 0.8, 0.1, 0.2, 0.2, 16
 _SWEEPS = 2
 # Probabilities are kept this far from 0 and 1, whose log odds are infinite.
 _MARGIN = 1e-3
@@ -40,54 +44,60 @@ class MarkSpreader:
         scale = min(1.0, _GRID / max(height, width))
         self.rows, self.columns = max(2, round(height * scale)), max(2, round(width * scale))
         small = resize_area(image, self.rows, self.columns)
-        smooth = cv2.bilateralFilter(small, 5, 25, 3)
-        lab = cv2.cvtColor(smooth.astype(np.float32) / np.float32(255), cv2.COLOR_RGB2LAB) / np.float32(100)
+        smooth = cv2.bilateralFilter(small, 7, 30, 4).astype(np.float32) / np.float32(255)
+        self._lab = cv2.cvtColor(smooth, cv2.COLOR_RGB2LAB) / np.float32(100)
+        places = np.indices((self.rows, self.columns), np.float32).transpose(1, 2, 0)
+        self._places = places / np.float32(_PLACE_SIGMA * max(self.rows, self.columns))
 
-        def cost(one: np.ndarray, two: np.ndarray, length: float) -> np.ndarray:
-            difference = np.sqrt(np.square(one - two).sum(axis=-1))
-            return np.asarray(length * (1.0 + _EDGE_COST * difference), np.float32)
-
-        self._down = cost(lab[1:], lab[:-1], 1.0)
-        self._right_down = cost(lab[1:, 1:], lab[:-1, :-1], 2**0.5)
-        self._left_down = cost(lab[1:, :-1], lab[:-1, 1:], 2**0.5)
-        across = cost(lab[:, 1:], lab[:, :-1], 1.0)
-        self._along = np.pad(np.cumsum(across, axis=1, dtype=np.float64), ((0, 0), (1, 0)))
-
-    def distances(self, marks: np.ndarray) -> np.ndarray:
+    def distances(self, marks: np.ndarray, probs: np.ndarray) -> np.ndarray:
         """Measure the shortest paths from several sets of marks.
 
         Args:
             marks: (N, rows, columns) bool.
+            probs: (rows, columns) float32 in [0, 1], the map.
 
         Returns:
             (N, rows, columns) float64, in steps of an even area; infinite where there are no marks.
         """
+        planes = np.dstack([self._lab * np.float32(_EDGE_COST), probs * np.float32(_MAP_COST)])
+
+        def cost(one: np.ndarray, two: np.ndarray, length: float) -> np.ndarray:
+            change = one - two
+            edges = np.sqrt(np.square(change[..., :3]).sum(axis=-1))
+            return np.asarray(length * (1 + edges) + np.abs(change[..., 3]))
+
+        down = cost(planes[1:], planes[:-1], 1.0)
+        right_down = cost(planes[1:, 1:], planes[:-1, :-1], 2**0.5)
+        left_down = cost(planes[1:, :-1], planes[:-1, 1:], 2**0.5)
+        along = np.pad(np.cumsum(cost(planes[:, 1:], planes[:, :-1], 1.0), axis=1, dtype=np.float64), ((0, 0), (1, 0)))
         found = np.where(marks, 0.0, np.inf).transpose(1, 0, 2)
         for _ in range(_SWEEPS):
-            self._pass_row(found, 0)
+            _pass_row(found[0], along[0])
             for row in range(1, self.rows):
-                steps = self._down[row - 1], self._right_down[row - 1], self._left_down[row - 1]
-                self._step(found[row], found[row - 1], *steps)
-                self._pass_row(found, row)
+                _step(found[row], found[row - 1], down[row - 1], right_down[row - 1], left_down[row - 1])
+                _pass_row(found[row], along[row])
             for row in range(self.rows - 2, -1, -1):
-                steps = self._down[row], self._left_down[row], self._right_down[row]
-                self._step(found[row], found[row + 1], *steps)
-                self._pass_row(found, row)
+                _step(found[row], found[row + 1], down[row], left_down[row], right_down[row])
+                _pass_row(found[row], along[row])
         return found.transpose(1, 0, 2)
 
-    @staticmethod
-    def _step(here: np.ndarray, there: np.ndarray, straight: np.ndarray, right: np.ndarray, left: np.ndarray) -> None:
-        """Let paths come from a neighbouring row: straight on, to the right and to the left."""
-        np.minimum(here, there + straight, out=here)
-        np.minimum(here[:, 1:], there[:, :-1] + right, out=here[:, 1:])
-        np.minimum(here[:, :-1], there[:, 1:] + left, out=here[:, :-1])
+    def likeness(self, marks: np.ndarray, probs: np.ndarray) -> np.ndarray:
+        """Tell how much each place is like one of some strokes.
 
-    def _pass_row(self, found: np.ndarray, row: int) -> None:
-        """Let paths run along a row, to both sides at once for all its cells."""
-        here, along = found[row], self._along[row]
-        to_right = np.minimum.accumulate(here - along, axis=1) + along
-        to_left = np.minimum.accumulate((here + along)[:, ::-1], axis=1)[:, ::-1] - along
-        np.minimum(to_right, to_left, out=here)
+        Args:
+            marks: (rows, columns) bool.
+            probs: (rows, columns) float32 in [0, 1], the map.
+
+        Returns:
+            (rows, columns) float32 in [0, 1].
+        """
+        looks = np.dstack([self._lab / np.float32(_COLOR_SIGMA), probs / np.float32(_MAP_SIGMA), self._places])
+        count, labels, parts, _ = cv2.connectedComponentsWithStats(marks.astype(np.uint8))
+        likest = np.zeros(marks.shape, np.float32)
+        for label in sorted(range(1, count), key=lambda one: -parts[one, cv2.CC_STAT_AREA])[:_MOST_STROKES]:
+            difference = np.square(looks - looks[labels == label].mean(axis=0)).sum(axis=-1)
+            np.maximum(likest, np.exp(-difference / 2), out=likest)
+        return likest
 
     def spread(self, probs: np.ndarray, keep: np.ndarray | None, drop: np.ndarray | None) -> np.ndarray:
         """Correct a map by marks.
@@ -103,8 +113,12 @@ class MarkSpreader:
         marks = [shrink_marks(mask, self.rows, self.columns) for mask in (keep, drop)]
         if not any(mark.any() for mark in marks):
             return probs
-        distances = self.distances(np.stack(marks)) / (_REACH * max(self.rows, self.columns))
-        kept, dropped = np.exp(-np.square(distances))
+        small = resize_area(probs, self.rows, self.columns)
+        distances = self.distances(np.stack(marks), small) / (_REACH * max(self.rows, self.columns))
+        kept, dropped = (
+            np.maximum(reached, _ALIKE * self.likeness(mark, small))
+            for reached, mark in zip(np.exp(-np.square(distances)), marks, strict=True)
+        )
         nearer = kept / np.maximum(kept + dropped, 1e-9)
         push = _STRENGTH * (kept * nearer - dropped * (1 - nearer))
         size = probs.shape[::-1]
@@ -115,6 +129,20 @@ class MarkSpreader:
         for mask, value in ((keep, 1), (drop, 0)):
             spread[shrink_marks(mask, *probs.shape)] = value
         return spread
+
+
+def _step(here: np.ndarray, there: np.ndarray, straight: np.ndarray, right: np.ndarray, left: np.ndarray) -> None:
+    """Let paths come from a neighbouring row: straight on, to the right and to the left."""
+    np.minimum(here, there + straight, out=here)
+    np.minimum(here[:, 1:], there[:, :-1] + right, out=here[:, 1:])
+    np.minimum(here[:, :-1], there[:, 1:] + left, out=here[:, :-1])
+
+
+def _pass_row(here: np.ndarray, along: np.ndarray) -> None:
+    """Let paths run along a row, to both sides at once for all its cells; ``along`` is the cost from its start."""
+    to_right = np.minimum.accumulate(here - along, axis=1) + along
+    to_left = np.minimum.accumulate((here + along)[:, ::-1], axis=1)[:, ::-1] - along
+    np.minimum(to_right, to_left, out=here)
 
 
 def shrink_marks(mask: np.ndarray | None, rows: int, columns: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from cutray.errors import CutrayError, OutputExistsError
 from cutray.imaging.provenance import is_result
 
 if TYPE_CHECKING:
-    from cutray.options import FormatName
+    from cutray.options import FormatName, PhotoOptions
     from cutray.remover import BackgroundRemover
 
 Row = dict[str, Any]
@@ -68,9 +68,13 @@ def sort_by_existing(tasks: Sequence[RemovalTask], *, overwrite: bool, skip_exis
 
 
 def _is_done(task: RemovalTask) -> bool:
-    """Whether the output was made by Cutray since the photo was last changed."""
+    """Whether the output was made by Cutray since the photo, or the file with its hints, was last changed."""
+    from cutray.hints_file import hints_name
+
     try:
-        newer = os.stat(task.destination).st_mtime >= os.stat(task.source).st_mtime
+        made = os.stat(task.destination).st_mtime
+        hints = hints_name(os.fspath(task.source))
+        newer = made >= os.stat(task.source).st_mtime and not (os.path.isfile(hints) and os.stat(hints).st_mtime > made)
     except OSError:
         return False
     return newer and is_result(task.destination)
@@ -146,9 +150,13 @@ def remove_one(
         write: Takes the encoded result and returns where it went.
         allow_empty: Write a transparent picture where there is no subject.
     """
+    from cutray.hints_file import hints_beside
+
     row: Row = {"source": name, "output": None, "status": "failed"}
     try:
-        removal = remover.remove_background(photo, format=cast("FormatName", format_name))
+        options: PhotoOptions = {} if isinstance(photo, bytes) else hints_beside(photo)
+        options["format"] = cast("FormatName", format_name)
+        removal = remover.remove_background(photo, **options)
         row |= asdict(removal.report)
         if not removal.report.subject_found and not allow_empty:
             return row | {"status": "no_subject", "reason": _no_subject(removal.report.confidence)}

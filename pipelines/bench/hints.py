@@ -1,0 +1,183 @@
+"""The hint benchmark: how far a box and a few points help where the network has chosen wrongly, and what they cost."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+
+import click
+import cv2
+import numpy as np
+
+from cutray.config import RemoverSettings, parse_settings
+from cutray.console.progress import download_progress, photo_progress
+from cutray.edit import Edit
+from cutray.engines.hardware import inspect_hardware
+from cutray.errors import DatasetError
+from cutray.evaluation.datasets import Sample, find_samples, read_truth
+from cutray.hints import Hints
+from cutray.imaging.decode import decode_image
+from cutray.imaging.files import write_atomically
+from cutray.remover import BackgroundRemover, Removal
+from cutray.tta import predict
+
+_POINTS = 3
+_STROKE_MP = (1.0, 6.0, 12.0)
+_ROUNDS = 7
+
+
+@dataclass(slots=True)
+class Row:
+    """What became of one photo.
+
+    Attributes:
+        name: Its file's name.
+        ious: Overlap with the truth without hints, with the box, and after each point.
+        seconds: Time of each of these steps.
+    """
+
+    name: str
+    ious: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of photos with truth masks.")
+@click.option("-m", "--model", default="u2net", show_default=True, help="Model that runs.")
+@click.option("--below", default=0.6, show_default=True, help="Only photos whose mask without hints has a lower IoU.")
+@click.option("--strokes/--no-strokes", default=True, show_default=True, help="Time strokes at 1, 6 and 12 megapixels.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the tables to this file (Markdown).")
+def hints(data: Path, model: str, below: float, strokes: bool, output: Path | None) -> None:
+    """Measure what a box and points gain, and what a stroke costs.
+
+    The box is that of the truth. Each point is put by a rule: in the middle of the largest wrong region, on its pixel
+    that is farthest from the region's border; it is kept or dropped as the truth says.
+
+    \b
+    cutray bench hints --data DUTS-TE/
+    """
+    with download_progress() as progress:
+        remover = BackgroundRemover(model, progress=progress)
+    samples = find_samples(data)
+    rows = [row for row in _measure(remover, samples, below) if row is not None]
+    if not rows:
+        raise DatasetError(
+            got=f"no photo of {data} has an IoU below {below}", allowed="photos that need hints", fix="raise --below"
+        )
+    text = _table(rows, len(samples), below)
+    if strokes:
+        text += _stroke_table(remover, samples[0])
+    click.echo(text)
+    if output is not None:
+        write_atomically(output, text.encode(), overwrite=True)
+    click.echo(json.dumps({"job": "bench hints", "photos": len(rows), "mean_iou": _means(rows)}))
+
+
+def _measure(remover: BackgroundRemover, samples: Sequence[Sample], below: float) -> Iterator[Row | None]:
+    """Take each photo through all steps; None for those that need no hints."""
+    with photo_progress(len(samples), shown=True) as advance:
+        for sample in samples:
+            yield _steps(remover, sample, below)
+            advance()
+
+
+def _steps(remover: BackgroundRemover, sample: Sample, below: float) -> Row | None:
+    """Give a photo its box, then one point after the other."""
+    image = decode_image(sample.image.read_bytes()).pixels
+    truth = read_truth(sample, shape=image.shape[:2]) > 0.5
+    row = Row(sample.stem)
+
+    def step(work: Callable[[], Removal]) -> tuple[Removal, np.ndarray]:
+        started = time.perf_counter()
+        result = work()
+        row.seconds.append(time.perf_counter() - started)
+        mask = np.asarray(result.mask) > 127
+        row.ious.append(float((mask & truth).sum() / max(1, (mask | truth).sum())))
+        return result, mask
+
+    step(lambda: remover.remove_background(image))
+    if not truth.any() or row.ious[0] >= below:
+        return None
+    box = ",".join(map(str, _box_of(truth)))
+    result, mask = step(lambda: remover.remove_background(image, box=box))
+    for _ in range(_POINTS):
+        point = worst_point(mask, truth)
+        marks = {"keep" if truth[point[1], point[0]] else "drop": [point]}
+        result, mask = step(lambda last=result, new=marks: last.refine(**new))  # type: ignore[misc]
+    return row
+
+
+def _box_of(truth: np.ndarray) -> tuple[int, int, int, int]:
+    """Return the smallest box around a mask."""
+    rows, columns = np.flatnonzero(truth.any(axis=1)), np.flatnonzero(truth.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def worst_point(mask: np.ndarray, truth: np.ndarray) -> tuple[int, int]:
+    """Find the middle of the largest region that is wrong.
+
+    Args:
+        mask: (H, W) bool.
+        truth: (H, W) bool.
+
+    Returns:
+        (x, y) of the pixel of that region that is farthest from its border; the first pixel if nothing is wrong.
+    """
+    _, labels, parts, _ = cv2.connectedComponentsWithStats((mask != truth).astype(np.uint8))
+    if len(parts) < 2:
+        return 0, 0
+    largest = 1 + int(parts[1:, cv2.CC_STAT_AREA].argmax())
+    framed = np.pad((labels == largest).astype(np.uint8), 1)
+    depth = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_5)[1:-1, 1:-1]
+    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+    return int(column), int(row)
+
+
+def _means(rows: Sequence[Row]) -> list[float]:
+    """Average the overlap after each step."""
+    return [round(float(value), 4) for value in np.mean([row.ious for row in rows], axis=0)]
+
+
+def _table(rows: Sequence[Row], total: int, below: float) -> str:
+    """Write what was gained as Markdown."""
+    steps = ["no hints", "box", *(f"{count + 1} point{'s' if count else ''}" for count in range(_POINTS))]
+    spent_s = [median(column) for column in zip(*(row.seconds for row in rows), strict=True)]
+    lines = [
+        f"{len(rows)} of {total} photos have an IoU below {below} without hints; on {inspect_hardware().cpu_name}.\n",
+        f"| photo | {' | '.join(steps)} |",
+        "|---|" + "--:|" * len(steps),
+        *(f"| {row.name} | {' | '.join(f'{iou:.3f}' for iou in row.ious)} |" for row in rows),
+        f"| **mean** | {' | '.join(f'**{iou:.3f}**' for iou in _means(rows))} |",
+        f"| median seconds | {' | '.join(f'{spent:.2f}' for spent in spent_s)} |",
+        "",
+        f"Worse than without hints: {sum(row.ious[-1] < row.ious[0] for row in rows)} of {len(rows)} at the end.\n",
+    ]
+    return "\n".join(lines)
+
+
+def _stroke_table(remover: BackgroundRemover, sample: Sample) -> str:
+    """Time strokes on a photo that is enlarged: from the marks to the new alpha channel."""
+    image = decode_image(sample.image.read_bytes()).pixels
+    lines = ["| megapixels | first stroke, s | next strokes, s (median) |", "|--:|--:|--:|"]
+    for megapixels in _STROKE_MP:
+        scale = (megapixels * 1e6 / (image.shape[0] * image.shape[1])) ** 0.5
+        large = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        settings = parse_settings(RemoverSettings, remover.settings.model_dump())
+        edit = Edit(large, settings)
+        (prediction,) = predict([large], remover.segmenter, settings, settings.batch_size)
+        nothing = Hints(large.shape[0], large.shape[1])
+        edit.add(nothing, prediction)
+        seconds = []
+        for count in range(1, _ROUNDS + 1):
+            drop = np.zeros(large.shape[:2], np.uint8)
+            end = (large.shape[1] * count // (_ROUNDS + 1), large.shape[0] // 3)
+            cv2.line(drop, (0, large.shape[0] // 2), end, 1, max(1, large.shape[1] // 60))
+            started = time.perf_counter()
+            edit.matte(replace(nothing, drop=drop > 0))
+            seconds.append(time.perf_counter() - started)
+        lines.append(f"| {megapixels:g} | {seconds[0]:.2f} | {median(seconds[1:]):.2f} |")
+    return "\n".join(lines) + "\n"
