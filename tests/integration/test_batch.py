@@ -81,13 +81,13 @@ def test_hints_lie_beside_photos(photos: Path, tmp_path: Path) -> None:
 
     sources, target = tmp_path / "photos", tmp_path / "out"
     shutil.copytree(photos, sources)
-    name = sorted(path.name for path in sources.iterdir())[0]
-    hints = sources / f"{Path(name).stem}.hints.json"
+    photo = min(path for path in sources.rglob("*") if path.is_file())
+    name, hints = photo.relative_to(sources).as_posix(), photo.with_suffix(".hints.json")
     for drop in ("50%,50%", "20%,20%"):
         hints.write_text(json.dumps({"drop": drop}))
         code, summary, told = run_batch_command(sources, target)
         assert code == 0, told
-        wanted = BackgroundRemover("u2netp", threads=2).remove_background(sources / name, drop=drop)
+        wanted = BackgroundRemover("u2netp", threads=2).remove_background(photo, drop=drop)
         assert hash_of((target / batch_rows(target)[name]["output"]).read_bytes()) == hash_of(wanted.data)
     assert summary["worked"] == 1
 
