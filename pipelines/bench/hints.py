@@ -82,7 +82,7 @@ def _measure(remover: BackgroundRemover, samples: Sequence[Sample], below: float
     with photo_progress(len(samples), shown=True) as advance:
         for sample in samples:
             yield _steps(remover, sample, below)
-            advance()
+            advance(0)
 
 
 def _steps(remover: BackgroundRemover, sample: Sample, below: float) -> Row | None:
