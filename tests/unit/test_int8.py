@@ -11,6 +11,7 @@ from PIL import Image
 
 from cutray.config import EngineSettings
 from cutray.console.run import run
+from cutray.engines import openvino as openvino_engine
 from cutray.engines.create import create_engine
 from cutray.engines.hardware import Hardware, inspect_hardware
 from cutray.engines.int8 import CalibrationStats, convolutions, encode_stats, quantise, read_stats, smooth_scales
@@ -147,6 +148,37 @@ def test_middle_convolutions_are_quantised(own_file: Path, photos: Path) -> None
     quantise(network, stats)
     kinds = [node.get_type_name() for node in network.get_ordered_ops()]
     assert kinds.count("FakeQuantize") == 2
+
+
+def test_compiled_network_is_kept(
+    own_file: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second load compiles nothing and computes the same; damaged bytes, and other threads, make it anew."""
+    assert _calibrate(own_file, photos) == 0
+    picture = np.random.default_rng(0).standard_normal((1, 3, SIDE_PX, SIDE_PX)).astype(np.float32)
+    made: list[object] = []
+
+    def count(*arguments: object) -> None:
+        made.append(arguments)
+        quantise(*arguments)
+
+    def load(threads: int = 1) -> np.ndarray:
+        choice = EngineChoice("openvino", "cpu", "int8", threads, "test")
+        stats = own_file.with_suffix(".int8.npz")
+        cache = tmp_path / "cache"
+        return create_engine(choice, own_file, SIDE_PX, stats=stats, sha256="a" * 64, cache_dir=cache).infer(picture)
+
+    monkeypatch.setattr(openvino_engine, "quantise", count)
+    first = load()
+    (kept,) = (tmp_path / "cache" / "openvino").iterdir()
+    assert np.array_equal(load(), first)
+    assert len(made) == 1
+    kept.write_bytes(kept.read_bytes()[:-100])
+    assert np.array_equal(load(), first)
+    assert len(made) == 2
+    load(threads=2)
+    assert len(made) == 3
+    assert len(list(kept.parent.iterdir())) == 2
 
 
 def test_calibration_is_repeatable(own_file: Path, photos: Path, tmp_path: Path) -> None:

@@ -47,6 +47,8 @@ def create_engine(
             threads=choice.threads,
             streams=choice.streams,
             stats=stats,
+            sha256=sha256,
+            cache_dir=cache_dir / "openvino" if cache_dir else None,
         )
     if choice.engine == "mnn":
         from cutray.engines.mnn import MnnEngine

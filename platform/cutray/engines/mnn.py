@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cutray.engines.base import as_probs, check_batch, draw_check_picture
-from cutray.engines.mnn_conversion import ConvertedFile, convert
+from cutray.engines.mnn_conversion import convert, converted_file
 from cutray.errors import EngineError, EngineUnavailableError
 
 # Largest difference between a probability of the converted network and one of the original. Rounding makes about 1e-6
@@ -55,7 +55,7 @@ class MnnEngine:
         self.threads = threads
         self._input_size_px = input_size_px
         self._turn = threading.Lock()
-        kept = ConvertedFile(cache_dir, sha256, input_size_px, mnn.version()) if cache_dir and sha256 else None
+        kept = converted_file(cache_dir, sha256, input_size_px, mnn.version()) if cache_dir and sha256 else None
         if kept and kept.is_whole():
             self._network = _Network(mnn, kept.path, input_size_px, threads)
             return
@@ -63,7 +63,7 @@ class MnnEngine:
             self._network = _Network(mnn, converted, input_size_px, threads)
             self._require_same_as(path)
             if kept:
-                kept.keep(converted)
+                kept.move_here(converted)
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network on (N, 3, S, S), one picture after the other."""
