@@ -42,7 +42,8 @@ def gpu(models: Sequence[str], sides: Sequence[int], train_batch: int, compiled:
 
     from cutray.models.u2net import load_u2net
     from cutray.models.weights import resolve
-    from pipelines.bench.networks import learning, matrix_product, running
+    from cutray.training.measure import matrix_product
+    from pipelines.bench.networks import learning, running
 
     if not torch.cuda.is_available():
         raise EngineUnavailableError(
@@ -76,7 +77,8 @@ def gpu(models: Sequence[str], sides: Sequence[int], train_batch: int, compiled:
 
 def _page(torch: Any, rows: Sequence[GpuFigures], peak: float, compiled: bool) -> str:
     """Write the tables with all that is needed to repeat them."""
-    from pipelines.bench.networks import RUNS, figures_table
+    from cutray.training.measure import RUNS
+    from pipelines.bench.networks import figures_table
 
     made_with = f"{torch.cuda.get_device_name()}, torch {torch.__version__}{', compiled' if compiled else ''}"
     lines = [

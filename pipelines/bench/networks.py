@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,9 +11,8 @@ import torch
 from cutray.config import LossSettings, OptimSettings
 from cutray.training.averaging import ModelEma
 from cutray.training.losses import deep_supervision_loss
+from cutray.training.measure import seconds
 from cutray.training.step import TrainStep
-
-WARM_UP, RUNS = 5, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +36,6 @@ class GpuFigures:
     per_s: float = 0.0
     tflops: float = 0.0
     peak_mb: float = 0.0
-
-
-def matrix_product(device: torch.device, side: int) -> float:
-    """Return the rate of a large product of matrices in bf16, in 10¹² operations per second."""
-    left, right = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
-    return float(2 * side**3 / seconds(device, lambda: left @ right) / 1e12)
 
 
 def running(network: Any, device: torch.device, model: str, side: int, batch: int, *, compiled: bool) -> GpuFigures:
@@ -89,26 +80,6 @@ def learning(
 
     job = "train+graph" if captured else "train"
     return _row(device, GpuFigures(job, model, side, batch), plain, once)
-
-
-def seconds(device: torch.device, once: Callable[[], Any], runs: int = RUNS) -> float:
-    """Return the median of some runs, on a GPU by its own clock."""
-    for _ in range(WARM_UP):
-        once()
-    times = []
-    for _ in range(runs):
-        if device.type != "cuda":
-            started = time.perf_counter()
-            once()
-            times.append(time.perf_counter() - started)
-            continue
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        start.record()
-        once()
-        end.record()
-        end.synchronize()
-        times.append(float(start.elapsed_time(end)) / 1000)
-    return statistics.median(times)
 
 
 def _photos(device: torch.device, batch: int, side: int) -> Any:

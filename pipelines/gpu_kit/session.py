@@ -84,7 +84,8 @@ class Session:
         import torch
 
         from cutray.models.u2net import U2Net
-        from pipelines.bench.networks import figures_table, learning, matrix_product, running
+        from cutray.training.measure import matrix_product
+        from pipelines.bench.networks import figures_table, learning, running
 
         device = _device()
         peak, rows = matrix_product(device, wanted.product_px), []

@@ -14,6 +14,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
+from safetensors.numpy import load_file  # noqa: E402
+
 from cutray.data.own_items import own_pair  # noqa: E402
 from cutray.data.synthetic import draw_scene  # noqa: E402
 from cutray.errors import ConfigError, DatasetError, TrainingError  # noqa: E402
@@ -108,3 +110,20 @@ def test_neither_ray_nor_mlflow_is_needed(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "2"
+
+
+def test_a_profile_says_what_the_steps_wait_for(tmp_path: Path) -> None:
+    """A trace and a page with waiting, the rate against the peak, and kernels; several sizes and a frozen part, too."""
+    options = {**TINY, "batch_size": 2, "epochs": 2, "save_dir": str(tmp_path), "name": "seen", "freeze": "encoder"}
+    sizes = {"scales": [1.0, 2.0], "cache": "ram"}
+    result = fit(Scenes(), Scenes(), profile=str(tmp_path / "profile"), **{**options, "data": sizes})
+    page = (tmp_path / "profile" / "profile.md").read_text()
+    assert "| waiting for data |" in page
+    assert "% of a product of matrices" in page
+    assert "aten::" in page
+    assert json.loads((tmp_path / "profile" / "trace.json").read_text())["traceEvents"]
+    steps = sorted(result.run_dir.glob("checkpoint_[0-9]*"))
+    first, last = (load_file(folder / "weights.safetensors") for folder in (steps[0], steps[-1]))
+    moved = {name.split(".")[0] for name in first if not np.array_equal(first[name], last[name])}
+    assert "stage1d" in moved
+    assert not moved & {f"stage{level}" for level in range(1, 7)}

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from cutray.config.base import Settings
 from cutray.config.metadata import Setting
-from cutray.config.paths import ModelFile
+from cutray.config.paths import FilePath, ModelFile
 from cutray.config.shared import AdamWSettings, RunSettings
 from cutray.config.training_data import AugmentSettings, DataSettings
 
@@ -82,6 +82,12 @@ class TrainSettings(RunSettings):
     )
     cuda_graph: Annotated[bool, _RESOURCES] = Field(
         False, description="Replay each training step as a captured CUDA graph; for one worker with one GPU."
+    )
+    profile: Annotated[str, Setting(affects_result=False, option=True), FilePath] = Field(
+        "", description="Folder for a profile of the first steps: a trace, top kernels, waiting for data; empty: none."
+    )
+    freeze: Literal["none", "encoder"] = Field(
+        "none", description="Part of the network whose weights and batch statistics stay as they are."
     )
     checkpoint_every_steps: Annotated[int, _RESOURCES] = Field(
         500, ge=1, description="Steps between checkpoints within an epoch."

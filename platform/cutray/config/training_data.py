@@ -51,6 +51,9 @@ class DataSettings(Settings):
         description="Kinds of synthetic scenes, in turns.",
     )
     side_px: int = Field(320, ge=32, le=2048, description="Side of the network's input, in pixels.")
+    scales: tuple[Annotated[float, Field(ge=0.25, le=4)], ...] = Field(
+        (1.0,), min_length=1, description="Multi-scale training: each step takes one of these multiples of side_px."
+    )
     cache: Literal["none", "ram", "device"] = Field(
         "none",
         description="Keep the decoded samples in RAM or in the GPU's memory, and augment them there in batches.",

@@ -8,8 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from cutray.models.catalog import ModelSpec
+
+# All levels of the networks halve to whole sizes then.
+_SIDE_STEP_PX = 32
 
 
 def to_device_batch(batch: Mapping[str, Any], spec: ModelSpec, device: torch.device) -> dict[str, Tensor]:
@@ -33,6 +37,25 @@ def normalize(pixels: Tensor, spec: ModelSpec) -> Tensor:
     peak = pixels.amax((1, 2, 3), keepdim=True).clamp_min(1e-6) if spec.scale == "max" else 255.0
     mean, std = _constants(spec.mean, spec.std, pixels.device)
     return ((pixels / peak - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def resize_batch(image: Tensor, alpha: Tensor, side_px: int, scale: float) -> tuple[Tensor, Tensor]:
+    """Resize a batch to a multiple of its side, in steps of 32 pixels.
+
+    Args:
+        image: (N, 3, S, S) float32, normalised.
+        alpha: (N, 1, S, S) float32 in [0, 1].
+        side_px: S.
+        scale: The multiple; 1 changes nothing.
+    """
+    side = max(_SIDE_STEP_PX, round(side_px * scale / _SIDE_STEP_PX) * _SIDE_STEP_PX) if scale != 1 else side_px
+    if side == side_px:
+        return image, alpha
+    resized = [
+        functional.interpolate(values, (side, side), mode="bilinear", antialias=side < side_px)
+        for values in (image, alpha)
+    ]
+    return resized[0].contiguous(memory_format=torch.channels_last), resized[1]
 
 
 @functools.lru_cache

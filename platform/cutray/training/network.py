@@ -69,6 +69,20 @@ def build_network(
     return _placed(network, device), spec
 
 
+def set_frozen(network: U2Net, part: str) -> None:
+    """Keep a part of a network from changing; to be called again after each ``train()``.
+
+    Args:
+        network: The network.
+        part: encoder (the first six stages, and a stem), or none.
+    """
+    if part == "none":
+        return
+    for name, child in network.named_children():
+        if name == "conv_in" or (name.startswith("stage") and not name.endswith("d")):
+            child.requires_grad_(requires_grad=False).eval()
+
+
 def trained_spec(settings: TrainSettings) -> ModelSpec:
     """Describe the weights that a run leads to: prepared like those it started from, at its own size."""
     start = resolve(settings.init).spec if settings.init else _official(settings.architecture)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,9 +20,10 @@ from cutray.training import checkpoints
 from cutray.training.averaging import ModelEma, interpolate_weights
 from cutray.training.cache import SampleCache
 from cutray.training.checkpoints import Checkpoint, TrainState
-from cutray.training.inputs import normalize, to_device_batch
+from cutray.training.inputs import normalize, resize_batch, to_device_batch
 from cutray.training.losses import deep_supervision_loss
-from cutray.training.network import build_network
+from cutray.training.network import build_network, set_frozen
+from cutray.training.profile import StepProfile
 from cutray.training.runtime import RayRuntime, Runtime
 from cutray.training.schedule import lr_factor
 from cutray.training.step import TrainStep
@@ -74,6 +76,7 @@ class Trainer:
         _require_divisible(self.settings, self.world_size)
         _set_threads(self.settings, self.world_size)
         self.model, self.spec = build_network(self.settings, job.train, self.device)
+        set_frozen(self.model, self.settings.freeze)
         kept = self.settings.optim.keep_start > 0
         self.start = {name: value.clone() for name, value in self.model.state_dict().items()} if kept else {}
         self.teacher = Teacher(self.settings.teacher, self.spec, self.device) if self.settings.teacher else None
@@ -98,6 +101,8 @@ class Trainer:
         self.steps_per_epoch = len(job.train) // self.settings.optim.batch_size
         self.bf16 = _computes_in_bf16(self.settings, self.device)
         self._started, self._published_at = time.monotonic(), 0.0
+        folder = self.settings.profile
+        self.profile = StepProfile(Path(folder), self.device, self.model) if folder and self.rank == 0 else None
         self.cache = SampleCache(job.train, self.settings, runtime) if self.settings.data.cache != "none" else None
         self._cached: list[dict[str, Any]] = []  # for validation: to draw scenes takes longer than to score them
         self._progress = 0.0  # of the run, when the last step began; to know it better all workers would have to agree
@@ -118,14 +123,17 @@ class Trainer:
     def _train_epoch(self) -> tuple[float, float]:
         """Do what is left of an epoch; return the mean loss and photos per second."""
         self.ddp_model.train()
+        set_frozen(self.model, self.settings.freeze)
         optim, state = self.settings.optim, self.state
         done, started = 0, time.monotonic()
-        for batch in self._batches():
+        batches: Iterable[dict[str, Tensor]] = self._batches()
+        for batch in self.profile.watch(batches) if self.profile else batches:
             self._progress = self._progress_now()
             if self._progress >= 1.0:
                 break
             rate = optim.lr * lr_factor(self._progress, optim.warmup_share)
-            self.step.run(batch["image"], batch["alpha"], rate, state.total_steps + 1)
+            image, alpha = self._scaled(batch)
+            self.step.run(image, alpha, rate, state.total_steps + 1)
             state.step += 1
             state.total_steps += 1
             done += 1
@@ -153,6 +161,12 @@ class Trainer:
         loaded = self.runtime.batches(own, loader, size // self.world_size, settings.data.loaders)
         for batch in to_device(loaded, self.device):
             yield to_device_batch(batch, self.spec, self.device)
+
+    def _scaled(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Bring a batch to the size of its step, which follows from the seed and the step, on all workers alike."""
+        data, step = self.settings.data, self.state.total_steps
+        choice = np.random.default_rng([self.settings.seed, step]).integers(len(data.scales))
+        return resize_batch(batch["image"], batch["alpha"], data.side_px, data.scales[choice])
 
     def _loss(self, image: Tensor, alpha: Tensor) -> Tensor:
         """Compare the network's maps with the truth, which is in part what the teacher sees if there is one."""
