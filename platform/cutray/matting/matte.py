@@ -26,6 +26,8 @@ _SCORE_MARGIN = 1e-3
 _DETECTOR_SIDE_PX = 640
 # Side of a square with as many pixels as soft edges are solved on; `fine` follows large photos up to the second one.
 _WORK_SIDE_PX, _FINE_SIDE_PX = 480.0, 720.0
+# A map of more cells than this is no finer at its edges: IS-Net answers with 1024 from features of half as many.
+_FINEST_CELLS = 512
 _TOO_BUSY = "see_through was left out: the background is too busy to tell what is clear"
 
 
@@ -156,7 +158,7 @@ def _solve_alpha(image: np.ndarray, probs: np.ndarray, map_size: int, settings: 
     # At more than half a photo's size its grain is solved for, too.
     half = math.sqrt(height * width) / 2
     side = min(max(half, _WORK_SIDE_PX), _FINE_SIDE_PX) if edges == "fine" else _WORK_SIDE_PX
-    return matte_edges(rescaled, map_size, image, side)
+    return matte_edges(rescaled, min(map_size, _FINEST_CELLS), image, side)
 
 
 def _region_to_refine(edge_cases: Sequence[str], settings: MattingSettings) -> Region | None:
