@@ -12,7 +12,35 @@ Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 FormatName = Literal["auto", "png", "webp", "avif", "jpeg", "tiff"]
 
 
-class PhotoOptions(TypedDict, total=False):
+class PictureOptions(TypedDict, total=False):
+    """Options of output and canvas but the background; docs/settings.md says what each does."""
+
+    only_mask: bool
+    inverse: bool
+    threshold: float | None
+    crop: bool
+    crop_margin: str
+    format: FormatName
+    encode_quality: int
+    bit_depth: Literal[8, 16]
+    color_profile: Literal["srgb", "keep"]
+    metadata: Literal["none", "keep"]
+    template: str | None
+    size: str | None
+    fit: Literal["contain", "cover", "none"]
+    position: str | None
+    scale: str | None
+    margin: str
+    dpi: float | None
+    shadow: Literal["none", "drop", "contact"]
+    shadow_strength: float
+    shadow_angle: float
+    shadow_blur: float
+    outline: str | None
+    outline_width: float
+
+
+class PhotoOptions(PictureOptions, total=False):
     """Options of one call; docs/settings.md says what each does."""
 
     max_bytes: int
@@ -40,30 +68,7 @@ class PhotoOptions(TypedDict, total=False):
     min_area: float
     min_area_fraction: float
     clean_edges: bool
-    only_mask: bool
-    inverse: bool
-    threshold: float | None
     background: str | None
-    crop: bool
-    crop_margin: str
-    format: FormatName
-    encode_quality: int
-    bit_depth: Literal[8, 16]
-    color_profile: Literal["srgb", "keep"]
-    metadata: Literal["none", "keep"]
-    template: str | None
-    size: str | None
-    fit: Literal["contain", "cover", "none"]
-    position: str | None
-    scale: str | None
-    margin: str
-    dpi: float | None
-    shadow: Literal["none", "drop", "contact"]
-    shadow_strength: float
-    shadow_angle: float
-    shadow_blur: float
-    outline: str | None
-    outline_width: float
 
 
 class RemoverOptions(PhotoOptions, total=False):

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
-from typing import Any
+from typing import Any, Unpack
 
 import cv2
 import numpy as np
 from PIL import AvifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from cutray.config import HintSettings, parse_settings
+from cutray.config import HintSettings, RemoverSettings, parse_settings
 from cutray.errors import OptionError
 from cutray.hints import Points, format_points
 from cutray.imaging.compose import compose
+from cutray.imaging.decode import DecodedImage, from_array, from_pil
 from cutray.imaging.detect_format import detect_format
 from cutray.imaging.encode import encode_image, parse_format
 from cutray.imaging.files import write_atomically
 from cutray.imaging.resize import resize_within
 from cutray.matting.objects import FoundObject
+from cutray.options import PictureOptions
+from cutray.render import encode, render, shape_alpha
 
 # A notebook shows a preview of this longer side, on a checkerboard of squares of this size in these greys.
 _PREVIEW_SIDE_PX, _SQUARE_PX, _GREYS = 480, 8, (255, 204)
@@ -161,6 +165,47 @@ class Removal(tuple[Any, Any]):
         result = self._correct(parse_settings(HintSettings, marks))
         return result.as_pillow() if isinstance(self.cutout, Image.Image) else result
 
+    def composite(
+        self,
+        background: str | PathLike[str] | Image.Image | np.ndarray | None = None,
+        **options: Unpack[PictureOptions],
+    ) -> Removal:
+        """Lay the cutout out anew: on a background, on a canvas, with a shadow; the network is not asked again.
+
+        Args:
+            background: A colour, a gradient or pattern, or the path of a picture, as for the option `background`; or a
+                picture. None leaves it transparent.
+            options: Options of output and canvas, such as ``size``, ``margin``, ``shadow`` or ``template``.
+
+        Returns:
+            The new result; this one stays as it is.
+
+        Raises:
+            ConfigError: An option is unknown or has a value that is not allowed.
+            OptionError: This result is not a transparent cutout, or the background is neither a colour nor a picture.
+            InputError: The background picture cannot be read.
+        """
+        cutout = np.asarray(self.cutout)
+        if cutout.ndim != 3 or cutout.shape[2] != 4:
+            raise OptionError(
+                got="a result that is a mask, or on a background already",
+                allowed="transparent cutouts",
+                fix="remove the background again, without only_mask and background",
+            )
+        backdrop = _as_picture(background)
+        named = os.fspath(background) if isinstance(background, str | PathLike) else None
+        if backdrop is not None:
+            named = "white"  # never seen: the picture takes its place
+        settings = parse_settings(RemoverSettings, {**options, **({} if named is None else {"background": named})})
+        info = _read_info(self.data)
+        image = replace(from_array(cutout, keep_uint16=True), icc_profile=info.get("icc_profile"), dpi=info.get("dpi"))
+        alpha = shape_alpha(cutout[..., 3].astype(np.float32) / np.iinfo(cutout.dtype).max, image, settings)
+        rendered = render(image, alpha, settings, clean_edges=False, limits=settings, backdrop=backdrop)
+        data = encode(rendered, image, settings, parse_format("png" if settings.format == "auto" else settings.format))
+        report = replace(self.report, notes=self.report.notes + rendered.notes)
+        result = Removal(rendered.picture, rendered.mask, report, data)
+        return result.as_pillow() if isinstance(self.cutout, Image.Image) else result
+
     def __repr__(self) -> str:
         """Say in one line what it is, whatever the size of its pictures."""
         height, width = np.shape(self.cutout)[:2]
@@ -189,6 +234,13 @@ class Removal(tuple[Any, Any]):
         if profile:
             cutout.info["icc_profile"] = profile
         return Removal(cutout, Image.fromarray(self.mask), self.report, self.data, self._correct)
+
+
+def _as_picture(background: str | PathLike[str] | Image.Image | np.ndarray | None) -> DecodedImage | None:
+    """Bring a background that is a picture already to pixels; None for all others."""
+    if isinstance(background, Image.Image):
+        return from_pil(background, keep_profile=True)
+    return from_array(background) if isinstance(background, np.ndarray) else None
 
 
 def _read_info(data: bytes) -> dict[Any, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from cutray.errors import OptionError, OutputExistsError
+from cutray.errors import ConfigError, OptionError, OutputExistsError
 from cutray.imaging.encode import encode_image
 from cutray.removal import Removal, RemovalReport
 
@@ -115,3 +115,38 @@ def test_it_travels_with_its_report(removal: Removal) -> None:
     for other in (pickle.loads(pickle.dumps(removal)), copy.deepcopy(removal), copy.copy(removal)):
         assert other.report == removal.report and other.data == removal.data
         assert np.array_equal(np.asarray(other.cutout), np.asarray(removal.cutout))
+
+
+def test_composite_lays_the_cutout_out_anew() -> None:
+    """On a colour, a picture or nothing, with a canvas and a shadow; the result is one like any other."""
+    removal = _removal(90, 120, dpi=(300, 300))
+    on_green = removal.composite("green", size="200x200", margin="5%", shadow="drop")
+    assert on_green.cutout.shape == (200, 200, 3)
+    assert tuple(on_green.cutout[0, 0]) == (0, 128, 0) and tuple(on_green.cutout[100, 100]) == (255, 0, 0)
+    assert _opened(on_green.data).size == (200, 200)
+    assert "enlarged" in on_green.report.notes[-1]
+    assert removal.composite(template="transparent-trimmed").cutout.shape[2] == 4
+    blue = np.full((10, 10, 3), (0, 0, 255), np.uint8)
+    for picture in (blue, Image.fromarray(blue)):
+        assert tuple(removal.composite(picture).cutout[0, -1]) == (0, 0, 255)
+    assert isinstance(removal.as_pillow().composite("white").cutout, Image.Image)
+    assert _opened(removal.composite("white", format="jpeg").data).info["dpi"] == (300, 300)
+
+
+def test_composite_keeps_every_pixel_and_depth() -> None:
+    """Without options the cutout is what it was, also at 16 bits."""
+    for dtype in (np.uint8, np.uint16):
+        removal = _removal(30, 40, dtype=dtype)
+        again = removal.composite(bit_depth=8 if dtype == np.uint8 else 16)
+        assert np.array_equal(again.cutout, removal.cutout)
+
+
+def test_composite_refuses_what_it_cannot_lay_out(tmp_path: Path) -> None:
+    """A mask, a result on a background, an unknown option and a missing picture are told."""
+    removal = _removal(30, 40)
+    with pytest.raises(OptionError, match="on a background already"):
+        removal.composite("white").composite("black")
+    with pytest.raises(ConfigError, match="did you mean 'margin'"):
+        removal.composite("white", margn="5%")  # type: ignore[call-arg]
+    with pytest.raises(OptionError, match="neither a colour nor a picture"):
+        removal.composite(tmp_path / "missing.png")
