@@ -21,9 +21,9 @@ from cutray.errors import DatasetError
 from cutray.evaluation.datasets import Sample, find_samples, read_truth
 from cutray.hints import Hints
 from cutray.imaging.decode import decode_image
-from cutray.imaging.files import write_atomically
 from cutray.remover import BackgroundRemover, Removal
 from cutray.tta import predict
+from pipelines.bench.pages import describe_machine, write_page
 
 _POINTS = 3
 _STROKE_MP = (1.0, 6.0, 12.0)
@@ -50,7 +50,12 @@ class Row:
 @click.option("-m", "--model", default="u2net", show_default=True, help="Model that runs.")
 @click.option("--below", default=0.6, show_default=True, help="Only photos whose mask without hints has a lower IoU.")
 @click.option("--strokes/--no-strokes", default=True, show_default=True, help="Time strokes at 1, 6 and 12 megapixels.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the tables to this file (Markdown).")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write the page to this file, named after the instruction set.",
+)
 def hints(data: Path, model: str, below: float, strokes: bool, output: Path | None) -> None:
     """Measure what a box and points gain, and what a stroke costs.
 
@@ -72,8 +77,7 @@ def hints(data: Path, model: str, below: float, strokes: bool, output: Path | No
     if strokes:
         text += _stroke_table(remover, samples[0])
     click.echo(text)
-    if output is not None:
-        write_atomically(output, text.encode(), overwrite=True)
+    write_page(output, text)
     click.echo(json.dumps({"job": "bench hints", "photos": len(rows), "mean_iou": _means(rows)}))
 
 
@@ -147,7 +151,11 @@ def _table(rows: Sequence[Row], total: int, below: float) -> str:
     steps = ["no hints", "box", *(f"{count + 1} point{'s' if count else ''}" for count in range(_POINTS))]
     spent_s = [median(column) for column in zip(*(row.seconds for row in rows), strict=True)]
     lines = [
-        f"{len(rows)} of {total} photos have an IoU below {below} without hints; on {inspect_hardware().cpu_name}.\n",
+        "# What hints gain, and what they cost\n",
+        "`cutray bench hints --data FOLDER`: the box of the truth, then points put by a rule: in the middle of the",
+        "largest wrong region. A step's time is that of a whole call, from pixels to the encoded file.\n",
+        f"{describe_machine(inspect_hardware())}\n",
+        f"{len(rows)} of {total} photos have an IoU below {below} without hints:\n",
         f"| photo | {' | '.join(steps)} |",
         "|---|" + "--:|" * len(steps),
         *(f"| {row.name} | {' | '.join(f'{iou:.3f}' for iou in row.ious)} |" for row in rows),

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serve_apps.remover.errors import REMOVE_BG_PATH, RETRY_AFTER_S, ApiError, error_response, remove_bg_response
 from serve_apps.remover.metrics import rejected_counter, requests_counter
 
-_UPLOADS = ("/remove-background", "/batch-remove-background", REMOVE_BG_PATH, "/api/remove")
+_UPLOADS = ("/remove-background", "/batch-remove-background", REMOVE_BG_PATH, "/api/remove", "/edits")
 _CAPACITY = b"x-cutray-capacity"  # from the Ingress to the load shedder, never further
 _GROWTH_PER_S = 0.1
 

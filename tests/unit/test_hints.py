@@ -158,3 +158,15 @@ def test_hints_beside_a_photo(tmp_path: Path) -> None:
     for wrong in ("", "[]", '{"model": "u2netp"}', '{"box": [1, 2]}', '{"keep": 5}', '{"box": "a"}'):
         with pytest.raises(OptionError, match="no file of hints"):
             parse_hints(wrong.encode(), "a.hints.json")
+
+
+def test_points_of_the_benchmark_are_put_by_a_rule() -> None:
+    """The next point is the middle of the largest region that is wrong."""
+    from pipelines.bench.hints import worst_point
+
+    truth = np.zeros((40, 60), bool)
+    truth[10:21, 20:31] = True
+    assert worst_point(np.zeros_like(truth), truth) == (25, 15)
+    mask = truth.copy()
+    mask[30:39, 0:9] = True
+    assert worst_point(mask, truth) == (4, 34)
