@@ -138,6 +138,23 @@ def test_forgotten_edit_is_made_anew(page: Any, address: str, photo_files: Path)
     assert page.locator("#note").is_hidden()
 
 
+@_PHONE
+def test_marks_outlive_a_lost_network(page: Any, photo_files: Path) -> None:
+    """A stroke that does not arrive is kept, told, and applied once the network is back."""
+    add_photos(page, photo_files / "astronaut.jpg")
+    _choose_white(page)
+    page.context.set_offline(True)
+    page.click("[data-tool=drop]")
+    stroke(page, (0.4, 0.9), (0.5, 0.9))
+    page.click("[data-tool=move]")
+    assert "marks are kept" in page.inner_text("#note")
+    assert color_at(page, 0.45, 0.9) != _WHITE
+    page.context.set_offline(False)
+    page.wait_for_selector("#note", state="hidden")
+    settle(page)
+    assert color_at(page, 0.45, 0.9) == _WHITE
+
+
 def test_layout_is_shown_as_it_is_saved(page: Any, photo_files: Path) -> None:
     """A template is shown after a moment, and downloaded in its size and on its background."""
     add_photos(page, photo_files / "coffee.jpg")

@@ -49,6 +49,7 @@ export function pick(next) {
 }
 
 function showButtons() {
+  for (const button of document.querySelectorAll("[data-tool]")) button.disabled = !photo;
   $("undo").disabled = !photo?.hints.length;
   $("redo").disabled = !photo?.redone.length;
 }

@@ -107,7 +107,8 @@ export function offerTemplates(list) {
   group.label = "Templates";
   for (const one of list) {
     templates.set(one.name, one);
-    const option = new Option(one.name.replaceAll("-", " "), `template:${one.name}`);
+    const name = one.name.replaceAll("-", " ");
+    const option = new Option(name[0].toUpperCase() + name.slice(1), `template:${one.name}`);
     option.title = one.about;
     group.append(option);
   }

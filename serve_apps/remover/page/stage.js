@@ -75,7 +75,7 @@ function pictureOf({ before, cutout, width, height }, photo) {
   if (!width) return null;
   const paint = (pen) => {
     if (cutout) paintBackground(pen, width, height, look.look, before);
-    if (cutout && brush.current() !== "move") paintFaint(pen, before); // so that there is something to point at
+    if (cutout && before && (brush.current() !== "move" || !photo.found)) paintFaint(pen, before); // there must be something to point at
     pen.drawImage(cutout ?? before, 0, 0);
   };
   return { width, height, full: photo.size?.width, before: cutout ? before : null, clear: Boolean(cutout) && look.isClear(), paint };

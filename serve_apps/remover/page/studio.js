@@ -37,7 +37,7 @@ function count() {
   $("all").disabled = done === 0;
   $("all").hidden = list.photos.length < 2;
   const all = list.photos.length;
-  const parts = all ? [done === all && all > 1 ? `All ${all} photos done` : `${done} of ${all} done`] : [];
+  const parts = all ? [done < all ? `${done} of ${all} done` : all > 1 ? `All ${all} photos done` : "Done"] : [];
   if (failed) parts.push(`${failed} not possible`);
   $("status").textContent = told || parts.join(", ");
 }
