@@ -6,8 +6,9 @@ PHOTOS ?= photos
 TESTS ?= tests/unit tests/repo tests/model tests/integration tests/e2e
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
 
-# Two processes; tests that start Ray stay in one of them (tests/conftest.py). Faults have the machine to themselves.
-PARALLEL := $(if $(findstring tests/fault,$(TESTS)),,-n 2 --dist loadscope --no-loadscope-reorder)
+# More processes than cores: tests that start Ray wait most of their time. Faults have the machine to themselves.
+SHARED := tests/unit% tests/repo% tests/model% tests/integration% tests/e2e%
+PARALLEL := $(if $(filter-out $(SHARED),$(TESTS)),,-n 3 --dist loadscope --no-loadscope-reorder)
 # Unit tests and checks of the tree need no weights.
 WEIGHTS := $(if $(filter-out tests/unit% tests/repo%,$(TESTS)),u2net u2netp)
 

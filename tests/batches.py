@@ -41,11 +41,38 @@ def batch_command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "pipelines.batch_remove", *map(str, arguments), "-m", "u2netp"]
 
 
-def run_batch_command(*arguments: str | Path, **more: Any) -> tuple[int, dict[str, Any], str]:
-    """Run a batch; returns exit code, the JSON line and what it told a person."""
+@contextmanager
+def shared_ray() -> Iterator[str]:
+    """Run a Ray until the block ends; yields its address.
+
+    Its workers have the environment of this moment, not that of the batches that join it.
+    """
+    command = [sys.executable, "-m", "tests.ray_head"]
+    for _ in range(10):  # Ray gives up after 30 s where others keep the machine busy
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=batch_environment(), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        with process:
+            if address := process.stdout.readline().strip():  # type: ignore[union-attr]
+                yield address
+                return
+    raise AssertionError("Ray did not start")
+
+
+def run_batch_command(
+    *arguments: str | Path, address: str | None = None, **more: Any
+) -> tuple[int, dict[str, Any], str]:
+    """Run a batch; returns exit code, the JSON line and what it told a person.
+
+    Args:
+        arguments: Of the command.
+        address: Ray to join with one actor, from ``shared_ray``; by default the batch starts one of its own.
+        more: Arguments of ``subprocess.run``.
+    """
     environment = {**batch_environment(), **more.pop("env", {})}
+    joined = ["--address", address, "--actors", "1"] if address else []
     done = subprocess.run(
-        batch_command(*arguments),
+        batch_command(*arguments, *joined),
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,

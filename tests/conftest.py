@@ -27,41 +27,42 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 TESTS = Path(__file__).parent
 # Tiers whose tests start Ray, but for these files.
-ONE_AT_A_TIME = ("integration", "e2e", "fault")
+RAY_TIERS = ("integration", "e2e", "fault")
 WITHOUT_RAY = ("test_cli.py", "test_pages.py", "test_metrics_reference.py")
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "camera")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its tier, which is the name of its folder; with `-n`, put those that start Ray first."""
+    """Mark each test with its tier, which is the name of its folder; with `-n`, put those that start Ray first.
+
+    They take the longest, and the more so the longer the file is.
+    """
     for item in items:
         parts = item.path.relative_to(TESTS).parts if item.path.is_relative_to(TESTS) else ()
         if len(parts) > 1:
             item.add_marker(parts[0])
     if "PYTEST_XDIST_WORKER" in os.environ:
-        items.sort(key=lambda item: not _starts_ray(item.nodeid))
+        items.sort(key=lambda item: -item.path.stat().st_size if _starts_ray(item.path) else 0)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Say which tests may run side by side, with `-n`.
 
-    All tests that start Ray run in one worker, one after the other. It begins with them, because they take the longest.
-    Of the rest each file runs in one worker, so that what it prepares is prepared once.
+    Each file runs in one worker, so that what it prepares is prepared once.
     """
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "ray" if _starts_ray(nodeid) else nodeid.split("::")[0]
+            return nodeid.split("::")[0]
 
     return Scheduling(config, log)
 
 
-def _starts_ray(nodeid: str) -> bool:
-    """Tell whether a test is in a tier whose tests start Ray, but for some files."""
-    file = Path(nodeid.split("::")[0])
-    return file.parent.name in ONE_AT_A_TIME and file.name not in WITHOUT_RAY
+def _starts_ray(file: Path) -> bool:
+    """Tell whether a file is in a tier whose tests start Ray, but for some files."""
+    return file.parent.name in RAY_TIERS and file.name not in WITHOUT_RAY
 
 
 def require_weights(name: str) -> Path:

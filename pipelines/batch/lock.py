@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cutray.errors import OutputError
+from cutray.file_lock import lock_file
 from pipelines.batch.manifest import FOLDER
 from pipelines.batch.storage import LocalStorage
 from pipelines.batch.storage_base import Storage
@@ -19,11 +20,6 @@ def exclusive_lock(storage: Storage) -> Iterator[None]:
     Raises:
         OutputError: Another job holds it, or the folder cannot be written.
     """
-    try:
-        import fcntl
-    except ImportError:  # not on this operating system
-        yield
-        return
     if not isinstance(storage, LocalStorage):
         yield
         return
@@ -36,12 +32,10 @@ def exclusive_lock(storage: Storage) -> Iterator[None]:
             got=f"cannot write to {storage.address!r}: {error.strerror}", fix="check the path, its rights and the disk"
         ) from error
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if lock_file(handle, wait=False) is False:
             raise OutputError(
                 got=f"another job writes to {storage.address!r}", fix="wait for it, or choose another target"
-            ) from error
+            )
         yield
     finally:
         os.close(handle)

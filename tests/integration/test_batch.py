@@ -6,11 +6,14 @@ import json
 import os
 import shutil
 import tarfile
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.batches import batch_rows, hash_of, hashes_of, run_batch_command, write_photos
+from tests.batches import batch_rows, hash_of, hashes_of, run_batch_command, shared_ray, write_photos
 
 pytest.importorskip("ray")
 pytest.importorskip("pyarrow.parquet")
@@ -22,6 +25,13 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photos")
     write_photos(folder, 12)
     return folder
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Any]:
+    """Return what runs batches on one Ray, without refined edges: all but pixels is looked at."""
+    with shared_ray() as address:
+        yield partial(run_batch_command, "--quality", "fast", address=address)
 
 
 @pytest.fixture(scope="module")
@@ -55,24 +65,24 @@ def test_masks_and_report_are_written(finished: Path) -> None:
     assert "Model and settings" in page and "<td>u2netp</td>" in page
 
 
-def test_second_run_does_only_what_is_missing(photos: Path, finished: Path, tmp_path: Path) -> None:
+def test_second_run_does_only_what_is_missing(photos: Path, finished: Path, tmp_path: Path, run: Any) -> None:
     """Done photos stay; a deleted result, a touched and a changed photo are found, and only they are worked on."""
     sources, target = tmp_path / "photos", tmp_path / "out"
     shutil.copytree(photos, sources)
-    assert run_batch_command(sources, target)[0] == 0
-    assert run_batch_command(sources, target)[1]["worked"] == 0
+    assert run(sources, target)[0] == 0
+    assert run(sources, target)[1]["worked"] == 0
     before = hashes_of(target)
     names = sorted(batch_rows(target))
     (target / batch_rows(target)[names[0]]["output"]).unlink()
     os.utime(sources / names[1])
     shutil.copy(sources / names[5], sources / names[2])
-    code, summary, told = run_batch_command(sources, target)
+    code, summary, told = run(sources, target)
     assert code == 0, told
     assert (summary["worked"], summary["kept"]) == (3, 10)
     after = hashes_of(target)
     changed = {name for name in after if after[name] != before.get(name)}
     assert changed == {batch_rows(target)[names[2]]["output"]}
-    assert run_batch_command(sources, target)[1]["worked"] == 0
+    assert run(sources, target)[1]["worked"] == 0
 
 
 def test_hints_lie_beside_photos(photos: Path, tmp_path: Path) -> None:
@@ -92,7 +102,7 @@ def test_hints_lie_beside_photos(photos: Path, tmp_path: Path) -> None:
     assert summary["worked"] == 1
 
 
-def test_bad_files_arebatch_rows(photos: Path, tmp_path: Path) -> None:
+def test_bad_files_are_rows(photos: Path, tmp_path: Path, run: Any) -> None:
     """Exactly the planted files fail, each with a reason; how many are too many is the caller's choice."""
     sources, target = tmp_path / "photos", tmp_path / "out"
     shutil.copytree(photos, sources)
@@ -104,39 +114,39 @@ def test_bad_files_arebatch_rows(photos: Path, tmp_path: Path) -> None:
     listed = tmp_path / "photos" / "list.csv"
     paths = [path.relative_to(sources).as_posix() for path in sorted(sources.rglob("*.*")) if path != listed]
     listed.write_text("path\n" + "\n".join([*paths, "gone.jpg"]) + "\n")
-    code, summary, told = run_batch_command(listed, target)
+    code, summary, told = run(listed, target)
     assert code == 1, told
     failed = {source: row for source, row in batch_rows(target).items() if row["status"] == "failed"}
     assert set(failed) == planted
     assert all(row["code"] and row["reason"] for row in failed.values())
     assert (summary["done"], summary["failed"]) == (12, 4)
-    assert run_batch_command(listed, target, "--max-failures", "30%", "--retry-failed")[0] == 0
+    assert run(listed, target, "--max-failures", "30%", "--retry-failed")[0] == 0
 
 
-def test_foreign_files_are_not_replaced(photos: Path, tmp_path: Path) -> None:
+def test_foreign_files_are_not_replaced(photos: Path, tmp_path: Path, run: Any) -> None:
     """What lies in the target and was made by someone else stays unless --overwrite is given."""
     target = tmp_path / "out"
     (target / "a").mkdir(parents=True)
     mine = target / "a" / "photo 000.png"
     mine.write_text("mine")
-    code, summary, told = run_batch_command(photos, target)
+    code, summary, told = run(photos, target)
     assert code == 1, told
     assert mine.read_text() == "mine"
     assert summary["failed"] == 1
     assert batch_rows(target)["a/photo 000.jpg"]["code"] == "output_exists"
-    assert run_batch_command(photos, target, "--retry-failed", "--overwrite")[0] == 0
+    assert run(photos, target, "--retry-failed", "--overwrite")[0] == 0
     assert mine.read_bytes().startswith(b"\x89PNG")
 
 
-def test_other_settings_need_a_word(photos: Path, tmp_path: Path) -> None:
+def test_other_settings_need_a_word(photos: Path, tmp_path: Path, run: Any) -> None:
     """Results of two kinds never mix by accident; --reprocess replaces them all."""
-    assert run_batch_command(photos, tmp_path)[0] == 0
+    assert run(photos, tmp_path)[0] == 0
     before = hashes_of(tmp_path)
-    code, _, told = run_batch_command(photos, tmp_path, "--only-mask")
+    code, _, told = run(photos, tmp_path, "--only-mask")
     assert code == 2
     assert "--reprocess" in told
     assert hashes_of(tmp_path) == before
-    assert run_batch_command(photos, tmp_path, "--only-mask", "--reprocess")[0] == 0
+    assert run(photos, tmp_path, "--only-mask", "--reprocess")[0] == 0
     assert not set(before.values()) & set(hashes_of(tmp_path).values())
 
 
@@ -150,34 +160,34 @@ ODD_NAMES = (
 )
 
 
-def test_odd_names_go_through_every_part(tmp_path: Path) -> None:
+def test_odd_names_go_through_every_part(tmp_path: Path, run: Any) -> None:
     """Names that are not UTF-8, of several lines, too long or nearly equal reach files, shards, report and resume."""
     write_photos(tmp_path / "made", 1)
     photos, target, shards = tmp_path / "photos", tmp_path / "out", tmp_path / "shards"
     photos.mkdir()
     for name in ODD_NAMES:
         shutil.copy(next((tmp_path / "made").rglob("*.jpg")), photos / os.fsdecode(name))
-    code, summary, told = run_batch_command(photos, target, "--format", "webp")
+    code, summary, told = run(photos, target, "--format", "webp")
     assert (code, summary.get("done")) == (0, len(ODD_NAMES)), told
     results = {os.fsencode(path.name) for path in target.glob("*.webp")}
     assert len(results) == len(ODD_NAMES) and {b"caf\xe9.webp", b"line\nbreak.webp"} <= results
     assert "line\\nbreak.jpg" in (target / "_cutray" / "report.html").read_text()
-    assert run_batch_command(photos, target, "--format", "webp")[1]["worked"] == 0
-    code, summary, told = run_batch_command(photos, shards, "--sink", "webdataset")
+    assert run(photos, target, "--format", "webp")[1]["worked"] == 0
+    code, summary, told = run(photos, shards, "--sink", "webdataset")
     assert (code, summary.get("done")) == (0, len(ODD_NAMES)), told
     with tarfile.open(shards / "shard-00000.tar") as archive:
         assert sum(name.endswith(".png") for name in archive.getnames()) == len(ODD_NAMES)
 
 
-def test_own_results_among_the_photos_are_not_cut_out(photos: Path, finished: Path, tmp_path: Path) -> None:
+def test_own_results_among_the_photos_are_not_cut_out(photos: Path, finished: Path, tmp_path: Path, run: Any) -> None:
     """A folder of photos with results of an earlier run in it gives a cutout of each photo and of no result."""
     sources = tmp_path / "mixed"
     shutil.copytree(photos, sources)
     shutil.copytree(finished, sources / "earlier", ignore=shutil.ignore_patterns("_cutray"))
     number = len([path for path in photos.rglob("*") if path.is_file()])
-    code, summary, told = run_batch_command(sources, tmp_path / "out")
+    code, summary, told = run(sources, tmp_path / "out")
     assert code == 0, told
     assert (summary["done"], summary["skipped"]) == (number, number)
-    again = run_batch_command(sources, tmp_path / "out", "--background", "white")
+    again = run(sources, tmp_path / "out", "--background", "white")
     assert again[0] == 2
     assert "another background (none then, white now)" in again[2]

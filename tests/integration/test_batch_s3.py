@@ -20,17 +20,17 @@ def test_bucket_to_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     """Results in a bucket equal those in a folder, a second run does nothing, and a lost one is made again."""
     photos, local = tmp_path / "photos", tmp_path / "local"
     write_photos(photos, 6)
-    assert run_batch_command(photos, local)[0] == 0
+    assert run_batch_command(photos, local, "--quality", "fast")[0] == 0
     with served_bucket(monkeypatch) as (store, uri):
         fs.copy_files(str(photos), "shop/photos", destination_filesystem=store)
-        code, summary, told = run_batch_command(uri("photos"), uri("cutouts"))
+        code, summary, told = run_batch_command(uri("photos"), uri("cutouts"), "--quality", "fast")
         assert code == 0, told
         assert summary["done"] == 6
         fs.copy_files("shop/cutouts", str(tmp_path / "back"), source_filesystem=store)
         assert hashes_of(tmp_path / "back") == hashes_of(local)
-        assert run_batch_command(uri("photos"), uri("cutouts"))[1]["worked"] == 0
+        assert run_batch_command(uri("photos"), uri("cutouts"), "--quality", "fast")[1]["worked"] == 0
         store.delete_file(f"shop/cutouts/{sorted(hashes_of(local))[0]}")
-        assert run_batch_command(uri("photos"), uri("cutouts"))[1]["worked"] == 1
+        assert run_batch_command(uri("photos"), uri("cutouts"), "--quality", "fast")[1]["worked"] == 1
 
 
 def test_the_endpoint_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

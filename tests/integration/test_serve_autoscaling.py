@@ -13,7 +13,7 @@ from tests.conftest import require_weights
 
 pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
 httpx = pytest.importorskip("httpx")
-from tests.endpoint import replicas, running, write_config  # noqa: E402
+from tests.endpoint import PATIENCE_S, replicas, running, write_config  # noqa: E402
 
 _AUTOSCALING = {
     "min_replicas": 1,
@@ -25,8 +25,8 @@ _AUTOSCALING = {
 }
 
 
-def _wait_for(process: Any, wanted: range, timeout_s: float) -> int:
-    until = time.monotonic() + timeout_s
+def _wait_for(process: Any, wanted: range) -> int:
+    until = time.monotonic() + PATIENCE_S
     while (count := len(replicas(process, "Cutter"))) not in wanted:
         assert time.monotonic() < until, count
         time.sleep(0.3)
@@ -54,10 +54,10 @@ def test_cutters_follow_the_load(photo_files: Path, tmp_path: Path, monkeypatch:
         try:
             for thread in threads:
                 thread.start()
-            _wait_for(process, range(2, 4), 40)
+            _wait_for(process, range(2, 4))
         finally:
             stop.set()
             for thread in threads:
                 thread.join()
-        _wait_for(process, range(1, 2), 60)
+        _wait_for(process, range(1, 2))
     assert set(statuses) == {200}

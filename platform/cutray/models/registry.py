@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
 import re
 import shutil
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from cutray.errors import (
     UnknownModelError,
     WeightsUnavailableError,
 )
+from cutray.file_lock import lock_file
 from cutray.folders import provide_home
 
 SCHEME = "models:/"
@@ -117,24 +116,14 @@ def fetch(model: str, cache: Path) -> Path:
 
 def _put_in_place(fresh: Path, folder: Path, digest: str) -> None:
     """Give a downloaded folder its name, all at once, unless another process was quicker; a damaged one gives way."""
-    with _one_at_a_time(folder.parent.parent / ".lock"):
+    with (folder.parent.parent / ".lock").open("wb") as lock:
+        lock_file(lock, wait=True)
         if _digest_of(folder / FILE) == digest:
             return
         with tempfile.TemporaryDirectory(dir=folder.parent) as aside:
             if folder.exists():
                 folder.rename(Path(aside) / "damaged")
             fresh.rename(folder)
-
-
-@contextlib.contextmanager
-def _one_at_a_time(lock: Path) -> Iterator[None]:
-    """Let one process work at a time, where the system has such locks; Windows does without."""
-    with lock.open("w") as stream:
-        if sys.platform != "win32":
-            import fcntl
-
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def register(name: str, folder: Path, tags: Mapping[str, str]) -> str:

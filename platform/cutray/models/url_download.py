@@ -14,6 +14,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from cutray.errors import ChecksumError, WeightsUnavailableError
+from cutray.file_lock import lock_file
 from cutray.models.catalog import ModelSpec, Source
 from cutray.models.hashing import Hasher
 from cutray.models.transfer import Progress, check_transfer, copy_blocks, read_blocks
@@ -60,16 +61,11 @@ def fetch_url(spec: ModelSpec, source: Source, part: Path, progress: Progress | 
 @contextlib.contextmanager
 def _claim(path: Path) -> Iterator[IO[bytes] | None]:
     """Open a file that is kept between tries, for this process alone; yields None where that is not possible."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield None
-        return
     with path.open("a+b") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = lock_file(stream, wait=False) is True
             # Its former owner may have moved it to its place meanwhile.
-            ours = path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat())
+            ours = ours and path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat())
         except OSError:
             ours = False
         yield stream if ours else None
