@@ -10,10 +10,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 SHARED := tests/unit% tests/repo% tests/model% tests/integration% tests/e2e%
 PARALLEL := $(if $(filter-out $(SHARED),$(TESTS)),,-n 3 --dist loadscope --no-loadscope-reorder)
 # Unit tests and checks of the tree need no weights.
-WEIGHTS := $(if $(filter-out tests/unit% tests/repo%,$(TESTS)),u2net u2netp)
+WEIGHTS := $(if $(filter-out tests/unit% tests/repo%,$(TESTS)),weights)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test lint format docs bench clean
+.PHONY: help demo check weights test lint format docs bench clean
 
 help:  ## List the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -24,8 +24,10 @@ demo: $(VENV)/.demo  ## Set up, fetch the weights, cut out real photos (PHOTOS=f
 check: lint  ## Check what can be checked in a minute: style, types, import rules and unit tests; no weights needed
 	$(BIN)/python -m pytest -q -n 2 --dist loadscope tests/unit
 
-test: $(VENV)/.dev  ## Run the tests (TESTS=tests/unit runs some; TESTS=tests/fault kills processes, takes long)
-	$(if $(WEIGHTS),$(BIN)/cutray models pull $(WEIGHTS))
+weights: $(VENV)/.dev  ## Fetch the weights that the tests use
+	$(BIN)/cutray models pull u2net u2netp
+
+test: $(VENV)/.dev $(WEIGHTS)  ## Run the tests (TESTS=tests/unit runs some; TESTS=tests/fault kills processes, takes long)
 	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
 
 lint: $(VENV)/.dev  ## Check format, style, types and import rules

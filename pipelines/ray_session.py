@@ -8,11 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from cutray.console.ray_address import check_reachable
-from cutray.console.ray_setup import installed_code_config, local_ray_options, set_local_token
-from cutray.errors import ConfigError, CutrayError, MissingExtraError
+from cutray.console.ray_setup import installed_code_config, local_ray_options, set_local_token, told_when_too_busy
+from cutray.errors import ConfigError, MissingExtraError
 from cutray.privacy import disable_ray_reporter
-
-_GAVE_UP = "timed out during startup"  # in ray._private.node, of Ray 2.60
 
 
 @contextmanager
@@ -53,17 +51,11 @@ def ray_session(
         options["job_config"] = installed_code_config()
     disable_ray_reporter()
     try:
-        ray.init(**options)
+        with told_when_too_busy():
+            ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigError(
             got=f"no Ray cluster at {address!r}: {error}", fix="check --address, or leave it out"
-        ) from error
-    except Exception as error:  # Ray has no class for this one
-        if _GAVE_UP not in str(error):
-            raise
-        raise CutrayError(
-            got="Ray did not start within the 30 s that it allows itself: this machine is too busy",
-            fix="try again, or end other programs first; what is done stays done",
         ) from error
     try:
         yield

@@ -189,12 +189,9 @@ def new_settings(
 
 def _of_run(folder: Path) -> dict[str, Any]:
     """Read the settings of a run that was begun."""
-    from cutray.training.runs import SETTINGS_FILE
+    from cutray.training.runs import SETTINGS_FILE, read_settings
 
-    try:
-        values = json.loads((folder / SETTINGS_FILE).read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(got=f"{folder} holds no run: {error}", fix="name the folder of a run") from error
+    values = read_settings(folder / SETTINGS_FILE)
     return {**values, "save_dir": str(folder.resolve().parent), "name": folder.resolve().name}
 
 

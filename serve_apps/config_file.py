@@ -144,7 +144,7 @@ def check_ports(config: dict[str, Any]) -> None:
     for host, port, option in wanted:
         if not port:
             continue
-        with socket.socket() as probe:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
@@ -154,6 +154,17 @@ def check_ports(config: dict[str, Any]) -> None:
                     allowed="a free port of this machine",
                     fix=f"end the other program, or choose another {option}",
                 ) from error
+
+
+def reachable_host(host: str) -> str:
+    """Return the address at which this machine itself reaches an endpoint that listens on ``host``."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (compared, not bound)
+
+
+def shown_address(listen: dict[str, Any]) -> str:
+    """Write the address of an endpoint for people, from its ``http_options``."""
+    host = reachable_host(listen["host"])
+    return f"http://{f'[{host}]' if ':' in host else host}:{listen['port']}"
 
 
 def application_args(config: dict[str, Any]) -> dict[str, Any]:

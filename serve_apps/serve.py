@@ -18,7 +18,7 @@ import click
 from cutray.config import EngineSettings
 from cutray.console.extras import requires_extra
 from cutray.console.options import GroupedCommand, given, settings_options
-from cutray.console.ray_setup import local_ray_options, set_local_token
+from cutray.console.ray_setup import local_ray_options, set_local_token, told_when_too_busy
 from cutray.console.run import run
 from cutray.errors import CutrayError, MissingExtraError
 from cutray.privacy import disable_ray_reporter
@@ -28,6 +28,8 @@ from serve_apps.config_file import (
     check_model,
     check_ports,
     load_config,
+    reachable_host,
+    shown_address,
     with_single_replicas,
 )
 from serve_apps.reload import Reloader
@@ -96,8 +98,7 @@ def serve(
         if signals.ended.is_set():
             return 0
         endpoint.apply(config)
-        shown = "127.0.0.1" if listen["host"] == "0.0.0.0" else listen["host"]  # noqa: S104 (compared, not bound)
-        say(f"ready in {time.monotonic() - started:.1f} s: http://{shown}:{listen['port']}")
+        say(f"ready in {time.monotonic() - started:.1f} s: {shown_address(listen)}")
         say("the page is at /, the description of all addresses at /docs; Ctrl+C ends")
         signals.wait(Reloader(endpoint, config, read, say, signals.ended).reload)
     finally:
@@ -245,17 +246,18 @@ def start(config: dict[str, Any], *, verbose: bool = False) -> Endpoint:
     from ray.serve._private.api import serve_start
 
     disable_ray_reporter()
-    ray.init(
-        address="local",
-        num_cpus=max(_LOGICAL_CPUS, 2 * (os.cpu_count() or 1)),
-        include_dashboard=False,
-        namespace="serve",
-        logging_level=logging.INFO if verbose else logging.ERROR,
-        log_to_driver=verbose,
-        object_store_memory=_OBJECT_STORE_BYTES,
-        **local_ray_options(),
-        **({"_metrics_export_port": args["metrics_port"]} if args.get("metrics_port") else {}),
-    )
+    with told_when_too_busy():
+        ray.init(
+            address="local",
+            num_cpus=max(_LOGICAL_CPUS, 2 * (os.cpu_count() or 1)),
+            include_dashboard=False,
+            namespace="serve",
+            logging_level=logging.INFO if verbose else logging.ERROR,
+            log_to_driver=verbose,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            **local_ray_options(),
+            **({"_metrics_export_port": args["metrics_port"]} if args.get("metrics_port") else {}),
+        )
     if not verbose:
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
     # Only this private function takes the same YAML as `serve deploy`; the public one needs Ray's dashboard.
@@ -293,12 +295,11 @@ def wait_until_ready(host: str, port: int, ended: threading.Event, timeout_s: fl
     """
     import http.client
 
-    shown = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 (compared, not bound)
     until = time.monotonic() + timeout_s
     while time.monotonic() < until:
         _status()
         try:
-            connection = http.client.HTTPConnection(shown, port, timeout=3)
+            connection = http.client.HTTPConnection(reachable_host(host), port, timeout=3)
             connection.request("GET", "/ready")
             if connection.getresponse().status == 200:
                 return

@@ -21,6 +21,7 @@ _LINE_EVERY_S = 30.0
 def show_progress(settings: TrainSettings) -> Iterator[Any]:
     """Show how it goes, as a bar or as a line every half minute; yields the actor to report to."""
     import ray
+    from ray.exceptions import GetTimeoutError
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from cutray.console.progress import error_console
@@ -37,7 +38,10 @@ def show_progress(settings: TrainSettings) -> Iterator[Any]:
 
     def watch() -> None:
         while not over.wait(0.5):
-            latest, problems = ray.get(actor.read.remote(), timeout=30)
+            try:
+                latest, problems = ray.get(actor.read.remote(), timeout=30)
+            except GetTimeoutError:  # a busy machine; the run itself goes on
+                continue
             for problem in problems:
                 warnings.warn(problem, stacklevel=1)
             if latest:

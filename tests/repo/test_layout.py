@@ -156,6 +156,17 @@ def test_no_folder_of_jobs_is_flat() -> None:
     assert len(list((ROOT / "pipelines").glob("*.py"))) <= 14
 
 
+@pytest.mark.parametrize(
+    ("tests", "side_by_side"),
+    [("tests", False), ("tests/fault", False), ("tests/unit tests/fault/test_image.py", False), ("tests/e2e", True)],
+)
+def test_faults_have_the_machine_to_themselves(tests: str, side_by_side: bool) -> None:
+    """`make test` runs files side by side only where none of them kills processes."""
+    told = subprocess.run(["make", "-n", "test", f"TESTS={tests}"], cwd=ROOT, capture_output=True, text=True, check=True)
+    (command,) = [line for line in told.stdout.splitlines() if "pytest" in line]
+    assert (" -n " in command) is side_by_side
+
+
 def test_imports_have_no_circle() -> None:
     """No module imports itself through others, not even late."""
     packages = ("cutray", "pipelines", "serve_apps", "cluster")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
 from cluster.hosts.ray_host import PORTS
 from cutray.config import RemoverSettings
 from cutray.errors import ConfigError, InputError
-from serve_apps.config_file import CONFIG, load_config, with_single_replicas
+from pipelines.bench.processes import free_port
+from serve_apps.config_file import CONFIG, check_ports, load_config, shown_address, with_single_replicas
 from serve_apps.reload import changed_parts
 from serve_apps.remover.api_keys import ApiKeyAuth
 from serve_apps.remover.errors import CODES, ApiError
@@ -263,6 +265,24 @@ def test_misspelt_configuration_is_refused(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(config))
     with pytest.raises(ConfigError, match="num_replica"):
         load_config(path, host=None, port=None, engine={})
+
+
+def test_all_addresses_of_both_kinds_can_be_listened_on() -> None:
+    """IPv6 is checked as such, and shown in brackets; "all" is shown as this machine."""
+    addresses = {host: shown_address({"host": host, "port": 8}) for host in ("0.0.0.0", "::", "::1", "10.0.0.1")}
+    assert addresses == {
+        "0.0.0.0": "http://127.0.0.1:8",
+        "::": "http://[::1]:8",
+        "::1": "http://[::1]:8",
+        "10.0.0.1": "http://10.0.0.1:8",
+    }
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with socket.create_server(("::", 0), family=socket.AF_INET6) as taken:
+        config = load_config(CONFIG, host="::", port=taken.getsockname()[1], engine={}, metrics_port=free_port())
+        with pytest.raises(ConfigError, match="in use"):
+            check_ports(config)
+    check_ports(config)
 
 
 def test_start_is_with_one_of_each() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from cutray.config import TrainSettings, parse_settings
 from cutray.errors import ConfigError
-from pipelines.train import new_settings
+from pipelines.train import _of_run, new_settings
 from pipelines.training_run.progress import _Reporter
 
 pytest.importorskip("torch")
@@ -63,6 +63,18 @@ def test_other_settings_are_named(tmp_path: Path) -> None:
     _write_run(tmp_path, parse_settings(TrainSettings, {"seed": 1}))
     with pytest.raises(ConfigError, match="seed: 1 before, 2 now"):
         _stored_settings(parse_settings(TrainSettings, {"seed": 2}), tmp_path)
+
+
+@pytest.mark.parametrize("text", ['{"seed": 1', "[1]"])
+def test_damaged_settings_are_told(text: str, tmp_path: Path) -> None:
+    """Settings that are cut off or no settings at all are named, with what to do."""
+    _write_run(tmp_path, TrainSettings())
+    (tmp_path / SETTINGS_FILE).write_text(text)
+    with pytest.raises(ConfigError, match="cannot be read") as caught:
+        _stored_settings(TrainSettings(), tmp_path)
+    assert "another name" in caught.value.fix
+    with pytest.raises(ConfigError, match="cannot be read"):
+        _of_run(tmp_path)
 
 
 def test_scores_before_training_are_told_after_the_first_step_too(capsys: pytest.CaptureFixture[str]) -> None:

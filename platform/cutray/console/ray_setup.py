@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import secrets
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cutray.errors import ConfigError
+from cutray.errors import ConfigError, CutrayError
 
 if TYPE_CHECKING:
     from ray.job_config import JobConfig
@@ -21,7 +22,26 @@ if TYPE_CHECKING:
 # A path of a Unix socket has at most 107 bytes on Linux and 103 on macOS. Ray's longest one has 69 below its folder:
 # "/ray/session_2026-01-31_23-59-59_123456_1234567/sockets/plasma_store".
 _LONGEST_TEMP_DIR = 103 - 72
+_GAVE_UP = "timed out during startup"  # in ray._private.node, of Ray 2.60
 _SHORT_TEMP_DIRS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 (Ray's own default; its sockets ask for a token)
+
+
+@contextmanager
+def told_when_too_busy() -> Iterator[None]:
+    """Turn Ray's bare exception into an error of ours, where it gives up starting.
+
+    Raises:
+        CutrayError: Ray gave up, because the machine is too busy.
+    """
+    try:
+        yield
+    except Exception as error:  # Ray has no class for this one
+        if _GAVE_UP not in str(error):
+            raise
+        raise CutrayError(
+            got="Ray did not start within the 30 s that it allows itself: this machine is too busy",
+            fix="try again, or end other programs first; what is done stays done",
+        ) from error
 
 
 def set_local_token(environ: MutableMapping[str, str] = os.environ) -> None:

@@ -199,9 +199,28 @@ def _interruptible() -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read the settings of a run that was begun.
+
+    Raises:
+        ConfigError: There is no such file, or it is damaged.
+    """
+    try:
+        values: Any = json.loads(path.read_text())
+        if not isinstance(values, dict):
+            raise ValueError("no table of settings")
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            got=f"the settings of the run in {path.parent} cannot be read: {error}",
+            allowed=f"{path.name} as the run wrote it",
+            fix="put it back, or begin a run under another name",
+        ) from error
+    return values
+
+
 def _write_settings(settings: TrainSettings, path: Path) -> None:
     """Write the settings down; a file that says the same stays, since earlier checkpoints are known by its bytes."""
-    if path.is_file() and parse_settings(TrainSettings, json.loads(path.read_text())) == settings:
+    if path.is_file() and parse_settings(TrainSettings, read_settings(path)) == settings:
         return
     write_atomically(path, settings.model_dump_json(indent=1).encode(), overwrite=True)
 
@@ -270,12 +289,12 @@ def _stored_settings(settings: TrainSettings, run_dir: Path) -> dict[str, Any]:
     """Return the settings that a run was begun with, as they are stored; empty if it has no checkpoint yet.
 
     Raises:
-        ConfigError: They are others than those wanted now; the message names them.
+        ConfigError: They are others than those wanted now, and the message names them; or the file is damaged.
     """
     path = run_dir / SETTINGS_FILE
     if not any(run_dir.glob("checkpoint_[0-9]*")) or not path.is_file():
         return {}
-    stored: dict[str, Any] = json.loads(path.read_text())
+    stored = read_settings(path)
     begun = parse_settings(TrainSettings, stored)
     both = (result_values(one, exclude=[_EPOCHS]) for one in (begun, settings))
     if differences := describe_differences(*both):
