@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import click
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from cutray.config import EngineSettings, MattingSettings
 from cutray.console.options import GroupedCommand, given, settings_options
 from cutray.console.run import run
-from cutray.errors import EngineError
 from cutray.imaging.compose import compose
+from cutray.imaging.contact_sheet import draw_grid
 from cutray.imaging.decode import decode_image
 from cutray.imaging.encode import encode_image
 from cutray.imaging.files import write_atomically
 from cutray.remover import BackgroundRemover
+from pipelines.bench.worker_process import start_rembg
 
 _BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "magenta": (255, 0, 255)}
 _WAYS = ("rembg", "rembg -a", "Cutray")
-_GAP_PX, _HEADING_PX = 6, 22
-_LIMIT_S = 600
-
-# Runs in rembg's own interpreter, where nothing of Cutray is installed.
-_REMBG = """
-import sys
-from pathlib import Path
-from rembg import new_session, remove
-session = new_session(sys.argv[1], providers=["CPUExecutionProvider"])
-for index, path in enumerate(sys.argv[3:]):
-    data = Path(path).read_bytes()
-    for way, matting in enumerate((False, True)):
-        Path(sys.argv[2], f"{index}_{way}.png").write_bytes(remove(data, session=session, alpha_matting=matting))
-"""
 
 
 @click.command(cls=GroupedCommand)
@@ -70,7 +56,9 @@ def edge_sheet(
             ours = remover.remove_background(path).cutout
             window = _softest(ours[..., 3], cell_px) if detail else (slice(None), slice(None))
             rows.append(_row(photo[window], [cutout[window] for cutout in (*theirs, ours)], cell_px))
-    write_atomically(output, encode_image(_sheet(rows, [path.stem for path in photos], cell_px), "PNG"), overwrite=True)
+    headings = ["photo", *(f"{way}, {name}" for name in _BACKGROUNDS for way in _WAYS)]
+    sheet = draw_grid(headings, rows, [path.stem for path in photos], cell_px)
+    write_atomically(output, encode_image(np.asarray(sheet), "PNG"), overwrite=True)
     click.echo(f"{output}")
     return 0
 
@@ -78,15 +66,10 @@ def edge_sheet(
 def _run_rembg(python: Path, remover: BackgroundRemover, folder: Path, photos: Sequence[Path]) -> None:
     """Have rembg cut out all photos with the weights that are used here."""
     weights = remover.segmenter.weights
-    done = subprocess.run(
-        [str(python), "-c", _REMBG, weights.spec.name, str(folder), *map(str, photos)],
-        env={**os.environ, "U2NET_HOME": str(weights.path.parent)},
-        capture_output=True,
-        text=True,
-        timeout=_LIMIT_S,
-    )
-    if done.returncode:
-        raise EngineError(got=f"rembg failed: {done.stderr.strip()[-300:]}", fix="run `make bench` to set it up")
+    with closing(start_rembg(python, weights.spec.name, weights.path)) as rembg:
+        for index, photo in enumerate(photos):
+            for way, matting in enumerate((False, True)):
+                rembg.cut_out(photo, output=folder / f"{index}_{way}.png", matting=matting)
 
 
 def _softest(opacity: np.ndarray, side_px: int) -> tuple[slice, slice]:
@@ -110,25 +93,6 @@ def _row(photo: np.ndarray, cutouts: Sequence[np.ndarray], cell_px: int) -> list
     size = max(1, round(photo.shape[1] * scale)), max(1, round(photo.shape[0] * scale))
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
     return [np.asarray(cv2.resize(picture, size, interpolation=way)) for picture in pictures]
-
-
-def _sheet(rows: Sequence[Sequence[np.ndarray]], names: Sequence[str], cell_px: int) -> np.ndarray:
-    """Put rows below each other, with headings."""
-    headings = ["photo", *(f"{way}, {name}" for name in _BACKGROUNDS for way in _WAYS)]
-    step = cell_px + _GAP_PX
-    height = _HEADING_PX + sum(row[0].shape[0] + _HEADING_PX for row in rows)
-    sheet = Image.new("RGB", (step * len(headings), height), (240, 240, 240))
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
-    for column, heading in enumerate(headings):
-        draw.text((column * step + 2, 4), heading, fill=(60, 60, 60), font=font)
-    top = _HEADING_PX
-    for name, row in zip(names, rows, strict=True):
-        for column, picture in enumerate(row):
-            sheet.paste(Image.fromarray(picture), (column * step, top))
-        top += row[0].shape[0]
-        draw.text((2, top + 2), name, fill=(60, 60, 60), font=font)
-        top += _HEADING_PX
-    return np.asarray(sheet)
 
 
 if __name__ == "__main__":

@@ -36,18 +36,36 @@ def draw_contact_sheet(rows: Sequence[tuple[str, np.ndarray, np.ndarray]], cell_
     Returns:
         One RGB picture with headings and captions.
     """
+    tiles = [_tiles(photo, cutout, cell_px) for _, photo, cutout in rows]
+    return draw_grid(_HEADINGS, tiles, [caption for caption, _, _ in rows], cell_px)
+
+
+def draw_grid(
+    headings: Sequence[str], rows: Sequence[Sequence[np.ndarray]], captions: Sequence[str], cell_px: int
+) -> Image.Image:
+    """Lay pictures out in rows and columns.
+
+    Args:
+        headings: One for each column.
+        rows: Pictures (H, W, 3) uint8, of one size in a row and no wider than a cell.
+        captions: One for each row, written below it.
+        cell_px: Width of a column.
+
+    Returns:
+        One RGB picture.
+    """
     font = ImageFont.load_default(size=16)
     margin, heading = 12, 34
-    tiles = [_tiles(photo, cutout, cell_px) for _, photo, cutout in rows]
-    heights = [row[0].shape[0] + heading for row in tiles]
-    sheet = Image.new("RGB", (4 * (cell_px + margin) + margin, sum(heights) + heading), (250, 250, 250))
+    heights = [row[0].shape[0] + heading for row in rows]
+    size = (len(headings) * (cell_px + margin) + margin, sum(heights) + heading)
+    sheet = Image.new("RGB", size, (250, 250, 250))
     draw = ImageDraw.Draw(sheet)
-    for column, text in enumerate(_HEADINGS):
+    for column, text in enumerate(headings):
         draw.text((margin + column * (cell_px + margin), 8), text, fill=(90, 90, 90), font=font)
     top = heading
-    for (caption, _, _), row, height in zip(rows, tiles, heights, strict=True):
-        for column, tile in enumerate(row):
-            sheet.paste(Image.fromarray(tile), (margin + column * (cell_px + margin), top))
+    for caption, row, height in zip(captions, rows, heights, strict=True):
+        for column, picture in enumerate(row):
+            sheet.paste(Image.fromarray(picture), (margin + column * (cell_px + margin), top))
         draw.text((margin, top + row[0].shape[0] + 6), caption, fill=(40, 40, 40), font=font)
         top += height
     return sheet
