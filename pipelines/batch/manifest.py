@@ -16,11 +16,14 @@ import pyarrow.parquet as pq
 from cutray.config import InputLimits
 from cutray.engines.base import EngineInfo
 from cutray.errors import InputError
+from pipelines.batch.names import encode_name
+from pipelines.batch.storage import LocalStorage
 from pipelines.batch.storage_base import Storage
 
 FOLDER = "_cutray"
 MANIFEST = f"{FOLDER}/manifest.parquet"
 JOB = f"{FOLDER}/job.json"
+_NAMES = b"cutray_names"  # how names are written; earlier versions wrote them as they are, and did not say so
 SCHEMA = pa.schema(
     [
         ("source", pa.string()),  # the photo's path below SRC
@@ -50,7 +53,8 @@ SCHEMA = pa.schema(
         ("settings_hash", pa.string()),
         ("seconds", pa.float32()),
         ("finished_at", pa.timestamp("ms", tz="UTC")),
-    ]
+    ],
+    metadata={_NAMES: "encode_name"},
 )
 _MOST_PARTS = 256
 _LIMITS = InputLimits(max_bytes=1 << 36)
@@ -171,13 +175,18 @@ class Manifest:
                 got=f"{name} is damaged: {error}",
                 fix="restore it, or delete it to have its photos done again with --overwrite",
             ) from error
-        columns = [
-            table.column(field.name).cast(field.type)
+        columns = {
+            field.name: table.column(field.name).cast(field.type)
             if field.name in table.column_names
             else pa.nulls(table.num_rows, field.type)
             for field in SCHEMA
-        ]
-        return pa.Table.from_arrays(columns, schema=SCHEMA)
+        }
+        if _NAMES not in (table.schema.metadata or {}):
+            # Results in a bucket have kept the names that they were written under.
+            for column in ("source", "output") if isinstance(self._storage, LocalStorage) else ("source",):
+                names = columns[column].to_pylist()
+                columns[column] = pa.array([name and encode_name(name) for name in names], pa.string())
+        return pa.Table.from_arrays(list(columns.values()), schema=SCHEMA)
 
 
 def write_job(storage: Storage, facts: Mapping[str, Any]) -> None:

@@ -162,7 +162,9 @@ def test_no_folder_of_jobs_is_flat() -> None:
 )
 def test_faults_have_the_machine_to_themselves(tests: str, side_by_side: bool) -> None:
     """`make test` runs files side by side only where none of them kills processes."""
-    told = subprocess.run(["make", "-n", "test", f"TESTS={tests}"], cwd=ROOT, capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        ["make", "-n", "test", f"TESTS={tests}"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     (command,) = [line for line in told.stdout.splitlines() if "pytest" in line]
     assert (" -n " in command) is side_by_side
 

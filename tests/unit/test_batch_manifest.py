@@ -10,6 +10,9 @@ import pytest
 
 pytest.importorskip("pyarrow")
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from cutray.config import BatchSettings, RemoverSettings
 from cutray.errors import ConfigError, InputError, OptionError, OutputError
 from pipelines.batch.job import BatchJob
@@ -54,6 +57,20 @@ def test_last_row_of_a_photo_counts(tmp_path: Path) -> None:
     again = Manifest(LocalStorage(str(tmp_path)))
     again.append([_row("b", "failed", code="x")])
     assert {key: entry.status for key, entry in again.entries().items()} == {"a": "ok", "b": "failed"}
+
+
+def test_names_of_earlier_versions_are_read_as_they_were_meant(tmp_path: Path) -> None:
+    """A name that looks like an escape was written as it is once; it keeps its row, through compaction too."""
+    old = [_row("caf%E9.jpg", "ok"), _row("50%25.jpg", "ok"), _row("plain.jpg", "ok")]
+    (tmp_path / FOLDER).mkdir()
+    pq.write_table(pa.Table.from_pylist(old), tmp_path / MANIFEST)
+    manifest = Manifest(LocalStorage(str(tmp_path)))
+    manifest.append([_row("new%E9.jpg", "ok")])
+    wanted = {"caf%25E9.jpg", "50%2525.jpg", "plain.jpg", "new%E9.jpg"}
+    for _ in range(2):
+        entries = Manifest(LocalStorage(str(tmp_path))).entries()
+        assert {key: entry.output for key, entry in entries.items()} == {key: f"{key}.png" for key in wanted}
+        manifest.compact()
 
 
 def test_crash_between_compaction_and_clean_up_is_harmless(tmp_path: Path) -> None:
