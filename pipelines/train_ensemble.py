@@ -119,8 +119,13 @@ def _train_members(members: int, name: str, training: dict[str, Any]) -> tuple[s
         path = Path(settings.save_dir).resolve() / settings.name / BEST_FILE
         if not path.is_file():
             click.echo(f"member {seed + 1} of {members}", err=True)
-            with training_session(settings) as actor:
-                path = fit(settings, progress_actor=actor).best
+            try:
+                with training_session(settings) as actor:
+                    path = fit(settings, progress_actor=actor).best
+            except KeyboardInterrupt:
+                done = f"{seed} of {members} members are done"
+                click.echo(f"stopped; {done}; the same command goes on with what is in {settings.save_dir}", err=True)
+                raise
         paths.append(str(path))
     return tuple(paths)
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cutray.config import TrainSettings, parse_settings
+from cutray.console.run import run
 from cutray.errors import ConfigError
 from pipelines.train import _of_run, new_settings
+from pipelines.train_ensemble import train_ensemble
 from pipelines.training_run.progress import _Reporter
 
 pytest.importorskip("torch")
 pytest.importorskip("ray")
+import ray
+
 from cutray.data.catalog import Catalog
 from cutray.training.progress import ProgressActor
 from cutray.training.runs import SETTINGS_FILE, _accepted_hashes, _stored_settings
@@ -75,6 +81,23 @@ def test_damaged_settings_are_told(text: str, tmp_path: Path) -> None:
     assert "another name" in caught.value.fix
     with pytest.raises(ConfigError, match="cannot be read"):
         _of_run(tmp_path)
+
+
+def test_an_ensemble_that_is_stopped_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl+C ends it with 130, and what is kept is said."""
+
+    def interrupted(**_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ray, "init", interrupted)
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_BACKEND_LOG_LEVEL"):  # a job sets what is not set
+        monkeypatch.setenv(name, os.environ.get(name, "x"))
+    words = ["--preset", "smoke", "--save-dir", str(tmp_path), "-o", str(tmp_path / "three.onnx")]
+    assert run(train_ensemble, words) == 130
+    told = capsys.readouterr().err
+    assert "0 of 3 members are done; the same command goes on" in told and str(tmp_path) in told
 
 
 def test_scores_before_training_are_told_after_the_first_step_too(capsys: pytest.CaptureFixture[str]) -> None:
