@@ -172,7 +172,8 @@ export async function correct() {
   }
   photo.correcting = false;
   $("busy").hidden = true;
-  strip.picture(photo);
+  if (photo === list.currentPhoto() && layers?.cutout) strip.update(photo, layers.cutout);
+  else strip.picture(photo);
   showState();
   refresh();
 }

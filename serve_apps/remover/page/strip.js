@@ -49,6 +49,17 @@ export async function picture(photo) {
   return paint(photo);
 }
 
+/** Show a corrected cutout, from the large picture. */
+export function update(photo, cutout) {
+  const own = small.get(photo)?.cutout;
+  if (!own) return;
+  const brush = own.getContext("2d");
+  brush.clearRect(0, 0, own.width, own.height);
+  brush.imageSmoothingQuality = "high";
+  brush.drawImage(cutout, 0, 0, own.width, own.height);
+  paint(photo);
+}
+
 function paint(photo) {
   const layers = small.get(photo);
   const canvas = cards.get(photo).querySelector("canvas");
