@@ -37,7 +37,11 @@ def _begin(batch: dict[str, Tensor], device: torch.device, side: Any) -> tuple[d
     if side is None:
         return {name: values.to(device) for name, values in batch.items()}, None
     with torch.cuda.stream(side):
-        copies = {name: values.pin_memory().to(device, non_blocking=True) for name, values in batch.items()}
+        # What a cache gathers is there already.
+        copies = {
+            name: values.pin_memory().to(device, non_blocking=True) if values.device.type == "cpu" else values
+            for name, values in batch.items()
+        }
         return copies, side.record_event()
 
 
