@@ -43,7 +43,7 @@ def cut_out(source: Source, settings: RemoverSettings, format_name: str, segment
     with timer.stage("decode"):
         photo = decode_source(source, settings)
     with timer.stage("segment"):
-        (prediction,) = predict([photo.view], segmenter, settings, settings.batch_size)
+        (prediction,) = predict([photo.view], segmenter, settings.of_views, settings.batch_size)
     removal = postprocess(photo, prediction, settings, format_name, segmenter.info, timer)
     if not settings.compat:
         removal._correct = partial(_correct, photo, prediction, settings, format_name, segmenter.info)

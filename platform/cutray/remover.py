@@ -185,7 +185,7 @@ class BackgroundRemover:
         """Decode a few photos, predict them together, and post-process each on its own."""
         photos = [_try(partial(decode_source, source, settings)) for source in sources]
         good = [photo.view for photo in photos if isinstance(photo, Photo)]
-        predictions = iter(predict(good, self.segmenter, settings, settings.batch_size))
+        predictions = iter(predict(good, self.segmenter, settings.of_views, settings.batch_size))
         for source, photo in zip(sources, photos, strict=True):
             if isinstance(photo, CutrayError):
                 yield photo

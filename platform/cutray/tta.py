@@ -179,7 +179,8 @@ def _run_views(
     if not (blends or doubtful):
         return Prediction(frame, map_size, looks=2)
     closer = average((yield from both(image[crop.top : crop.bottom, crop.left : crop.right])))
-    if doubtful and not is_confirmed(frame, closer, crop, height, width):
+    # With a lowest confidence of 0 any subject will do, as where somebody has drawn a box around it.
+    if doubtful and settings.min_confidence > 0 and not is_confirmed(frame, closer, crop, height, width):
         return Prediction(np.zeros_like(frame), map_size, looks=4)
     return Prediction(blend_crop(frame, closer, crop, height, width) if blends else frame, map_size, looks=4)
 

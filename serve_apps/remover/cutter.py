@@ -115,7 +115,7 @@ class Cutter:
             strokes = None if request.strokes is None else decode_image(request.strokes, settings)
             photo = await asyncio.to_thread(decode_source, request.data, settings, strokes)
         started = time.perf_counter()
-        prediction, answers = await self._predict(photo.view, settings)
+        prediction, answers = await self._predict(photo.view, settings.of_views)
         forward_ms = sum(answer.forward_ms for answer in answers)
         timer.add("segment", forward_ms)
         timer.add("queue", max(0.0, (time.perf_counter() - started) * 1000 - forward_ms))

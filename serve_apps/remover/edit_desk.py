@@ -83,7 +83,7 @@ class EditDesk:
         photo = await asyncio.to_thread(decode_source, request.data, settings, strokes)
         hints = photo.hints or Hints(*photo.flattened.shape[:2])
         edit = Edit(photo.flattened, settings)
-        prediction, network = await self._predict(hints.cut_view(photo.flattened), settings)
+        prediction, network = await self._predict(hints.cut_view(photo.flattened), settings.of_views)
         edit.add(hints, prediction)
         matte = await asyncio.to_thread(edit.matte, hints)
         alpha = to_uint8(shape_alpha(matte.alpha, photo.image, settings))
@@ -99,7 +99,8 @@ class EditDesk:
         hints = await asyncio.to_thread(read_hints, settings, height, width, settings, strokes) or Hints(height, width)
         view = kept.edit.missing_view(hints)
         if view is not None:
-            prediction, kept.network = await self._predict(view, kept.settings)
+            boxed = kept.settings.model_copy(update={"box": settings.box})
+            prediction, kept.network = await self._predict(view, boxed.of_views)
             kept.edit.add(hints, prediction)
             kept.looks = prediction.looks
         box = await asyncio.to_thread(kept.apply, hints)

@@ -130,15 +130,18 @@ def test_never_a_hole_and_never_anything_left(start: int) -> None:
         assert not alpha[hints.drop].any(), seed
 
 
-def test_a_mark_fills_its_patch_and_stops_at_the_edge() -> None:
+@pytest.mark.parametrize("scale", [0.25, 1, 8])
+def test_a_mark_fills_its_patch_and_stops_at_the_edge(scale: float) -> None:
     """One point in a part that the network has left out brings in that part, and nothing beyond its edge."""
-    image = np.full((90, 120, 3), 220, np.uint8)
-    image[20:70, 30:90] = (40, 70, 160)
+    height, width = int(90 * scale), int(120 * scale)
+    image = np.full((height, width, 3), 220, np.uint8)
+    image[int(20 * scale) : int(70 * scale), int(30 * scale) : int(90 * scale)] = (40, 70, 160)
     truth = (image != 220).all(axis=-1)
+    image[::2] -= 15  # a texture, which is no edge
     settings = parse_settings(RemoverSettings, {"quality": "fast"})
-    hints = Hints(90, 120, keep=np.indices((90, 120)).sum(axis=0) == -1)
+    hints = Hints(height, width, keep=np.zeros((height, width), bool))
     assert hints.keep is not None
-    hints.keep[45, 60] = True
+    hints.keep[height // 2, width // 2] = True
     edit = Edit(image, settings)
     edit.add(hints, Prediction(np.full((64, 64), 0.02, np.float32), 64, 1))
     found = edit.matte(hints)

@@ -306,3 +306,8 @@ class RemoverSettings(InputLimits, EngineSettings, PhotoSettings):
                 "or raise the limit"
             )
         return self
+
+    @property
+    def of_views(self) -> Self:
+        """These settings for what the network sees: whoever draws a box knows that there is a subject in it."""
+        return self if self.box is None else self.model_copy(update={"min_confidence": 0.0})

@@ -59,7 +59,8 @@ class MarkSpreader:
         Returns:
             (N, rows, columns) float64, in steps of an even area; infinite where there are no marks.
         """
-        planes = np.dstack([self._lab * np.float32(_EDGE_COST), probs * np.float32(_MAP_COST)])
+        share = np.float32(max(self.rows, self.columns) / _GRID)  # of the steps that a path has on a grid of full size
+        planes = np.dstack([self._lab * (share * _EDGE_COST), probs * (share * _MAP_COST)])
 
         def cost(one: np.ndarray, two: np.ndarray, length: float) -> np.ndarray:
             change = one - two
