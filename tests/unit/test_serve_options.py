@@ -295,3 +295,20 @@ def test_start_is_with_one_of_each() -> None:
     assert config["applications"][0]["args"]["metrics_port"] == 20001
     whole[1]["num_replicas"] = "auto"
     assert with_single_replicas(config)["applications"][0]["deployments"][1]["num_replicas"] == "auto"
+
+
+def test_templates_are_named_and_never_files() -> None:
+    """A template arrives as its values, below what is given; a path of the server's is refused, and a typo told."""
+    options = parse_options({"template": "square-white", "margin": "9%"})
+    assert options == {"size": "2000x2000", "margin": "9%", "background": "white"}
+    for name, words in (("own.toml:shop", "allowed is one of square-white"), ("stroy", "did you mean 'story'")):
+        with pytest.raises(ApiError, match=words):
+            parse_options({"template": name})
+
+
+def test_fills_are_colours_and_never_files() -> None:
+    """Gradients and patterns are backgrounds here too; a wrong one is refused before any photo."""
+    assert parse_options({"background": "gradient:white-#ddd:45"})["background"] == "gradient:white-#ddd:45"
+    for wrong in ("gradient:white", "gradient:/etc/passwd-white", "no-picture.jpg"):
+        with pytest.raises(ApiError, match="background = "):
+            parse_options({"background": wrong})
