@@ -127,3 +127,19 @@ def test_a_profile_says_what_the_steps_wait_for(tmp_path: Path) -> None:
     moved = {name.split(".")[0] for name in first if not np.array_equal(first[name], last[name])}
     assert "stage1d" in moved
     assert not moved & {f"stage{level}" for level in range(1, 7)}
+
+
+def test_a_callback_ends_a_run_which_then_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    """What a callback raises is raised by the run; called again, it ends with the weights of an undisturbed one."""
+    options = {**TINY, "save_dir": str(tmp_path), "checkpoint_every_steps": 1, "seed": 2}
+    undisturbed = fit(Scenes(), Scenes(), name="whole", **options)
+
+    def stop(latest: dict[str, Any]) -> None:
+        if latest.get("last"):
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        fit(Scenes(), Scenes(), name="cut", callbacks=[stop], **options)
+    again = fit(Scenes(), Scenes(), name="cut", **options)
+    one, two = (load_file(result.best) for result in (undisturbed, again))
+    assert max(float(np.abs(one[name] - two[name]).max()) for name in one) < 1e-5
