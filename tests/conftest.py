@@ -26,23 +26,19 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     cv2.setNumThreads(1)
 
 TESTS = Path(__file__).parent
-# Tiers whose tests start Ray, but for these files.
-RAY_TIERS = ("integration", "e2e", "fault")
-WITHOUT_RAY = ("test_cli.py", "test_pages.py", "test_metrics_reference.py")
+# The longest first, so that no process is left with a long file when the others have ended.
+LONGEST = ("integration", "e2e", "fault", "model")
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "camera")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its tier, which is the name of its folder; with `-n`, put those that start Ray first.
-
-    They take the longest, and the more so the longer the file is.
-    """
+    """Mark each test with its tier, which is the name of its folder; with `-n`, put the longest first."""
     for item in items:
         parts = item.path.relative_to(TESTS).parts if item.path.is_relative_to(TESTS) else ()
         if len(parts) > 1:
             item.add_marker(parts[0])
     if "PYTEST_XDIST_WORKER" in os.environ:
-        items.sort(key=lambda item: -item.path.stat().st_size if _starts_ray(item.path) else 0)
+        items.sort(key=lambda item: _place(item.path))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -60,9 +56,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Scheduling(config, log)
 
 
-def _starts_ray(file: Path) -> bool:
-    """Tell whether a file is in a tier whose tests start Ray, but for some files."""
-    return file.parent.name in RAY_TIERS and file.name not in WITHOUT_RAY
+def _place(file: Path) -> tuple[bool, int]:
+    """Return where a file's tests come: after those of longer tiers, and of those of its own, after longer files."""
+    return file.parent.name not in LONGEST, -file.stat().st_size
 
 
 def require_weights(name: str) -> Path:

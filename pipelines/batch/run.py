@@ -28,6 +28,7 @@ from pipelines.batch.ray_pool import ray_cluster, run_tasks
 from pipelines.batch.report import Pictures, report_page
 from pipelines.batch.shards import SHARD_SUFFIXES, name_shards
 from pipelines.batch.sources import Listing, list_photos
+from pipelines.batch.storage import absolute_address
 from pipelines.batch.storage_base import Reader, Storage
 
 _KEEP_AFTER_S = 5.0
@@ -61,7 +62,7 @@ def run_batch(job: BatchJob) -> dict[str, Any]:
         image_column=job.batch_settings.image_column,
         key_column=job.batch_settings.key_column,
     )
-    job = _with_hashes(replace(job, skip_results=listing.from_folder))
+    job = _with_hashes(replace(_with_absolute_paths(job), skip_results=listing.from_folder))
     target = job.target_storage
     with exclusive_lock(target):
         _sweep(job)
@@ -88,6 +89,12 @@ def run_batch(job: BatchJob) -> dict[str, Any]:
             target.write(REPORT, page.encode(), overwrite=True)
     _tell(summary, progress, target)
     return summary
+
+
+def _with_absolute_paths(job: BatchJob) -> BatchJob:
+    """Make paths of results absolute: the actors of a cluster that is joined have another current folder."""
+    places = {"target": job.target, "masks": job.masks}
+    return replace(job, **{name: absolute_address(place) for name, place in places.items() if place})
 
 
 def _with_hashes(job: BatchJob) -> BatchJob:

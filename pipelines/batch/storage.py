@@ -93,7 +93,12 @@ class LocalStorage:
         return os.path.join(self.address, decode_name(name))
 
 
+def absolute_address(address: str) -> str:
+    """Return an address that means the same in every folder: that of a local path is absolute."""
+    return address if "://" in address else os.path.abspath(address)
+
+
 @lru_cache(maxsize=64)
 def open_storage(address: str) -> Storage:
     """Return the folder at a path or URI; nothing is opened before it is used."""
-    return RemoteStorage(address) if "://" in address else LocalStorage(os.path.abspath(address))
+    return RemoteStorage(address) if "://" in address else LocalStorage(absolute_address(address))
