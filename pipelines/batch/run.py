@@ -93,8 +93,8 @@ def run_batch(job: BatchJob) -> dict[str, Any]:
 
 def _with_absolute_paths(job: BatchJob) -> BatchJob:
     """Make paths of results absolute: the actors of a cluster that is joined have another current folder."""
-    places = {"target": job.target, "masks": job.masks}
-    return replace(job, **{name: absolute_address(place) for name, place in places.items() if place})
+    masks = absolute_address(job.masks) if job.masks else job.masks
+    return replace(job, target=absolute_address(job.target), masks=masks)
 
 
 def _with_hashes(job: BatchJob) -> BatchJob:
