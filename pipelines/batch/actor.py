@@ -141,7 +141,7 @@ class RemoverActor:
                 return []
             if hashlib.sha256(data + hints).hexdigest() != task["known_sha256"]:
                 return []
-            rows.append(self._row(task, PhotoStatus.KEPT) | {"source_bytes": len(data)})
+            rows.append(self._row(task, PhotoStatus.KEPT) | {"source_bytes": len(data) + len(hints)})
         return rows
 
     def _load(self) -> None:
@@ -230,7 +230,7 @@ class RemoverActor:
         assert remover is not None  # _load came first
         data, hints = self._read(task)
         digest = hashlib.sha256(data + hints).hexdigest()
-        row = self._row(task, PhotoStatus.OK) | {"source_bytes": len(data), "source_sha256": digest}
+        row = self._row(task, PhotoStatus.OK) | {"source_bytes": len(data) + len(hints), "source_sha256": digest}
         if job.skip_results and is_marked(data[:_MARK_BYTES], data[-_MARK_BYTES:]):
             reason = "it was made by Cutray; a list takes it all the same"
             return PhotoResult(row | {"status": PhotoStatus.SKIPPED, "code": "own_result", "reason": reason})

@@ -126,7 +126,10 @@ def _with_hints(photo: Photo, hints: Mapping[str, FileInfo]) -> Photo:
     found = hints.get(hints_name(photo.location))
     if found is None:
         return photo
-    return replace(photo, hints=found.name, modified_ns=max(photo.modified_ns, found.modified_ns))
+    # The size counts, too: a file with hints may be older than its photo.
+    size_bytes = photo.size_bytes + found.size_bytes if photo.size_bytes >= 0 else photo.size_bytes
+    modified_ns = max(photo.modified_ns, found.modified_ns)
+    return replace(photo, hints=found.name, size_bytes=size_bytes, modified_ns=modified_ns)
 
 
 def _without_results(storage: Storage, photos: list[Photo]) -> list[Photo]:

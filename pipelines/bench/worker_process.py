@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryFile, mkdtemp
 
 from cutray.errors import EngineError
 
@@ -47,11 +47,13 @@ class WorkerProcess:
             EngineError: It ends instead; the message is the last line that it printed.
         """
         self._name = Path(command[1]).stem
+        # A file, not a pipe: a pipe that nobody reads is full after some warnings, and the worker would hang.
+        self._told = TemporaryFile("w+")  # noqa: SIM115, it lives as long as the worker
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._told,
             text=True,
             env={**os.environ, **(environment or {})},
         )
@@ -83,7 +85,9 @@ class WorkerProcess:
         assert self._process.stdout is not None  # for the type checker
         line = self._process.stdout.readline().strip()
         if not line:
-            told = self._process.communicate()[1].strip().splitlines()
+            self._process.communicate()
+            self._told.seek(0)
+            told = self._told.read().strip().splitlines()
             raise EngineError(
                 got=f"{self._name} failed: {told[-1] if told else 'it ended'}", fix="run `make bench` to set it up"
             )

@@ -103,15 +103,19 @@ def send(work: Path, output: Path) -> None:
 @click.argument("folders", nargs=-1, required=True, type=_FOLDER)
 @click.option("-o", "--output", required=True, type=_FOLDER, help="Folder to unpack into, such as runs/.")
 def join(folders: tuple[Path, ...], output: Path) -> None:
-    """Put together what came back: a folder for each training, to go on with by `cutray train --resume`."""
+    """Put together what came back: a folder for each training.
+
+    `cutray train --resume` goes on with one whose checkpoints came back. Those of u2net are larger than a transfer.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         archives, missing = join_parts(folders, Path(scratch))
-        for archive in archives:
+        newest = {archive.parent.name: archive for archive in sorted(archives)}
+        for archive in newest.values():
             target = output / archive.parent.name
             if target.exists():
                 raise InputError(got=f"{target} is there already", fix="name another folder")
             with zipfile.ZipFile(archive) as stored:
                 stored.extractall(target.with_name(f"{target.name}.partial"))
             shutil.move(target.with_name(f"{target.name}.partial"), target)
-    facts = {"joined": [str(output / archive.parent.name) for archive in archives], "incomplete": missing}
+    facts = {"joined": [str(output / name) for name in newest], "incomplete": missing}
     click.echo(json.dumps({"job": "gpu_kit join", **facts}))

@@ -21,7 +21,6 @@ from cutray.evaluation.dataset_check import check_samples
 from cutray.evaluation.datasets import Sample, find_samples, read_truth
 from cutray.imaging.decode import decode_image
 from cutray.imaging.files import write_atomically
-from cutray.models.catalog import list_models
 from cutray.models.weights import resolve
 from pipelines.gpu_kit.parts import PART_BYTES, join_parts, loads, write_parts
 
@@ -81,8 +80,7 @@ def pack_kit(
                 parts += write_parts(packed, f"packed/{name}/{number:03}.zip", inbox, part_bytes)
         for model in models:
             found = resolve(model)
-            known = {spec.name: spec for spec in list_models()}
-            if not known[found.spec.name].packaged:
+            if not found.spec.packaged:
                 parts += write_parts(found.path, f"home/models/{found.path.name}", inbox, part_bytes)
         folders = []
         for number, group in enumerate(loads(parts, load_bytes), 1):

@@ -62,8 +62,12 @@ def join_parts(folders: Iterable[Path], target: Path) -> tuple[list[Path], list[
     """
     found: dict[str, dict[int, Path]] = defaultdict(dict)
     heads: dict[str, dict[str, Any]] = {}
-    for path in sorted(one for folder in folders for one in folder.rglob(f"*{_INFO}")):
+    every = (one for folder in folders for one in folder.rglob(f"*{_INFO}"))
+    # Of two files of one name the one that came last holds; parts of both are never mixed.
+    for path in sorted(every, key=lambda one: (one.stat().st_mtime_ns, one.name)):
         head = _head(path)
+        if heads.get(head["name"], head)["sha256"] != head["sha256"]:
+            found[head["name"]].clear()
         heads[head["name"]] = head
         found[head["name"]][head["number"]] = path
     files, missing = [], []

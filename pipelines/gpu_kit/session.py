@@ -15,7 +15,6 @@ from typing import Any
 import click
 
 from cutray.config import TrainSettings, parse_settings
-from cutray.errors import CutrayError
 from cutray.imaging.files import write_atomically
 from pipelines.gpu_kit.outbox import Outbox
 from pipelines.gpu_kit.pack import QUEUE_FILE
@@ -67,8 +66,7 @@ class Session:
         started = time.monotonic()
         try:
             facts = job()
-        except (CutrayError, RuntimeError, OSError, ValueError, subprocess.SubprocessError) as error:
-            # One item must not cost the others their minutes.
+        except Exception as error:  # the edge of a job: one item must not cost the others their minutes
             self.report["failed"][name] = f"{error}\n{traceback.format_exc(limit=-3)}"
         else:
             self.report["done"][name] = {"seconds": time.monotonic() - started, **(facts or {})}
@@ -130,7 +128,7 @@ class Session:
             "steps": state.total_steps,
             "best": state.best_score,
             "history": state.history,
-            "images_per_s": pace[-1],
+            "images_per_s": pace[-1] if pace else 0.0,
         }
 
     def _command(self, item: CommandItem, share_s: float) -> dict[str, Any]:
@@ -139,12 +137,13 @@ class Session:
         out.mkdir(parents=True, exist_ok=True)
         words = [word.format(work=self._work, out=out) for word in item.words]
         words[0] = sys.executable if words[0] == "python" else words[0]
-        done = subprocess.run(words, timeout=share_s, capture_output=True, text=True, check=False)
-        write_atomically(out / "log.txt", (done.stdout + done.stderr).encode(), overwrite=True)
-        files = sorted(one for one in out.rglob("*") if one.is_file())
-        self._outbox.add(item.name, {str(file.relative_to(out)): file for file in files})
-        done.check_returncode()
-        return {"files": [str(file.relative_to(out)) for file in files]}
+        try:
+            with (out / "log.txt").open("w") as log:
+                subprocess.run(words, timeout=share_s, stdout=log, stderr=subprocess.STDOUT, check=True)
+        finally:  # what a command had written before it failed or its time was up comes back, too
+            files = {str(file.relative_to(out)): file for file in sorted(out.rglob("*")) if file.is_file()}
+            self._outbox.add(item.name, files)
+        return {"files": list(files)}
 
 
 def check_machine(queue: Queue) -> dict[str, Any]:

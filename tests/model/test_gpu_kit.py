@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -119,6 +120,17 @@ def test_parts_are_whole_or_refused(tmp_path: Path) -> None:
         join_parts([tmp_path / "one"], tmp_path / "again")
     parts[1].unlink()
     assert join_parts([tmp_path / "one"], tmp_path / "again") == ([], ["a/b.bin"])
+
+
+def test_of_two_files_of_one_name_the_later_one_holds(tmp_path: Path) -> None:
+    """A second kit's queue takes the place of the first one's, however many parts each has."""
+    for number, content in enumerate((b"old" * 2000, b"new" * 1000, b"newest" * 2000)):
+        (tmp_path / "source").write_bytes(content)
+        for part in write_parts(tmp_path / "source", "queue.json", tmp_path / str(number), 2048):
+            os.utime(part, ns=(number, number))
+    files, missing = join_parts([tmp_path / "2", tmp_path / "0", tmp_path / "1"], tmp_path / "joined")
+    assert missing == []
+    assert files[0].read_bytes() == b"newest" * 2000
 
 
 def test_a_part_cannot_write_elsewhere(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def test_hints_belong_to_the_photo_beside_them(tmp_path: Path) -> None:
         first, second = list_photos(str(source)).photos
         assert (first.hints, second.hints) == ("x/a.hints.json", "")
         assert first.modified_ns == 5 * 10**18 > second.modified_ns
+        assert first.size_bytes > second.size_bytes  # hints that are older than their photo are noticed, too
 
 
 def test_target_inside_the_source_is_left_out(tmp_path: Path) -> None:

@@ -68,22 +68,23 @@ def test_nothing_whole(tmp_path: Path) -> None:
     assert "incomplete" in problems[0]
 
 
-def test_an_optimizer_goes_on_as_if_it_had_not_stopped() -> None:
-    """After packing and unpacking, the next step moves the weights to the same place."""
+@pytest.mark.parametrize("fused", [False, True])
+def test_an_optimizer_goes_on_as_if_it_had_not_stopped(fused: bool) -> None:
+    """After packing and unpacking, the next step moves the weights to the same place, whatever their layout."""
 
-    def network() -> torch.nn.Linear:
+    def network() -> torch.nn.Conv2d:
         torch.manual_seed(0)
-        return torch.nn.Linear(4, 2)
+        return torch.nn.Conv2d(4, 8, 3).to(memory_format=torch.channels_last)
 
-    inputs = torch.ones(3, 4)
+    inputs = torch.rand(2, 4, 5, 5)
     first, second = network(), network()
-    one, two = (torch.optim.AdamW(each.parameters(), 0.1) for each in (first, second))
+    one, two = (torch.optim.AdamW(each.parameters(), 0.1, fused=fused) for each in (first, second))
     for _ in range(3):
         one.zero_grad()
         first(inputs).square().sum().backward()
         one.step()
     second.load_state_dict(first.state_dict())
-    unpack_optimizer(two, {name: value.clone() for name, value in pack_optimizer(one).items()})
+    unpack_optimizer(two, {name: value.clone().contiguous() for name, value in pack_optimizer(one).items()})
     for network_, optimizer in ((first, one), (second, two)):
         optimizer.zero_grad()
         network_(inputs).square().sum().backward()

@@ -16,10 +16,12 @@ pytest.importorskip("safetensors")
 
 from safetensors.numpy import load_file  # noqa: E402
 
+from cutray.config import TrainSettings, parse_settings  # noqa: E402
 from cutray.data.own_items import own_pair  # noqa: E402
 from cutray.data.synthetic import draw_scene  # noqa: E402
 from cutray.errors import ConfigError, DatasetError, TrainingError  # noqa: E402
 from cutray.training import fit  # noqa: E402
+from cutray.training.local import _split  # noqa: E402
 from tests.training import environment  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +70,13 @@ def test_what_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:
         fit(Scenes(), architectur="u2netp", save_dir=str(tmp_path))
     with pytest.raises(TrainingError, match="at least one batch of 64"):
         fit(Scenes(), **{**TINY, "batch_size": 64, "save_dir": str(tmp_path)})
+    with pytest.raises(ConfigError, match="keep_start"):
+        fit(
+            Scenes(),
+            **{**TINY, "save_dir": str(tmp_path), "optim": {"keep_start": 0.5}, "data": {"validation_share": 0.25}},
+        )
+    with pytest.raises(TrainingError, match="a folder and a data set"):
+        fit(Scenes(), tmp_path, **{**TINY, "save_dir": str(tmp_path)})
     with pytest.raises(DatasetError, match="item 3"):
         own_pair((np.zeros((4, 5, 3), np.uint8), np.zeros((5, 4), np.uint8)), "item 3 of the data set")
     with pytest.raises(DatasetError, match="float in"):
@@ -141,5 +150,19 @@ def test_a_callback_ends_a_run_which_then_goes_on_as_if_nothing_had_happened(tmp
     with pytest.raises(RuntimeError, match="enough"):
         fit(Scenes(), Scenes(), name="cut", callbacks=[stop], **options)
     again = fit(Scenes(), Scenes(), name="cut", **options)
-    one, two = (load_file(result.best) for result in (undisturbed, again))
-    assert max(float(np.abs(one[name] - two[name]).max()) for name in one) < 1e-5
+    for last in (
+        Path("best.safetensors"),
+        max(undisturbed.run_dir.glob("checkpoint_*")).relative_to(undisturbed.run_dir),
+    ):
+        file = last / "weights.safetensors" if last.suffix == "" else last
+        one, two = (load_file(result.run_dir / file) for result in (undisturbed, again))
+        assert max(float(np.abs(one[name] - two[name]).max()) for name in one) < 1e-5
+
+
+def test_what_is_held_out_lends_no_background(tmp_path: Path) -> None:
+    """Samples to learn from take the background of one another, never that of a photo to validate on."""
+    settings = parse_settings(TrainSettings, {"data": {"validation_share": 0.25}, "optim": {"batch_size": 2}})
+    chosen, held = _split(settings, Scenes(), None)
+    places = [{item["other_item"][1] for item in part} for part in (chosen, held)]
+    assert places == [{item["item"][1] for item in part} for part in (chosen, held)]
+    assert not places[0] & places[1]

@@ -115,6 +115,17 @@ def test_a_step_without_a_finite_gradient_is_left_out() -> None:
     assert not torch.equal(network.weight, kept[0])
 
 
+def test_a_bad_step_leaves_the_average_whole() -> None:
+    """A share of 0 changes nothing, even where the weights are not finite."""
+    network = torch.nn.Linear(2, 1)
+    ema = ModelEma(network, 0.9)
+    kept = ema.network.weight.clone()
+    with torch.no_grad():
+        network.weight.fill_(float("nan"))
+    ema.blend(torch.tensor(0.0))
+    assert torch.equal(ema.network.weight, kept)
+
+
 def test_twenty_bad_steps_in_a_row_end_the_run() -> None:
     """They are noticed at the next look, even if good steps have followed; nineteen are not enough."""
     _, step = _breakable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -86,16 +87,16 @@ class PyTorchEngine:
     def _forward(self, piece: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the probabilities of one pass."""
         torch = self._torch
-        images = torch.from_numpy(np.ascontiguousarray(piece))
-        if self.device == "cuda":
-            images = images.pin_memory()
-        with torch.inference_mode():
+        # While a graph is captured, no other thread may allocate on the device.
+        with torch.inference_mode(), self._turn if self._graphs is not None else contextlib.nullcontext():
+            images = torch.from_numpy(np.ascontiguousarray(piece))
+            if self.device == "cuda":
+                images = images.pin_memory()
             images = images.to(self.device, non_blocking=True).to(self._dtype, memory_format=torch.channels_last)
-            if self._graphs is None:
-                probs: NDArray[np.float32] = self._probs(images).cpu().numpy()
-                return probs
-            with self._turn:
+            if self._graphs is not None:
                 return self._replay(images)
+            probs: NDArray[np.float32] = self._probs(images).cpu().numpy()
+            return probs
 
     def _probs(self, images: Any) -> Any:
         """Return the probabilities of one pass, on the device."""

@@ -144,3 +144,9 @@ def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Ten
         number, key = name.split(".", 1)
         state.setdefault(int(number), {})[key] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    # Fused kernels pair elements by their place in memory, so that moments need the layout of their weights.
+    for weight in (one for group in optimizer.param_groups for one in group["params"]):
+        kept = optimizer.state[weight]
+        for key, value in kept.items():
+            if value.shape == weight.shape:
+                kept[key] = torch.empty_like(weight, requires_grad=False).copy_(value)

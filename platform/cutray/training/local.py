@@ -14,7 +14,7 @@ from cutray.config import TrainSettings, parse_settings
 from cutray.data.catalog import Catalog
 from cutray.data.loading import SampleSpec
 from cutray.errors import TrainingError
-from cutray.training.runs import FitResult, prepare_run, run_job
+from cutray.training.runs import FitResult, check_start, prepare_run, run_job
 from cutray.training.runtime import LocalRuntime
 from cutray.training.trainer import Trainer
 
@@ -54,6 +54,11 @@ def fit(
         DatasetError: A photo or alpha cannot be used.
         TrainingError: There is too little to learn from, or the run cannot go on.
     """
+    if validation is not None and isinstance(train, str | os.PathLike) != isinstance(validation, str | os.PathLike):
+        raise TrainingError(
+            got="a folder and a data set to learn from and to validate on",
+            fix="give both as folders or as data sets",
+        )
     values = {**({} if "architecture" in settings or "init" in settings else _START), **settings}
     values.setdefault("tracking_uri", "none")
     for name, group in _SHORT.items():
@@ -86,7 +91,11 @@ def fit_here(
         DatasetError: Photos or masks cannot be used.
         TrainingError: The run cannot begin or go on.
     """
-    prepared = prepare_run(settings) if samples is None else _own(*samples)
+    if samples is None:
+        prepared = prepare_run(settings)
+    else:
+        check_start(settings)
+        prepared = _own(*samples)
 
     def publish(latest: dict[str, Any]) -> None:
         for callback in callbacks:
@@ -105,28 +114,26 @@ def _own(train: list[SampleSpec], validation: list[SampleSpec]) -> tuple[Catalog
     return Catalog((), (), (), f"own-{len(train)}-{len(validation)}"), train, validation
 
 
-def _own_samples(dataset: Any, first: int = 0) -> list[SampleSpec]:
-    """Name every item of a data set of the user's own: anything with a length and items."""
-    count = len(dataset)
+def _own_samples(dataset: Any, places: Sequence[int], first: int = 0) -> list[SampleSpec]:
+    """Name some items of a data set of the user's own; backgrounds are lent among them alone."""
+    half = len(places) // 2
+    lenders = [*places[half:], *places[:half]]
     return [
-        {"number": first + index, "item": (dataset, index), "other_item": (dataset, (index + count // 2) % count)}
-        for index in range(count)
+        {"number": first + place, "item": (dataset, place), "other_item": (dataset, lender)}
+        for place, lender in zip(places, lenders, strict=True)
     ]
 
 
 def _split(settings: TrainSettings, train: Any, validation: Any) -> tuple[list[SampleSpec], list[SampleSpec]]:
     """Name the items to learn from and to validate on."""
     if validation is not None:
-        chosen = _own_samples(train)
-        held = _own_samples(validation, _FIRST_VALIDATION)
-        if isinstance(validation, str | os.PathLike):
-            raise TrainingError(
-                got="a data set to learn from and a folder to validate on", fix="give both as folders or as data sets"
-            )
+        chosen = _own_samples(train, range(len(train)))
+        held = _own_samples(validation, range(len(validation)), _FIRST_VALIDATION)
     else:
-        every, apart = _own_samples(train), max(2, round(1 / settings.data.validation_share))
-        held = every[apart - 1 :: apart]
-        chosen = [one for number, one in enumerate(every) if number % apart != apart - 1]
+        apart = max(2, round(1 / settings.data.validation_share))
+        places = range(len(train))
+        held = _own_samples(train, places[apart - 1 :: apart])
+        chosen = _own_samples(train, [place for place in places if place % apart != apart - 1])
     if len(chosen) < settings.optim.batch_size or not held:
         raise TrainingError(
             got=f"{len(chosen)} samples to learn from and {len(held)} to validate on",

@@ -118,9 +118,11 @@ class StepProfile:
 
         if self._image is None:
             return 0.0
-        was_training = self._model.training
+        # One by one: a frozen encoder stays in evaluation mode while the rest is trained.
+        modes = {module: module.training for module in self._model.modules()}
         self._model.eval()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             self._model(self._image[:1].float())
-        self._model.train(was_training)
+        for module, training in modes.items():
+            module.training = training
         return float(_PASSES * counter.get_total_flops())

@@ -59,6 +59,24 @@ def prepare_run(settings: TrainSettings) -> tuple[Catalog, list[SampleSpec], lis
     Raises:
         DatasetError: Photos or masks cannot be used.
         TrainingError: There is nothing to learn from or to validate on.
+        UnknownModelError, ConfigError: As for ``check_start``.
+    """
+    check_start(settings)
+    catalog = build_catalog(settings.data, settings.seed)
+    train, validation = training_samples(catalog, settings.data), validation_samples(catalog, settings.data)
+    if len(train) < settings.optim.batch_size or not validation:
+        raise TrainingError(
+            got=f"{len(train)} samples to learn from and {len(validation)} to validate on",
+            allowed=f"at least one batch of {settings.optim.batch_size}, and one for validation",
+            fix="name a folder with --data, or draw scenes with data.scenes and data.validation_scenes",
+        )
+    return catalog, train, validation
+
+
+def check_start(settings: TrainSettings) -> None:
+    """Check what a run starts from.
+
+    Raises:
         UnknownModelError: There are no such weights to start from, or no such teacher.
         ConfigError: A part of the start is to be kept, and there is none; or the run's folder holds a run with other
             settings.
@@ -73,15 +91,6 @@ def prepare_run(settings: TrainSettings) -> tuple[Catalog, list[SampleSpec], lis
             resolve(model)
     if settings.name:
         _stored_settings(settings, Path(settings.save_dir).resolve() / settings.name)
-    catalog = build_catalog(settings.data, settings.seed)
-    train, validation = training_samples(catalog, settings.data), validation_samples(catalog, settings.data)
-    if len(train) < settings.optim.batch_size or not validation:
-        raise TrainingError(
-            got=f"{len(train)} samples to learn from and {len(validation)} to validate on",
-            allowed=f"at least one batch of {settings.optim.batch_size}, and one for validation",
-            fix="name a folder with --data, or draw scenes with data.scenes and data.validation_scenes",
-        )
-    return catalog, train, validation
 
 
 def cpus_needed(settings: TrainSettings) -> float:
@@ -173,6 +182,8 @@ def run_job(
         status = "KILLED"
         with contextlib.suppress(TrainingError):  # nothing was validated yet
             export_best(settings, run_dir)
+        raise
+    except CutrayError:  # without Ray our own errors arrive as they are
         raise
     except Exception as error:
         cause = _cause(error)

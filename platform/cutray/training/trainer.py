@@ -226,9 +226,9 @@ class Trainer:
             return by_steps
         by_time = self._seconds() / (60 * self.settings.max_minutes)
         if self.world_size > 1:
-            # Workers that left at different steps would wait for each other for ever. To agree makes them wait, so
-            # that the time is looked at once in a while.
-            if self.state.total_steps % _CHECK_EVERY_STEPS and self._progress:
+            # Workers that left at different steps would wait for each other for ever. To agree makes a GPU wait, so
+            # that there the time is looked at once in a while.
+            if self.device.type == "cuda" and self.state.total_steps % _CHECK_EVERY_STEPS and self._progress:
                 return max(by_steps, self._progress)
             shared = torch.tensor([by_time], device=self.device)
             torch.distributed.broadcast(shared, 0)
