@@ -192,13 +192,20 @@ class Removal(tuple[Any, Any]):
                 allowed="transparent cutouts",
                 fix="remove the background again, without only_mask and background",
             )
+        if options.get("inverse") or (isinstance(background, str) and background == "blur"):
+            raise OptionError(
+                got="inverse or the background blur for a cutout, which has nothing of its photo's background left",
+                allowed="other options of output and canvas",
+                fix="remove the background again with this option",
+            )
         backdrop = _as_picture(background)
         named = os.fspath(background) if isinstance(background, str | PathLike) else None
         if backdrop is not None:
             named = "white"  # never seen: the picture takes its place
         settings = parse_settings(RemoverSettings, {**options, **({} if named is None else {"background": named})})
         info = _read_info(self.data)
-        image = replace(from_array(cutout, keep_uint16=True), icc_profile=info.get("icc_profile"), dpi=info.get("dpi"))
+        picture = from_array(cutout, keep_uint16=True)
+        image = replace(picture, alpha=None, icc_profile=info.get("icc_profile"), dpi=info.get("dpi"))
         alpha = shape_alpha(cutout[..., 3].astype(np.float32) / np.iinfo(cutout.dtype).max, image, settings)
         rendered = render(image, alpha, settings, clean_edges=False, limits=settings, backdrop=backdrop)
         data = encode(rendered, image, settings, parse_format("png" if settings.format == "auto" else settings.format))

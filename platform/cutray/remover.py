@@ -13,7 +13,7 @@ from typing import Any, Self, Unpack
 from PIL import Image
 
 from cutray.chain import cut_out, postprocess
-from cutray.config import EngineSettings, RemoverSettings, parse_settings
+from cutray.config import EngineSettings, RemoverSettings, overlay, parse_settings
 from cutray.config.paths import absolute_model
 from cutray.errors import CutrayError, EngineError, InputError, OptionError
 from cutray.options import PhotoOptions, RemoverOptions
@@ -206,8 +206,8 @@ class BackgroundRemover:
                 fix=f"make another one: BackgroundRemover({fixed[0]}=…)",
             )
         if options.get("template"):  # what the remover was not told itself comes from this one, not from its own
-            return parse_settings(RemoverSettings, {**self.settings.model_dump(exclude_unset=True), **options})
-        return parse_settings(RemoverSettings, {**self.settings.model_dump(exclude={"template"}), **options})
+            return parse_settings(RemoverSettings, overlay(self.settings.model_dump(exclude_unset=True), options))
+        return parse_settings(RemoverSettings, overlay(self.settings.model_dump(exclude={"template"}), options))
 
 
 def _load_network(settings: RemoverSettings, progress: Progress | None = None) -> Segmenter:

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 
-from cutray.config import RemoverSettings, parse_settings
+from cutray.config import RemoverSettings, overlay, parse_settings
 from cutray.config.templates import is_file, list_templates, template_values
 from cutray.errors import ConfigError, InputError, OptionError
 from cutray.imaging.color_names import parse_color
@@ -240,7 +240,8 @@ def parse_options(values: Mapping[str, str], *, has_backdrop: bool = False) -> d
         ) from error
     # A template is replaced by its values: other processes may not know it.
     wanted = plain.keys() | (template_values(template, CutOptions.model_fields) if template else {}).keys()
-    options = settings.model_dump(include=wanted - {"template"})
+    told = settings.model_dump(include=wanted - {"template"})
+    options = overlay(told, {name: value for name, value in told.items() if name in plain})
     if "background" in plain:
         options["background"] = plain["background"]
     try:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cutray.config import InputLimits, PictureSettings, RemoverSettings, parse_settings
-from cutray.errors import ConfigError, ImageTooLargeError
+from cutray.errors import ConfigError, ImageTooLargeError, OptionError
 from cutray.imaging.decode import from_array
 from cutray.imaging.layout import plan_layout
 from cutray.imaging.place import place_cutout
@@ -104,12 +104,12 @@ def test_background_and_mask_have_the_canvas_size() -> None:
 
 def test_wide_photo_covers_a_tall_canvas_without_being_enlarged_whole() -> None:
     """Only what the canvas shows is resized, however far the rest would reach."""
-    alpha = np.ones((4, 2000), np.float32)
+    alpha = np.ones((40, 2000), np.float32)
     options = PictureSettings(size="100x2000", fit="cover", position="original")
     layout = plan_layout(alpha, options, InputLimits())
     assert layout.resizes_to[0] < 4000
     colors, opacity = place_cutout(
-        np.zeros((4, layout.window_size[0], 3), np.uint8), alpha[:, : layout.window_size[0]], layout
+        np.zeros((40, layout.window_size[0], 3), np.uint8), alpha[:, : layout.window_size[0]], layout
     )
     assert colors.shape == (2000, 100, 3) and (opacity == 1).all()
 
@@ -172,6 +172,31 @@ def test_impossible_canvases_are_refused_with_what_is_allowed(options: dict[str,
     """Each is refused before any work, with the setting's name, its value and what is allowed."""
     with pytest.raises(ConfigError, match=words):
         parse_settings(RemoverSettings, options)
+
+
+def test_margin_without_room_on_the_photos_own_canvas_is_refused() -> None:
+    """Only the photo's size tells whether there is room."""
+    for margin in ("50%", "60%", "60px"):
+        with pytest.raises(OptionError, match="leaves no room"):
+            _render(scale="50%", margin=margin)
+
+
+@pytest.mark.parametrize("fit", ["contain", "cover"])
+def test_a_subject_of_one_pixel_does_not_fill_the_memory(fit: str) -> None:
+    """It is enlarged so often at most, and nothing far beyond the canvas is resized."""
+    dot = np.zeros((HEIGHT, WIDTH), np.float32)
+    dot[50, 50] = 1
+    options = parse_settings(RemoverSettings, {"size": "7000x7000", "fit": fit})
+    layout = plan_layout(dot, options, InputLimits())
+    left, top, right, bottom = layout.target
+    assert max(right - left, bottom - top) < 1000
+
+
+def test_numbers_of_many_digits_are_refused() -> None:
+    """They are no lengths, and no crash."""
+    for options in ({"size": "9" * 400 + "x1"}, {"crop": True, "margin": "9" * 400}):
+        with pytest.raises(ConfigError):
+            parse_settings(RemoverSettings, options)
 
 
 def test_margin_that_makes_a_crop_too_large_is_refused() -> None:

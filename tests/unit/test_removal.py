@@ -141,6 +141,13 @@ def test_composite_keeps_every_pixel_and_depth() -> None:
         assert np.array_equal(again.cutout, removal.cutout)
 
 
+def test_composite_hardens_the_edge_when_asked() -> None:
+    """The cutout's alpha is no limit: half of it and more becomes all."""
+    removal = _removal(30, 40)
+    np.asarray(removal.cutout)[..., 3] = 153
+    assert set(np.unique(removal.composite(threshold=0.5).cutout[..., 3])) == {255}
+
+
 def test_composite_refuses_what_it_cannot_lay_out(tmp_path: Path) -> None:
     """A mask, a result on a background, an unknown option and a missing picture are told."""
     removal = _removal(30, 40)
@@ -148,5 +155,8 @@ def test_composite_refuses_what_it_cannot_lay_out(tmp_path: Path) -> None:
         removal.composite("white").composite("black")
     with pytest.raises(ConfigError, match="did you mean 'margin'"):
         removal.composite("white", margn="5%")  # type: ignore[call-arg]
+    for options in ({"background": "blur"}, {"inverse": True}):
+        with pytest.raises(OptionError, match="nothing of its photo's background left"):
+            removal.composite(**options)
     with pytest.raises(OptionError, match="neither a colour nor a picture"):
         removal.composite(tmp_path / "missing.png")

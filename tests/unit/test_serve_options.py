@@ -301,6 +301,8 @@ def test_templates_are_named_and_never_files() -> None:
     """A template arrives as its values, below what is given; a path of the server's is refused, and a typo told."""
     options = parse_options({"template": "square-white", "margin": "9%"})
     assert options == {"size": "2000x2000", "margin": "9%", "background": "white"}
+    without = parse_options({"template": "sticker", "shadow": "none"})
+    assert without["shadow"] == "none" and not any(key.startswith("shadow_") for key in without)
     for name, words in (("own.toml:shop", "allowed is one of square-white"), ("stroy", "did you mean 'story'")):
         with pytest.raises(ApiError, match=words):
             parse_options({"template": name})

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from cutray.cli import cli
-from cutray.config import InputLimits, PictureSettings, RemoverSettings, fingerprint, parse_settings, result_values
+from cutray.config import (
+    InputLimits,
+    PictureSettings,
+    RemoverSettings,
+    fingerprint,
+    overlay,
+    parse_settings,
+    result_values,
+)
 from cutray.config.templates import FILE_VARIABLE, list_templates
 from cutray.console.run import run
 from cutray.errors import ConfigError
@@ -81,6 +89,14 @@ def test_call_with_another_template_leaves_nothing_of_the_first() -> None:
     assert (second.outline, second.size, second.crop, second.encode_quality) == (None, None, True, 70)
 
 
+def test_a_templates_shadow_can_be_switched_off_for_a_call() -> None:
+    """Its details go with it."""
+    first = _parse(template="sticker")
+    for off in ({"shadow": "none"}, {"outline": None}):
+        second = _parse(**overlay(first.model_dump(exclude={"template"}), off))
+        assert {key: getattr(second, key) for key in off} == off
+
+
 def test_own_templates(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Own files are named by their path, or once by the environment; their pictures lie beside them."""
     settings = _parse(template=f"{shop}:shop")
@@ -131,6 +147,8 @@ def test_verb_lists_and_prints_what_can_be_copied(tmp_path: Path, capsys: pytest
     path = tmp_path / "own.toml"
     path.write_text(capsys.readouterr().out, encoding="utf-8")
     assert _parse(template=str(path)).size == "1080x1920"
+    assert run(cli, ["templates", str(path)]) == 0
+    assert "1080x1920" in capsys.readouterr().out
     assert run(cli, ["templates", "stroy"]) == 2
     assert "did you mean 'story'" in capsys.readouterr().err
     assert run(cli, ["templates", "--try", "photo.jpg"]) == 2

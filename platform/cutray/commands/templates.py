@@ -39,8 +39,10 @@ def templates(name: str | None, photo: Path | None, output: Path | None, overwri
         return 0
     from cutray.config import PictureSettings
 
-    template_values(name, PictureSettings.model_fields)
-    click.echo(f"[{name}]\n" + "\n".join(f"{key} = {_toml(value)}" for key, value in found[name].items()))
+    values = {ABOUT: found[name][ABOUT]} if ABOUT in found.get(name, {}) else {}
+    values |= template_values(name, PictureSettings.model_fields)
+    title = name if name.replace("-", "").isalnum() else _toml(name)
+    click.echo(f"[{title}]\n" + "\n".join(f"{key} = {_toml(value)}" for key, value in values.items()))
     return 0
 
 

@@ -25,6 +25,7 @@ from cutray.config.remover import (
     PictureSettings,
     ReadingSettings,
     RemoverSettings,
+    overlay,
 )
 from cutray.config.shared import AdamWSettings, ClusterSettings, RunSettings
 from cutray.config.sweep import SchedulerSettings, SweepSettings
@@ -62,6 +63,7 @@ __all__ = [
     "TrainSettings",
     "describe_differences",
     "fingerprint",
+    "overlay",
     "parse_settings",
     "result_values",
     "setting_of",

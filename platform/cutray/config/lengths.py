@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-_NUMBER = r"(\d+(?:\.\d+)?)"
+_NUMBER = r"(\d{1,9}(?:\.\d{1,9})?)"
 _MM = {"mm": 1.0, "cm": 10.0, "in": 25.4}
 PRINT_DPI = 300.0  # of a size in millimetres where no resolution is given
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
@@ -14,6 +15,9 @@ from cutray.config.metadata import Setting
 from cutray.config.templates import template_values
 
 MIB = 1 << 20
+
+# Settings that have details, and the value with which these mean nothing.
+_SWITCHES = {"shadow": "none", "outline": None}
 
 # Engine settings that change only how soon a result is there, or from where its parts come.
 _SPEED = Setting(affects_result=False)
@@ -262,7 +266,7 @@ class PictureSettings(OutputSettings, CanvasSettings):
             raise ValueError(f"margin = {self.margin!r} without a canvas: set size (2000x2000), scale or crop too")
         if margin.any and crop_margin.any:
             raise ValueError("margin and crop_margin together: margin alone says it all, leave crop_margin out")
-        for kind, off in (("shadow", "none"), ("outline", None)):
+        for kind, off in _SWITCHES.items():
             parts = [name for name in self.model_fields_set if name.startswith(f"{kind}_")]
             if getattr(self, kind) == off and any(getattr(self, name) != _default(name) for name in parts):
                 raise ValueError(f"{', '.join(sorted(parts))} without {kind}: set {kind} too, or leave it out")
@@ -272,6 +276,17 @@ class PictureSettings(OutputSettings, CanvasSettings):
                 "have to be less than 100% together"
             )
         return self
+
+
+def overlay(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Put settings over others; the details of a shadow or an outline that is switched off go with it.
+
+    Args:
+        base: Settings by name.
+        given: What goes before them.
+    """
+    off = tuple(f"{kind}_" for kind, value in _SWITCHES.items() if kind in given and given[kind] == value)
+    return {**{name: value for name, value in base.items() if not (off and name.startswith(off))}, **given}
 
 
 def _default(name: str) -> object:

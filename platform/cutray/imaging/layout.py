@@ -9,6 +9,7 @@ import numpy as np
 
 from cutray.config import InputLimits, PictureSettings
 from cutray.config.lengths import Sides, Size, parse_position, parse_scale, parse_sides, parse_size
+from cutray.errors import OptionError
 from cutray.imaging.limits import check_size
 from cutray.imaging.shadow import Borders, reach
 from cutray.imaging.subject_box import Box, crop_box, find_subject_box
@@ -16,6 +17,8 @@ from cutray.imaging.subject_box import Box, crop_box, find_subject_box
 # Around the subject's box alpha is below what counts as visible, but not always zero.
 _FAINT_EDGE = 0.02
 _NOTED_ENLARGEMENT = 1.01
+# A subject of a pixel or two on a large canvas is no picture, and what surrounds it would fill the memory.
+_MOST_ENLARGEMENT = 64.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ def plan_layout(alpha: np.ndarray, options: PictureSettings, limits: InputLimits
 
     Raises:
         ImageTooLargeError: The canvas is above a limit.
+        OptionError: The margin leaves no room on it.
     """
     height, width = alpha.shape
     if not has_canvas(options):
@@ -104,6 +108,12 @@ def plan_layout(alpha: np.ndarray, options: PictureSettings, limits: InputLimits
         check_size(canvas.width, canvas.height, limits)
     room = margin if canvas.is_given or not options.crop else parse_sides("0")
     borders = room.pixels(canvas.width, canvas.height)
+    if min(canvas.width - borders[0] - borders[2], canvas.height - borders[1] - borders[3]) < 1:
+        raise OptionError(
+            got=f"margin = {options.margin!r} leaves no room on {canvas.width} x {canvas.height} pixels",
+            allowed="opposite margins of less than the canvas's side together",
+            fix="choose a smaller margin",
+        )
     share = parse_scale(options.scale) if options.scale else None
     position = parse_position(options.position) if options.position else None
     if options.position is None and (canvas.is_given or share):
@@ -164,10 +174,10 @@ def _scale(
             (side - after) / (spread[axis] + length),
         ]
     if share:
-        return min(share * min(shares), *fitting)
+        return min(_MOST_ENLARGEMENT, share * min(shares), *fitting)
     if options.scale or not canvas.is_given or options.fit == "none":
         return canvas.unit
-    return min(fitting) if options.fit == "contain" else max(rooms)
+    return min(_MOST_ENLARGEMENT, min(fitting) if options.fit == "contain" else max(rooms))
 
 
 def _start(

@@ -38,6 +38,8 @@ def draw_sheet(pictures: Mapping[str, np.ndarray], side_px: int = 320) -> np.nda
 
 def _tile(picture: np.ndarray, side_px: int) -> np.ndarray:
     """Make one picture small and opaque."""
+    if picture.ndim == 2:
+        picture = np.dstack([picture] * 3)
     if picture.shape[2] == 4:
         alpha = picture[..., 3].astype(np.float32) / np.float32(255)
         height, width = alpha.shape
