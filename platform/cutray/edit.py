@@ -88,8 +88,12 @@ def _place(probs: np.ndarray, view: Box, window: Box) -> np.ndarray:
         return probs
     side = probs.shape[0]
     across, down = side / (window[2] - window[0]), side / (window[3] - window[1])
-    left, right = (round((edge - window[0]) * across) for edge in (view[0], view[2]))
-    top, bottom = (round((edge - window[1]) * down) for edge in (view[1], view[3]))
+    # A view that is tiny beside its window still takes a cell.
+    left, top = (min(side - 1, round((view[i] - window[i]) * by)) for i, by in ((0, across), (1, down)))
+    right, bottom = (
+        max(left + 1, round((view[2] - window[0]) * across)),
+        max(top + 1, round((view[3] - window[1]) * down)),
+    )
     placed = np.zeros_like(probs)
     placed[top:bottom, left:right] = resize_area(probs, bottom - top, right - left)
     return placed

@@ -102,14 +102,13 @@ def read_hints(
 
     Raises:
         OptionError: A box or a point lies outside the photo, a box is empty, the strokes have another shape than the
-            photo or mark nothing, or a pixel is marked as both.
+            photo or mark nothing, or a point or a painted pixel is marked as both.
         InputError: The picture of strokes cannot be read.
     """
     if not settings.hinted and strokes is None:
         return None
     box = None if settings.box is None else parse_box(settings.box, height_px, width_px)
-    keep = _draw(parse_points("keep", settings.keep, height_px, width_px), height_px, width_px)
-    drop = _draw(parse_points("drop", settings.drop, height_px, width_px), height_px, width_px)
+    keep, drop = _mark_points(settings, height_px, width_px)
     if strokes is None and settings.strokes is not None:
         strokes = decode_image(read_bytes(settings.strokes, limits), limits)
     if strokes is not None:
@@ -119,11 +118,7 @@ def read_hints(
         )
     if keep is not None and drop is not None and (both := keep & drop).any():
         row, column = np.argwhere(both)[0]
-        raise OptionError(
-            got=f"keep and drop are both marked at {column},{row}",
-            allowed="one of them for each pixel",
-            fix="take one of the two marks away",
-        )
+        raise _contradiction(int(column), int(row))
     return Hints(height_px, width_px, box, keep, drop)
 
 
@@ -221,6 +216,32 @@ def _to_px(text: str, side_px: int) -> float:
     return number / 100 * side_px if number <= 100 else float("inf")
 
 
+def _mark_points(settings: HintSettings, height_px: int, width_px: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Mark the points of both kinds; where their discs overlap, only the points themselves are marked."""
+    kept, dropped = (
+        parse_points(name, text, height_px, width_px)
+        for name, text in (("keep", settings.keep), ("drop", settings.drop))
+    )
+    if both := sorted(set(kept) & set(dropped)):
+        raise _contradiction(*both[0])
+    keep, drop = _draw(kept, height_px, width_px), _draw(dropped, height_px, width_px)
+    if keep is not None and drop is not None:
+        overlap = keep & drop
+        for mask, points in ((keep, kept), (drop, dropped)):
+            mask &= ~overlap
+            mask[[y for _, y in points], [x for x, _ in points]] = True
+    return keep, drop
+
+
+def _contradiction(x: int, y: int) -> OptionError:
+    """Tell where a pixel is marked as both."""
+    return OptionError(
+        got=f"keep and drop are both marked at {x},{y}",
+        allowed="one of them for each pixel",
+        fix="take one of the two marks away",
+    )
+
+
 def _draw(points: Sequence[tuple[int, int]], height_px: int, width_px: int) -> np.ndarray | None:
     """Mark points as discs that are large enough to be found again in a shrunk photo."""
     if not points:
@@ -237,8 +258,11 @@ def _join(one: np.ndarray | None, two: np.ndarray | None) -> np.ndarray | None:
 
 
 def _without(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:
-    """Return the pixels that the first marks and the second does not."""
-    return one if one is None or other is None else one & ~other
+    """Return the pixels that the first marks and the second does not; None if there are none."""
+    if one is None or other is None:
+        return one
+    left = one & ~other
+    return left if left.any() else None
 
 
 def _read_strokes(picture: DecodedImage, height_px: int, width_px: int) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -281,3 +281,11 @@ def test_results_are_corrected_without_another_pass(remover: BackgroundRemover, 
     assert second.report.objects == whole.report.objects
     with pytest.raises(OptionError, match="nothing is kept"):
         pickle.loads(pickle.dumps(first)).refine(keep="5,5")
+
+
+def test_the_only_mark_is_taken_back(remover: BackgroundRemover, photo_files: Path) -> None:
+    """A point that was kept and is dropped later leaves the box and what is dropped."""
+    photo, box = photo_files / "astronaut.jpg", "10%,5%,90%,95%"
+    marked = remover.remove_background(photo, box=box, keep="200,150")
+    taken_back = marked.refine(drop="200,150")
+    assert np.array_equal(taken_back.mask, remover.remove_background(photo, box=box, drop="200,150").mask)

@@ -13,6 +13,7 @@ from cutray.errors import ConfigError, InputError, OptionError
 from cutray.hints import Hints, format_points, parse_box, read_hints
 from cutray.hints_file import hints_beside, parse_hints
 from cutray.imaging.decode import from_array
+from cutray.imaging.resize import resize_area
 from cutray.tta import Prediction
 
 
@@ -94,6 +95,36 @@ def test_later_marks_count() -> None:
     assert both.keep is not None and both.drop is not None
     assert both.keep[20, 20] and not both.keep[5, 5] and both.drop[5, 5]
     assert format_points([(5, 5), (20.0, 2)]) == "5,5; 20,2"
+
+
+def test_the_last_mark_may_be_taken_back() -> None:
+    """Where a later mark takes the only one kept, nothing is kept: a box then is all that is worked on."""
+    first, second = read(box="10%,5%,50%,95%", keep="70,50"), read(drop="70,50")
+    assert first is not None and second is not None
+    both = first.with_marks(second)
+    assert both.keep is None
+    assert both.window == both.view
+
+
+def test_points_of_both_kinds_may_lie_close_together() -> None:
+    """Discs that overlap give way to each other; the points themselves are marked."""
+    hints = read(1000, 1000, keep="500,500", drop="502,500; 900,900")
+    assert hints is not None and hints.keep is not None and hints.drop is not None
+    assert not (hints.keep & hints.drop).any()
+    assert hints.keep[500, 500] and hints.drop[500, 502]
+    assert hints.keep.sum() > 1 and hints.drop[900, 901]
+
+
+@pytest.mark.parametrize(("box", "keep"), [("100,100,104,104", "3900,3900"), ("3996,3996,4000,4000", "10,10")])
+def test_a_tiny_box_with_a_mark_far_away(box: str, keep: str) -> None:
+    """A box of which nothing would be left at the network's size still has an answer."""
+    hints = read(4000, 4000, box=box, keep=keep)
+    assert hints is not None and hints.keep is not None
+    edit = Edit(np.full((4000, 4000, 3), 128, np.uint8), parse_settings(RemoverSettings, {"quality": "fast"}))
+    edit.add(hints, Prediction(np.ones((32, 32), np.float32), 32, 1))
+    assert (edit.matte(hints).alpha[hints.keep] == 1).all()
+    with pytest.raises(ValueError, match="1 × 1 or more"):
+        resize_area(np.ones((8, 8), np.float32), 0, 4)
 
 
 def scene(seed: int) -> tuple[np.ndarray, np.ndarray, Hints]:

@@ -21,7 +21,12 @@ def resize_area(array: npt.NDArray[Any], height_px: int, width_px: int) -> npt.N
 
     Returns:
         (height_px, width_px[, C]) in the same dtype; an array that is small already is enlarged bilinearly.
+
+    Raises:
+        ValueError: A side of the new size is below 1.
     """
+    if min(height_px, width_px) < 1:
+        raise ValueError(f"a size of {width_px} × {height_px}: allowed is 1 × 1 or more")
     height, width = array.shape[:2]
     while height >= 4 * height_px and width >= 4 * width_px:
         height, width = (height + 1) // 2, (width + 1) // 2
