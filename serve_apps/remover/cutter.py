@@ -112,7 +112,8 @@ class Cutter:
         format_name = "ZIP" if request.as_zip else output_format(settings, None)
         timer = StageTimer()
         with timer.stage("decode"):
-            strokes = None if request.strokes is None else decode_image(request.strokes, settings)
+            drawn = request.strokes
+            strokes = None if drawn is None else await asyncio.to_thread(decode_image, drawn, settings)
             photo = await asyncio.to_thread(decode_source, request.data, settings, strokes)
         started = time.perf_counter()
         prediction, answers = await self._predict(photo.view, settings.of_views)

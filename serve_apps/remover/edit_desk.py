@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import numpy as np
 
 from cutray.chain import finish, report_of
 from cutray.config import RemoverSettings, parse_settings
 from cutray.edit import Edit
-from cutray.hints import Hints, read_hints
+from cutray.hints import Box, Hints, read_hints
 from cutray.imaging.decode import DecodedImage, decode_image
 from cutray.imaging.encode import encode_image
 from cutray.imaging.resize import resize_within
 from cutray.removal import RemovalReport
-from cutray.render import shape_alpha
 from cutray.segmenter import NetworkInfo
 from cutray.sources import decode_source, output_format
 from cutray.stage_timer import StageTimer
 from cutray.tta import Prediction
-from serve_apps.remover.edits import EditStore, KeptEdit, to_uint8
+from serve_apps.remover.edits import EditStore, KeptEdit, shown_alpha
 from serve_apps.remover.schemas import CutReply, CutRequest, EditReply, ErrorReply, Limits
 
 Predict = Callable[[np.ndarray, RemoverSettings], Awaitable[tuple[Prediction, NetworkInfo]]]
@@ -39,7 +39,7 @@ class EditDesk:
             limits: How many edits, how much memory, how long.
             predict: Has the network run on a picture.
         """
-        self._replica, self._limits, self._predict = replica, limits, predict
+        self._replica, self._predict = replica, predict
         self._store = EditStore(replica, limits)
 
     async def handle(
@@ -86,10 +86,9 @@ class EditDesk:
         prediction, network = await self._predict(hints.cut_view(photo.flattened), settings.of_views)
         edit.add(hints, prediction)
         matte = await asyncio.to_thread(edit.matte, hints)
-        alpha = to_uint8(shape_alpha(matte.alpha, photo.image, settings))
+        alpha = await asyncio.to_thread(shown_alpha, matte, photo, settings)
         kept = KeptEdit(request.owner, request.data, photo, settings, edit, network, prediction.looks, matte, alpha)
         edit_id = self._store.put(kept)
-        asyncio.get_running_loop().call_later(self._limits.edit_ttl_s + 1, self._store.sweep)
         return EditReply(edit_id, 0, (0, 0, hints.width_px, hints.height_px), _report(kept))
 
     async def _mark(self, request: CutRequest, kept: KeptEdit, settings: RemoverSettings) -> EditReply:
@@ -103,11 +102,26 @@ class EditDesk:
             prediction, kept.network = await self._predict(view, boxed.of_views)
             kept.edit.add(hints, prediction)
             kept.looks = prediction.looks
-        box = await asyncio.to_thread(kept.apply, hints)
+        box = await _apply(kept, hints)
         if box is None:
             return EditReply(request.edit_id, kept.revision, (0, 0, 0, 0), _report(kept))
         data = await asyncio.to_thread(kept.encode_alpha, box)
         return EditReply(request.edit_id, kept.revision, box, _report(kept), data)
+
+
+async def _apply(kept: KeptEdit, hints: Hints) -> Box | None:
+    """Compute the mask anew in a thread; returns what has changed.
+
+    A thread cannot be stopped. A request that is given up waits for it, so that the edit stays locked until then.
+    """
+    work = asyncio.create_task(asyncio.to_thread(kept.apply, hints))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        while not work.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([work])
+        raise
 
 
 def _decode_strokes(request: CutRequest, settings: RemoverSettings) -> DecodedImage | None:

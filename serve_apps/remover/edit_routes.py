@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, cast
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from cutray.config import HintSettings, PictureSettings
+from cutray.removal import RemovalReport
 from serve_apps.remover import openapi
 from serve_apps.remover.errors import ApiError
 from serve_apps.remover.responses import image_response
@@ -26,7 +27,9 @@ from serve_apps.remover.uploads import (
 )
 
 _OUTPUT_OPTIONS = frozenset({*PictureSettings.model_fields, "clean_edges"})
-_LARGEST = 1 << 30
+_LARGEST, _MOST_DIGITS = 1 << 30, 10
+# Clients and proxies take headers of about 8 KB.
+_HEADER_OBJECTS, _HEADER_DIGITS = 20, 5
 
 
 def edits_router(service: Service) -> APIRouter:
@@ -123,19 +126,36 @@ def _number(upload: Upload, name: str) -> int | None:
     text = upload.fields.pop(name, "").strip()
     if not text:
         return None
-    if not (text.isascii() and text.isdigit()) or int(text[:12]) > _LARGEST:
+    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS and int(text) <= _LARGEST):
         raise ApiError("bad_option", f"{name} = {text[:60]!r}: allowed is a whole number.")
     return int(text)
 
 
 def _alpha_response(reply: EditReply) -> Response:
     """Answer with a part of the alpha channel, or with nothing if nothing has changed."""
-    headers = {
+    if not reply.data:
+        return Response(status_code=204, headers=edit_headers(reply))
+    return Response(reply.data, media_type="image/png", headers=edit_headers(reply))
+
+
+def edit_headers(reply: EditReply) -> dict[str, str]:
+    """Describe how an edit stands.
+
+    Args:
+        reply: The Cutter's answer.
+    """
+    return {
         "X-Box": ",".join(map(str, reply.box)),
         "X-Revision": str(reply.revision),
-        "X-Report": json.dumps(asdict(reply.report)),
+        "X-Report": _header_report(reply.report),
         "Cache-Control": "no-store",
     }
-    if not reply.data:
-        return Response(status_code=204, headers=headers)
-    return Response(reply.data, media_type="image/png", headers=headers)
+
+
+def _header_report(report: RemovalReport) -> str:
+    """Write a report as JSON that fits into a header: the largest of many subjects, and areas rounded."""
+    largest = tuple(
+        replace(one, area_fraction=round(one.area_fraction, _HEADER_DIGITS)) for one in report.objects[:_HEADER_OBJECTS]
+    )
+    area_fraction = round(report.area_fraction, _HEADER_DIGITS)
+    return json.dumps(asdict(replace(report, area_fraction=area_fraction, objects=largest)))

@@ -24,9 +24,6 @@ from serve_apps.remover.schemas import Limits
 
 Box = tuple[int, int, int, int]
 
-# Photo, alpha as it is and as it was sent.
-_BYTES_PER_PIXEL = 8
-
 
 class EditGoneError(Exception):
     """There is no such edit, or it is somebody else's; the two are not told apart."""
@@ -69,8 +66,12 @@ class KeptEdit:
 
     @property
     def size_bytes(self) -> int:
-        """About how much memory it takes."""
-        return self.alpha.size * _BYTES_PER_PIXEL + len(self.data)
+        """How much memory its photo and its masks take."""
+        image, flattened = self.photo.image, self.photo.flattened
+        arrays = [image.pixels, image.pixels_uint16, image.alpha, self.matte.alpha, self.alpha]
+        if flattened is not image.pixels:
+            arrays.append(flattened)
+        return len(self.data) + sum(array.nbytes for array in arrays if array is not None)
 
     def apply(self, hints: Hints) -> Box | None:
         """Compute the mask anew, by all hints that there are.
@@ -79,7 +80,7 @@ class KeptEdit:
             Left, top, right, bottom of what has changed, or None if nothing has.
         """
         matte = self.edit.matte(hints)
-        alpha = to_uint8(shape_alpha(matte.alpha, self.photo.image, self.settings))
+        alpha = shown_alpha(matte, self.photo, self.settings)
         changed = alpha != self.alpha
         self.matte, self.alpha = matte, alpha
         rows = np.flatnonzero(changed.any(axis=1))
@@ -95,23 +96,42 @@ class KeptEdit:
         return encode_image(np.ascontiguousarray(self.alpha[top:bottom, left:right]), "PNG")
 
 
-def to_uint8(alpha: np.ndarray) -> np.ndarray:
-    """Round an alpha channel in [0, 1] to 8 bits."""
-    return np.asarray(cv2.convertScaleAbs(alpha, alpha=255.0))
+def shown_alpha(matte: Matte, photo: Photo, settings: RemoverSettings) -> np.ndarray:
+    """Compute the alpha channel as clients get it, (H, W) uint8.
+
+    Args:
+        matte: The mask.
+        photo: The photo; where it was transparent before, the result stays transparent.
+        settings: Threshold and inversion.
+    """
+    shaped = shape_alpha(matte.alpha, photo.image, settings)
+    return np.asarray(cv2.convertScaleAbs(shaped, alpha=255.0))
+
+
+def _call_later(delay_s: float, work: Callable[[], None]) -> None:
+    """Have the running event loop do something later."""
+    asyncio.get_running_loop().call_later(delay_s, work)
 
 
 class EditStore:
     """All edits of one Cutter, by id. An id begins with the replica's, which requests are routed by."""
 
-    def __init__(self, replica: str, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        replica: str,
+        limits: Limits,
+        clock: Callable[[], float] = time.monotonic,
+        later: Callable[[float, Callable[[], None]], None] = _call_later,
+    ) -> None:
         """Begin empty.
 
         Args:
             replica: Id of the replica.
             limits: How many edits, how much memory, how long.
             clock: Seconds.
+            later: Does something after so many seconds.
         """
-        self._replica, self._limits, self._clock = replica, limits, clock
+        self._replica, self._limits, self._clock, self._later = replica, limits, clock, later
         self._kept: dict[str, KeptEdit] = {}
 
     def __len__(self) -> int:
@@ -125,17 +145,18 @@ class EditStore:
             Its id, which nobody can guess.
 
         Raises:
-            EditRoomError: The edits of others leave no room.
+            EditRoomError: The edits of others leave no room; nothing is given up then.
         """
         self.sweep()
+        others = [kept.size_bytes for kept in self._kept.values() if kept.owner != edit.owner]
+        if others and sum(others) + edit.size_bytes > self._limits.max_edit_bytes:
+            raise EditRoomError
         own = sorted((kept.used_at, name) for name, kept in self._kept.items() if kept.owner == edit.owner)
         while own and (len(own) >= self._limits.max_edits_per_key or not self._has_room(edit)):
             del self._kept[own.pop(0)[1]]
-        if not self._has_room(edit):
-            raise EditRoomError
         edit_id = f"{self._replica}.{secrets.token_urlsafe(18)}"
-        edit.used_at = self._clock()
         self._kept[edit_id] = edit
+        self._use(edit)
         return edit_id
 
     def get(self, edit_id: str, owner: str) -> KeptEdit:
@@ -148,7 +169,7 @@ class EditStore:
         kept = self._kept.get(edit_id)
         if kept is None or not hmac.compare_digest(kept.owner.encode(), owner.encode()):
             raise EditGoneError
-        kept.used_at = self._clock()
+        self._use(kept)
         return kept
 
     def drop(self, edit_id: str, owner: str) -> None:
@@ -165,6 +186,11 @@ class EditStore:
         oldest = self._clock() - self._limits.edit_ttl_s
         for name in [name for name, kept in self._kept.items() if kept.used_at < oldest]:
             del self._kept[name]
+
+    def _use(self, edit: KeptEdit) -> None:
+        """Note that an edit is used, and see to it that it is given up in time, even if no other request comes."""
+        edit.used_at = self._clock()
+        self._later(self._limits.edit_ttl_s + 1, self.sweep)
 
     def _has_room(self, edit: KeptEdit) -> bool:
         """Whether another edit fits into the memory; the only one always does."""

@@ -39,7 +39,10 @@ class Limits(Settings):
         12, ge=1, description="Most edits that a Cutter keeps for one API key; its least recently used one makes room."
     )
     max_edit_bytes: int = Field(
-        768 * MIB, ge=1, description="Most memory that a Cutter keeps for edits, in bytes; 8 per pixel and the photo."
+        768 * MIB,
+        ge=1,
+        description="Most memory that a Cutter keeps for edits, in bytes: the file, and 8 per pixel, 12 with "
+        "transparency, 6 more in 16 bits.",
     )
     edit_ttl_s: float = Field(600.0, gt=0, description="How long an edit is kept after it was last used.")
     requests_per_minute: int = Field(0, ge=0, description="Most requests per API key and minute; 0 means any number.")

@@ -117,3 +117,10 @@ def test_defaults_of_the_limits_hold_together() -> None:
     limits = Limits()
     assert limits.max_image_bytes <= limits.max_body_bytes <= limits.max_batch_body_bytes
     assert limits.upload_timeout_s + limits.deadline_s < 60
+
+
+def test_a_number_of_thousands_of_digits_is_refused() -> None:
+    """Also one of zeros, which Python does not turn into a number."""
+    for text in ("0" * 5000, "9" * 11, "٣", "1.5"):
+        refused = call(make(), "GET", "/edits/r.1/alpha", params={"max_side": text})
+        assert (refused.status_code, refused.json()["code"]) == (400, "bad_option")
