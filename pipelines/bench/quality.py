@@ -18,7 +18,7 @@ from PIL import Image
 from cutray.config import RemoverSettings, parse_settings
 from cutray.console.progress import download_progress, photo_progress
 from cutray.errors import EngineError, OptionError
-from cutray.evaluation.datasets import Sample, load_truth, read_ignored, read_truth
+from cutray.evaluation.datasets import Sample, read_ignored, read_truth
 from cutray.evaluation.masks import MaskEncoding
 from cutray.evaluation.metrics import score
 from cutray.evaluation.report import Case, ModelScores, write_html_report
@@ -163,20 +163,22 @@ def _score_set(rows: Sequence[_Row], samples: Sequence[Sample], place: Path) -> 
                 answer = row.worker.cut_out(sample.image, output=path, matting=row.matting)
                 row.seconds.append(answer.seconds)
                 row.peak_bytes = max(row.peak_bytes, answer.peak_bytes)
-                if not row.ours:
-                    _keep_alpha(path)
-                cases[row.name].append(Case(sample, score(load_truth(path), truth, ignored), path))
+                alpha = _read_alpha(path, ours=row.ours)
+                cases[row.name].append(Case(sample, score(alpha, truth, ignored), path))
             advance(0)
     return [ModelScores(name, scored) for name, scored in cases.items()]
 
 
-def _keep_alpha(path: Path) -> None:
-    """Reduce a cutout to its alpha channel, as a grey picture."""
+def _read_alpha(path: Path, *, ours: bool) -> np.ndarray:
+    """Read a result's alpha, (H, W) float32 in [0, 1], and leave a grey picture of it for the page."""
     with Image.open(path) as picture:
-        if picture.mode != "RGBA":
-            raise EngineError(got=f"rembg answered with a picture of mode {picture.mode}", allowed="RGBA")
-        alpha = np.asarray(picture)[..., 3]
-    write_atomically(path, encode_image(np.ascontiguousarray(alpha), "PNG"), overwrite=True)
+        pixels = np.asarray(picture)
+    if pixels.ndim != (2 if ours else 3) or pixels.shape[2:] not in {(), (4,)}:
+        raise EngineError(got=f"a result of shape {pixels.shape}", allowed="our masks, and RGBA pictures of rembg")
+    alpha = pixels if ours else np.ascontiguousarray(pixels[..., 3])
+    if not ours:
+        write_atomically(path, encode_image(alpha, "PNG"), overwrite=True)
+    return alpha.astype(np.float32) / np.float32(255)
 
 
 def _unknown_values(texts: Sequence[str], names: Sequence[str]) -> dict[str, float]:

@@ -67,10 +67,10 @@ def walk_of(photo: Path, output: Path, *options: str) -> list[str]:
 
 
 def test_a_photo_goes_straight_through_the_code(photo_files: Path, tmp_path: Path) -> None:
-    """`cutray remove` with all defaults: at most 28 files, and at most 17 returns to a file already left."""
+    """`cutray remove` with all defaults: at most 33 files, and at most 19 returns to a file already left."""
     require_weights("u2netp")
     walk = walk_of(photo_files / "astronaut.jpg", tmp_path / "out.png")
     assert {"remover.py", "chain.py", "sources.py", "tta.py", "render.py"} <= set(walk)
     assert walk.index("sources.py") < walk.index("tta.py") < walk.index("matting/matte.py") < walk.index("render.py")
-    assert len(set(walk)) <= 28, walk
-    assert len(walk) - len(set(walk)) <= 17, walk
+    assert len(set(walk)) <= 33, walk
+    assert len(walk) - len(set(walk)) <= 19, walk
