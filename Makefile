@@ -21,7 +21,7 @@ help:  ## List the tasks
 demo: $(VENV)/.demo  ## Set up, fetch the weights, cut out real photos (PHOTOS=folder adds yours)
 	@$(BIN)/python -m pipelines.demo $(PHOTOS)
 
-check: lint  ## Check what can be checked in a minute: style, types, import rules and unit tests; no weights needed
+check: lint  ## Check what can be checked in two minutes: style, types, import rules and unit tests; no weights needed
 	$(BIN)/python -m pytest -q -n 2 --dist loadscope tests/unit
 
 weights: $(VENV)/.dev  ## Fetch the weights that the tests use
