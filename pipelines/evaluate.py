@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ import click
 from cutray.config import EngineSettings, InputLimits, MattingSettings, ReadingSettings, RemoverSettings, parse_settings
 from cutray.console.options import GroupedCommand, given, settings_options
 from cutray.console.run import run
+from cutray.evaluation.comparison import plain_means
 from cutray.evaluation.masks import MaskEncoding
 from cutray.evaluation.metrics import summarise
 from cutray.evaluation.report import ModelScores, markdown_table, write_html_report
@@ -125,12 +125,7 @@ def _print_tags(result: ModelScores) -> None:
 
 def _summary(dataset: Path, results: Sequence[ModelScores], failures: int) -> dict[str, Any]:
     """Collect what a program wants to know."""
-    means = {result.name: summarise([case.scores for case in result.cases]) for result in results}
-    plain = {
-        name: {key: None if math.isnan(value) else round(value, 5) for key, value in row.items()}
-        for name, row in means.items()
-    }
-    return {"job": "evaluate", "dataset": str(dataset), "failures": failures, "models": plain}
+    return {"job": "evaluate", "dataset": str(dataset), "failures": failures, "models": plain_means(results)}
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 from pathlib import Path
@@ -14,13 +13,6 @@ from pathlib import Path
 from cutray.config import RemoverSettings, parse_settings
 from cutray.imaging.files import write_atomically
 from cutray.remover import BackgroundRemover
-
-
-def peak_bytes() -> int:
-    """Return the most memory that this process has held, which the parent's peak has no part in; 0 if unknown."""
-    status = Path("/proc/self/status")
-    found = re.search(r"VmHWM:\s+(\d+)", status.read_text()) if status.exists() else None
-    return int(found[1]) << 10 if found else 0
 
 
 def main() -> None:
@@ -35,7 +27,7 @@ def main() -> None:
         seconds = time.perf_counter() - started
         if order["output"]:
             write_atomically(Path(order["output"]), removal.data, overwrite=True)
-        print(json.dumps({"seconds": seconds, "peak_bytes": peak_bytes()}), flush=True)
+        print(seconds, flush=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import click
 import cv2
 import numpy as np
 
-from cutray.config import RemoverSettings, parse_settings
 from cutray.console.progress import download_progress, photo_progress
 from cutray.edit import Edit
 from cutray.engines.hardware import inspect_hardware
@@ -21,6 +20,7 @@ from cutray.errors import DatasetError
 from cutray.evaluation.datasets import Sample, find_samples, read_truth
 from cutray.hints import Hints
 from cutray.imaging.decode import decode_image
+from cutray.imaging.subject_box import mask_box
 from cutray.remover import BackgroundRemover, Removal
 from cutray.tta import predict
 from pipelines.bench.pages import describe_machine, write_page
@@ -104,21 +104,16 @@ def _steps(remover: BackgroundRemover, sample: Sample, below: float) -> Row | No
         return result, mask
 
     step(lambda: remover.remove_background(image))
-    if not truth.any() or row.ious[0] >= below:
+    around = mask_box(truth)
+    if around is None or row.ious[0] >= below:
         return None
-    box = ",".join(map(str, _box_of(truth)))
+    box = ",".join(map(str, around))
     result, mask = step(lambda: remover.remove_background(image, box=box))
     for _ in range(_POINTS):
         point = worst_point(mask, truth)
         marks = {"keep" if truth[point[1], point[0]] else "drop": [point]}
         result, mask = step(lambda last=result, new=marks: last.refine(**new))  # type: ignore[misc]
     return row
-
-
-def _box_of(truth: np.ndarray) -> tuple[int, int, int, int]:
-    """Return the smallest box around a mask."""
-    rows, columns = np.flatnonzero(truth.any(axis=1)), np.flatnonzero(truth.any(axis=0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def worst_point(mask: np.ndarray, truth: np.ndarray) -> tuple[int, int]:
@@ -174,7 +169,7 @@ def _stroke_table(remover: BackgroundRemover, sample: Sample) -> str:
     for megapixels in _STROKE_MP:
         scale = (megapixels * 1e6 / (image.shape[0] * image.shape[1])) ** 0.5
         large = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-        settings = parse_settings(RemoverSettings, remover.settings.model_dump())
+        settings = remover.settings
         edit = Edit(large, settings)
         (prediction,) = predict([large], remover.segmenter, settings, settings.batch_size)
         nothing = Hints(large.shape[0], large.shape[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cutray.errors import MissingExtraError
@@ -142,6 +144,16 @@ def memory_of_tree(pid: int) -> int:
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
     return total
+
+
+def peak_memory(pid: int) -> int:
+    """Return the most bytes that one process has held so far; 0 where the system does not tell (only Linux does)."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    told = re.search(r"VmHWM:\s*(\d+)", status)
+    return int(told[1]) << 10 if told else 0
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from PIL import Image
 from cutray.config import RemoverSettings, parse_settings
 from cutray.console.progress import download_progress, photo_progress
 from cutray.errors import EngineError, OptionError
+from cutray.evaluation.comparison import plain_means
 from cutray.evaluation.datasets import Sample, read_ignored, read_truth
 from cutray.evaluation.masks import MaskEncoding
 from cutray.evaluation.metrics import score
@@ -128,7 +129,9 @@ def quality(
     click.echo(text)
     if output is not None:
         write_atomically(output, text.encode(), overwrite=overwrite)
-    click.echo(json.dumps({"job": "bench quality", "sets": {result.name: result.means() for result in results}}))
+    click.echo(
+        json.dumps({"job": "bench quality", "sets": {result.name: plain_means(result.rows) for result in results}})
+    )
 
 
 def _start_ours(text: str, stack: ExitStack) -> _Row:

@@ -9,9 +9,8 @@ from importlib.metadata import version
 import numpy as np
 
 from cutray.engines.hardware import inspect_hardware
-from cutray.evaluation.comparison import METRICS, ModelScores, per_picture
+from cutray.evaluation.comparison import METRICS, ModelScores, per_picture, with_interval
 from cutray.evaluation.metrics import summarise
-from cutray.evaluation.uncertainty import bootstrap_interval
 
 _COLUMNS = (
     "sad",
@@ -42,16 +41,6 @@ class SetResult:
     name: str
     rows: Sequence[ModelScores]
 
-    def means(self) -> dict[str, dict[str, float | None]]:
-        """Return the means by row and metric, for programs."""
-        return {
-            row.name: {
-                name: None if np.isnan(value) else round(value, 5)
-                for name, value in summarise([case.scores for case in row.cases]).items()
-            }
-            for row in self.rows
-        }
-
 
 def set_table(result: SetResult) -> str:
     """Write the means of a set, one line per row, with the interval of the difference of the IoU to the first row.
@@ -74,7 +63,7 @@ def set_table(result: SetResult) -> str:
         means = summarise([case.scores for case in row.cases])
         cells = ["–" if np.isnan(means[name]) else f"{means[name]:.{METRICS[name].digits}f}" for name in _COLUMNS]
         difference = per_picture(row.cases, "iou") - base
-        cells += ["", ""] if row is result.rows[0] else [_interval(difference), _wins(difference)]
+        cells += ["", ""] if row is result.rows[0] else [with_interval(difference, 4, "+"), _wins(difference)]
         lines.append(f"| {row.name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -106,7 +95,7 @@ def overall_table(results: Sequence[SetResult], costs: Mapping[str, tuple[float,
     for index, name in enumerate(names):
         iou = _column(results, index, "iou")
         difference = iou - base
-        compared = ["", ""] if index == 0 else [_interval(difference), _wins(difference)]
+        compared = ["", ""] if index == 0 else [with_interval(difference, 4, "+"), _wins(difference)]
         seconds, peak_bytes = costs[name]
         cells = [
             *(f"{_mean_ratio(results, index, metric):.3f}" for metric in ("sad", "mse")),
@@ -128,12 +117,6 @@ def _mean_ratio(results: Sequence[SetResult], index: int, metric: str) -> float:
     """Average over the sets how large a row's mean error is against that of the first row."""
     means = [[float(np.nanmean(per_picture(result.rows[at].cases, metric))) for at in (index, 0)] for result in results]
     return sum(mean / max(base, 1e-9) for mean, base in means) / len(means)
-
-
-def _interval(difference: np.ndarray) -> str:
-    """Write a mean difference and its 95 % interval."""
-    low, high = bootstrap_interval(difference)
-    return f"{np.nanmean(difference):+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
 def _wins(difference: np.ndarray) -> str:

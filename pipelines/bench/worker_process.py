@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile, mkdtemp
+from tempfile import TemporaryDirectory, TemporaryFile
 
 from cutray.errors import EngineError
+from pipelines.bench.memory import peak_memory
 
 _REMBG_WORKER = Path(__file__).with_name("rembg_worker.py")
 
@@ -32,8 +32,8 @@ class Answer:
 class WorkerProcess:
     """A worker that lives through a whole benchmark.
 
-    It prints ``ready``, and then answers each line of JSON, ``{"photo", "output", "matting"}``, with one:
-    ``{"seconds", "peak_bytes"}``.
+    It prints ``ready``. Then it answers each line of JSON, ``{"photo", "output", "matting"}``, with the seconds from
+    the photo's bytes to those of the result.
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
@@ -74,7 +74,7 @@ class WorkerProcess:
         order = {"photo": str(photo), "output": None if output is None else str(output), "matting": matting}
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
-        return Answer(**json.loads(self._read()))
+        return Answer(float(self._read()), peak_memory(self._process.pid))
 
     def close(self) -> None:
         """End the process."""
@@ -105,10 +105,7 @@ def start_rembg(python: Path, model: str, weights: Path) -> WorkerProcess:
     Raises:
         EngineError: rembg fails.
     """
-    folder = Path(mkdtemp(prefix="cutray-rembg-"))
-    (folder / f"{model}.onnx").symlink_to(weights.resolve())
-    environment = {"U2NET_HOME": str(folder), "MODEL_CHECKSUM_DISABLED": "1"}
-    try:
+    with TemporaryDirectory(prefix="cutray-rembg-") as folder:
+        (Path(folder) / f"{model}.onnx").symlink_to(weights.resolve())
+        environment = {"U2NET_HOME": folder, "MODEL_CHECKSUM_DISABLED": "1"}
         return WorkerProcess([str(python), str(_REMBG_WORKER), model], environment)
-    finally:
-        shutil.rmtree(folder)

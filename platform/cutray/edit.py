@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from cutray.config import MattingSettings
-from cutray.hints import Box, Hints, cut_box
+from cutray.hints import Hints, cut_box
 from cutray.imaging.resize import resize_area
+from cutray.imaging.subject_box import Box
 from cutray.matting.marks import MarkSpreader, shrink_marks
 from cutray.matting.matte import Matte, compute_matte
 from cutray.sources import Photo

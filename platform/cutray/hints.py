@@ -13,8 +13,8 @@ from cutray.config import HintSettings, InputLimits
 from cutray.errors import OptionError
 from cutray.imaging.decode import DecodedImage, decode_image
 from cutray.imaging.files import read_bytes
+from cutray.imaging.subject_box import Box, mask_box, union
 
-Box = tuple[int, int, int, int]
 Points = str | Sequence[Sequence[float]] | None
 
 # A point marks the pixels within this share of the photo's longer side.
@@ -62,12 +62,10 @@ class Hints:
         view = self.view
         if self.box is None or self.keep is None:
             return view
-        rows, columns = np.flatnonzero(self.keep.any(axis=1)), np.flatnonzero(self.keep.any(axis=0))
-        if view[0] <= columns[0] and view[1] <= rows[0] and columns[-1] < view[2] and rows[-1] < view[3]:
+        marked = mask_box(self.keep)
+        if marked is None or union(view, marked) == view:
             return view
-        marked = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
-        left, top, right, bottom = self._widen(marked, _MARK_ROOM * self.width_px, _MARK_ROOM * self.height_px)
-        return min(view[0], left), min(view[1], top), max(view[2], right), max(view[3], bottom)
+        return union(view, self._widen(marked, _MARK_ROOM * self.width_px, _MARK_ROOM * self.height_px))
 
     def with_marks(self, later: Hints) -> Hints:
         """Return these hints with the marks of later ones, which count where both mark a pixel."""

@@ -37,7 +37,7 @@ def average(maps: Sequence[np.ndarray], weights: Sequence[float] | None = None) 
     """
     if len(maps) == 1:
         return maps[0]
-    return _to_probs(np.average([_to_log_odds(one) for one in maps], axis=0, weights=weights))
+    return _to_probs(np.average([to_log_odds(one) for one in maps], axis=0, weights=weights))
 
 
 def average_by_certainty(maps: Sequence[np.ndarray]) -> np.ndarray:
@@ -55,8 +55,8 @@ def average_by_certainty(maps: Sequence[np.ndarray]) -> np.ndarray:
     return average(maps, [score / (1.0 - score) for score in scores])
 
 
-def _to_log_odds(probs: np.ndarray) -> np.ndarray:
-    """Logarithm of the odds."""
+def to_log_odds(probs: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the odds of probabilities in [0, 1], kept finite."""
     safe = np.clip(probs, _MARGIN, 1.0 - _MARGIN)
     return np.asarray(np.log(safe / (1.0 - safe)))
 

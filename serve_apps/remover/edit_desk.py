@@ -11,10 +11,11 @@ import numpy as np
 from cutray.chain import finish, report_of
 from cutray.config import RemoverSettings, parse_settings
 from cutray.edit import Edit
-from cutray.hints import Box, Hints, read_hints
+from cutray.hints import Hints, read_hints
 from cutray.imaging.decode import DecodedImage, decode_image
 from cutray.imaging.encode import encode_image
 from cutray.imaging.resize import resize_within
+from cutray.imaging.subject_box import Box
 from cutray.removal import RemovalReport
 from cutray.segmenter import NetworkInfo
 from cutray.sources import decode_source, output_format

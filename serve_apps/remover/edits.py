@@ -16,13 +16,12 @@ from cutray.config import RemoverSettings
 from cutray.edit import Edit
 from cutray.hints import Hints
 from cutray.imaging.encode import encode_image
+from cutray.imaging.subject_box import Box, mask_box
 from cutray.matting.matte import Matte
 from cutray.render import shape_alpha
 from cutray.segmenter import NetworkInfo
 from cutray.sources import Photo
 from serve_apps.remover.schemas import Limits
-
-Box = tuple[int, int, int, int]
 
 
 class EditGoneError(Exception):
@@ -83,12 +82,10 @@ class KeptEdit:
         alpha = shown_alpha(matte, self.photo, self.settings)
         changed = alpha != self.alpha
         self.matte, self.alpha = matte, alpha
-        rows = np.flatnonzero(changed.any(axis=1))
-        if not rows.size:
-            return None
-        columns = np.flatnonzero(changed[rows[0] : rows[-1] + 1].any(axis=0))
-        self.revision += 1
-        return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+        box = mask_box(changed)
+        if box is not None:
+            self.revision += 1
+        return box
 
     def encode_alpha(self, box: Box) -> bytes:
         """Encode a part of the mask as a grey PNG."""

@@ -82,8 +82,8 @@ def translate_removebg(fields: Mapping[str, str], backdrop: bytes | None = None)
     if only_mask:
         options = {name: value for name, value in options.items() if not name.startswith("shadow")}
         options["only_mask"] = "true"
-    elif wanted == "jpg" and not color and backdrop is None:
-        color = color or "255,255,255" if tint is None else color
+    elif wanted == "jpg" and not color and tint is None and backdrop is None:
+        color = "255,255,255"
     opaque = bool(color) or backdrop is not None
     formats = {"jpg": "jpeg", "zip": "png", "auto": "jpeg" if opaque and not only_mask else "png"}
     options["format"] = formats.get(wanted, wanted)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.random import Generator
 
 from cutray.config import AugmentSettings
+from cutray.imaging.subject_box import mask_box
 from cutray.matting.foreground import estimate_foreground
 
 # What a mask may hold and still count as free of the subject.
@@ -14,7 +15,11 @@ _TRACE = 0.02
 # Narrowest stripe that can be stretched to a background, as a share of the photo's side.
 _NARROWEST = 0.25
 # Softness of the edge of a subject on another photo (standard deviation of a Gaussian).
-_SOFT_EDGE_PX = 0.8
+SOFT_EDGE_PX = 0.8
+# A crop that would lose more of the subject is not taken.
+LEAST_SUBJECT = 0.5
+# Ranges of the single changes: blur in pixels, side of a smaller picture, brightness in low light, noise, JPEG quality.
+BLUR_SIGMA, SHRINK, DARKNESS, GRAIN, QUALITY = (0.5, 2.5), (0.3, 0.8), (0.15, 0.5), (2.0, 12.0), (30, 90)
 # How much of the subject's box the frame takes away when it cuts the subject, and what must be left of the photo.
 CUT_SHARE, _LEAST_LEFT = (0.2, 0.6), 0.3
 
@@ -106,8 +111,8 @@ def background_stripe(alpha: np.ndarray) -> tuple[slice, slice] | None:
 
 def subject_box(alpha: np.ndarray) -> tuple[int, int, int, int] | None:
     """Return top, left, bottom and right of the subject in an alpha (H, W), or None without one."""
-    rows, columns = (np.flatnonzero(alpha.max(axis) > _TRACE) for axis in (1, 0))
-    return (int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1) if rows.size else None
+    box = mask_box(alpha > _TRACE)
+    return None if box is None else (box[1], box[0], box[3], box[2])
 
 
 def cut_window(
@@ -186,7 +191,7 @@ def _compose(image: np.ndarray, alpha: np.ndarray, background: np.ndarray) -> np
     A half covered pixel of the photo shows the old background already: laid on as it is, it would count its cover
     twice. The subject's own color is put there first.
     """
-    soft = np.clip(cv2.GaussianBlur(alpha, (0, 0), _SOFT_EDGE_PX), 0, 1)
+    soft = np.clip(cv2.GaussianBlur(alpha, (0, 0), SOFT_EDGE_PX), 0, 1)
     own, cover = estimate_foreground(np.ascontiguousarray(image), soft), soft[..., None]
     return np.asarray(own * cover + background * (1 - cover) + 0.5, np.uint8)
 
@@ -210,12 +215,12 @@ def photometric(image: np.ndarray, rng: Generator, settings: AugmentSettings) ->
         image = _soften(image, rng)
     dark = rng.random() < settings.low_light
     if dark:
-        image = np.asarray(image * rng.uniform(0.15, 0.5), np.uint8)
+        image = np.asarray(image * rng.uniform(*DARKNESS), np.uint8)
     if dark or rng.random() < settings.noise:
-        grain = rng.standard_normal(image.shape, np.float32) * rng.uniform(2, 12)
+        grain = rng.standard_normal(image.shape, np.float32) * rng.uniform(*GRAIN)
         image = np.clip(image + grain, 0, 255).astype(np.uint8)
     if rng.random() < settings.jpeg:
-        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 90))]
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(*QUALITY))]
         image = np.asarray(cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR))
     return image
 
@@ -236,8 +241,8 @@ def _colors(image: np.ndarray, rng: Generator, strength: float) -> np.ndarray:
 def _soften(image: np.ndarray, rng: Generator) -> np.ndarray:
     """Lose detail: out of focus, or from a smaller picture."""
     if rng.random() < 0.5:
-        return np.asarray(cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.5, 2.5))))
+        return np.asarray(cv2.GaussianBlur(image, (0, 0), float(rng.uniform(*BLUR_SIGMA))))
     side = image.shape[0]
-    small = max(8, round(side * rng.uniform(0.3, 0.8)))
+    small = max(8, round(side * rng.uniform(*SHRINK)))
     shrunk = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(shrunk, (side, side), interpolation=cv2.INTER_CUBIC))

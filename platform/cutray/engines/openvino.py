@@ -99,8 +99,9 @@ class OpenVinoEngine:
         core = openvino.Core()
         try:
             if precision == "int8":
-                kept = _kept_file(cache_dir, sha256, input_size_px, options, _require(stats)) if sha256 else None
-                self._compiled = _compile_int8(core, path, input_size_px, options, _require(stats), kept)
+                found = _require(stats)
+                kept = _kept_file(cache_dir, sha256, input_size_px, options, found) if cache_dir and sha256 else None
+                self._compiled = _compile_int8(core, path, input_size_px, options, found, kept)
             else:
                 self._compiled = core.compile_model(read_network(core, path, input_size_px), "CPU", options)
         except (RuntimeError, IndexError) as error:
@@ -153,12 +154,8 @@ def _compile_int8(
     return compiled
 
 
-def _kept_file(
-    folder: Path | None, sha256: str, input_size_px: int, options: dict[str, Any], stats: Path
-) -> KeptFile | None:
+def _kept_file(folder: Path, sha256: str, input_size_px: int, options: dict[str, Any], stats: Path) -> KeptFile:
     """Return where the compiled network is kept: one file for each way to run it, which a new version replaces."""
-    if folder is None:
-        return None
     name, flags = read_cpu()
     caps = [os.environ.get(variable) for variable in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")]
     digest = hashlib.sha256(stats.read_bytes() if stats.is_file() else b"")

@@ -91,6 +91,19 @@ METRICS = {
 }
 
 
+def plain_means(models: Sequence[ModelScores]) -> dict[str, dict[str, float | None]]:
+    """Return the means by model and metric, for programs: to five digits, None where one is not defined.
+
+    Args:
+        models: Models with scores.
+    """
+    means = {model.name: summarise([case.scores for case in model.cases]) for model in models}
+    return {
+        name: {key: None if np.isnan(value) else round(value, 5) for key, value in row.items()}
+        for name, row in means.items()
+    }
+
+
 def check_comparable(models: Sequence[ModelScores]) -> None:
     """Make sure that every model has scores for the same pictures.
 
@@ -161,8 +174,8 @@ def summary_rows(models: Sequence[ModelScores], metrics: Sequence[str]) -> list[
             continue
         metric = METRICS[name]
         arrow = "↑" if metric.higher_is_better else "↓"
-        cells = [_with_interval(column, metric.digits, "") for column in columns]
-        cells += [_with_interval(column - columns[0], metric.digits, "+") for column in columns[1:]]
+        cells = [with_interval(column, metric.digits, "") for column in columns]
+        cells += [with_interval(column - columns[0], metric.digits, "+") for column in columns[1:]]
         rows.append([f"{metric.label} {arrow}", *cells])
     return rows
 
@@ -186,8 +199,14 @@ def tag_rows(models: Sequence[ModelScores], metrics: Sequence[str]) -> list[list
     return rows
 
 
-def _with_interval(values: NDArray[np.float64], digits: int, sign: str) -> str:
-    """Write a mean and its 95 % interval."""
+def with_interval(values: NDArray[np.float64], digits: int, sign: str) -> str:
+    """Write a mean and its 95 % interval.
+
+    Args:
+        values: One per picture; NaN where it is not defined.
+        digits: Decimal places.
+        sign: ``+`` for differences, which show it always; else empty.
+    """
     known = values[~np.isnan(values)]
     if known.size == 0:
         return "not defined"

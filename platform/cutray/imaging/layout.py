@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from cutray.config import InputLimits, PictureSettings
-from cutray.config.lengths import Sides, Size, parse_position, parse_scale, parse_sides, parse_size
+from cutray.config.lengths import Sides, Size, parse_position, parse_scale, parse_sides, parse_size, room_px
 from cutray.errors import OptionError
 from cutray.imaging.limits import check_size
 from cutray.imaging.shadow import Borders, reach
-from cutray.imaging.subject_box import Box, crop_box, find_subject_box
+from cutray.imaging.subject_box import Box, crop_box, find_subject_box, union
 
 # Around the subject's box alpha is below what counts as visible, but not always zero.
 _FAINT_EDGE = 0.02
@@ -108,7 +108,7 @@ def plan_layout(alpha: np.ndarray, options: PictureSettings, limits: InputLimits
         check_size(canvas.width, canvas.height, limits)
     room = margin if canvas.is_given or not options.crop else parse_sides("0")
     borders = room.pixels(canvas.width, canvas.height)
-    if min(canvas.width - borders[0] - borders[2], canvas.height - borders[1] - borders[3]) < 1:
+    if min(room_px(Size(canvas.width, canvas.height), room)) < 1:
         raise OptionError(
             got=f"margin = {options.margin!r} leaves no room on {canvas.width} x {canvas.height} pixels",
             allowed="opposite margins of less than the canvas's side together",
@@ -149,7 +149,7 @@ def _canvas(alpha: np.ndarray, subject: Box, margin: Sides, spread: Borders, opt
             max(round(side), math.ceil(room)) for side, room in zip(margin.pixels(longer, longer), spread, strict=True)
         )
         needed = (subject[0] - left, subject[1] - top, subject[2] + right, subject[3] + bottom)
-        frame = needed if margin.any else _union(frame, needed)
+        frame = needed if margin.any else union(frame, needed)
     width, height = frame[2] - frame[0], frame[3] - frame[1]
     unit = min(1.0, math.sqrt(size.most_px / (width * height))) if size.most_px else 1.0
     if unit < 1:
@@ -225,11 +225,6 @@ def _clip(
     if scale > _NOTED_ENLARGEMENT:
         notes = (f"enlarged {scale:.2g} times: the photo has fewer pixels than the canvas",)
     return Layout(canvas.width, canvas.height, _box(window), _box(target), subject_px * scale, notes)
-
-
-def _union(one: Box, other: Box) -> Box:
-    """Return the smallest box that holds both."""
-    return min(one[0], other[0]), min(one[1], other[1]), max(one[2], other[2]), max(one[3], other[3])
 
 
 def _box(values: list[int]) -> Box:

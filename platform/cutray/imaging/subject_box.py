@@ -1,4 +1,4 @@
-"""Where the subject is in the photo."""
+"""Where the subject is in the photo, and the box of any mask."""
 
 from __future__ import annotations
 
@@ -12,6 +12,27 @@ Box = tuple[int, int, int, int]
 _VISIBLE = 0.02
 
 
+def mask_box(mask: np.ndarray) -> Box | None:
+    """Find the smallest rectangle that holds all of a mask.
+
+    Args:
+        mask: (H, W) bool.
+
+    Returns:
+        left, top, right, bottom in pixels, right and bottom exclusive; None for an empty mask.
+    """
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not rows.size:
+        return None
+    columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def union(one: Box, other: Box) -> Box:
+    """Return the smallest box that holds both."""
+    return min(one[0], other[0]), min(one[1], other[1]), max(one[2], other[2]), max(one[3], other[3])
+
+
 def find_subject_box(alpha: np.ndarray) -> Box:
     """Find the rectangle that holds the subject.
 
@@ -22,11 +43,7 @@ def find_subject_box(alpha: np.ndarray) -> Box:
         left, top, right, bottom in pixels, right and bottom exclusive; the whole picture if nothing is visible.
     """
     height, width = alpha.shape
-    visible = alpha > _VISIBLE
-    rows, columns = np.flatnonzero(visible.any(axis=1)), np.flatnonzero(visible.any(axis=0))
-    if rows.size == 0:
-        return 0, 0, width, height
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    return mask_box(alpha > _VISIBLE) or (0, 0, width, height)
 
 
 def crop_box(alpha: np.ndarray, margin: str) -> tuple[Box, tuple[str, ...]]:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from cutray.imaging.resize import resize_area
+from cutray.log_odds import to_log_odds
 
 # Side of the grid on which marks spread, in cells.
 _GRID = 240
@@ -27,8 +28,6 @@ _STRENGTH = 12.0
 # the map, and of the place as a share of the longer side. Only the largest strokes are compared with.
 _ALIKE, _COLOR_SIGMA, _MAP_SIGMA, _PLACE_SIGMA, _MOST_STROKES = 0.8, 0.1, 0.2, 0.2, 16
 _SWEEPS = 2
-# Probabilities are kept this far from 0 and 1, whose log odds are infinite.
-_MARGIN = 1e-3
 
 
 class MarkSpreader:
@@ -124,8 +123,7 @@ class MarkSpreader:
         push = _STRENGTH * (kept * nearer - dropped * (1 - nearer))
         size = probs.shape[::-1]
         push = cv2.resize(push.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
-        safe = np.clip(probs, _MARGIN, 1 - _MARGIN)
-        odds = np.log(safe / (1 - safe)) + push
+        odds = to_log_odds(probs) + push
         spread = np.where(push == 0, probs, 1 / (1 + np.exp(-odds))).astype(np.float32)
         for mask, value in ((keep, 1), (drop, 0)):
             spread[shrink_marks(mask, *probs.shape)] = value

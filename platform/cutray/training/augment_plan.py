@@ -9,14 +9,21 @@ import numpy as np
 from numpy.random import Generator
 
 from cutray.config import AugmentSettings
-from cutray.data.augment import background_stripe, cut_window, random_view, subject_box
+from cutray.data.augment import (
+    BLUR_SIGMA,
+    DARKNESS,
+    GRAIN,
+    LEAST_SUBJECT,
+    QUALITY,
+    SHRINK,
+    background_stripe,
+    cut_window,
+    random_view,
+    subject_box,
+)
 
 # Alphas are kept this small beside the collection, to choose crops by.
 _SMALL_SIDE = 32
-# A crop that would lose more of the subject is not taken.
-_LEAST_SUBJECT = 0.5
-# Ranges of the single changes; those of cutray.data.augment.
-BLUR_SIGMA, SHRINK, DARKNESS, GRAIN, QUALITY = (0.5, 2.5), (0.3, 0.8), (0.15, 0.5), (2.0, 12.0), (30, 90)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +134,7 @@ def _frame(shape: Shape, rng: Generator, settings: AugmentSettings) -> tuple[flo
         slice(int(start * _SMALL_SIDE), max(int(start * _SMALL_SIDE) + 1, round((start + size) * _SMALL_SIDE)))
         for start, size in ((top, height), (left, width))
     )
-    if shape.cover[rows, columns].sum() < _LEAST_SUBJECT * shape.cover.sum():
+    if shape.cover[rows, columns].sum() < LEAST_SUBJECT * shape.cover.sum():
         return whole
     return top, left, top + height, left + width
 

@@ -61,9 +61,8 @@ class ModelEma:
     @torch.no_grad()
     def blend(self, share: Tensor) -> None:
         """Take in the weights with a share that is known on the device alone, () float32; 0 changes nothing."""
-        differences = list(torch._foreach_sub(self._values, self._means))
         # Not a product with 0: that of a value that is not finite would be none.
-        differences = [torch.where(share > 0, one, 0.0) for one in differences]
+        differences = [torch.where(share > 0, one, 0.0) for one in torch._foreach_sub(self._values, self._means)]
         torch._foreach_mul_(differences, share)
         torch._foreach_add_(self._means, differences)
         if self._counters:

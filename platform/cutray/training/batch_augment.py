@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cutray.data.augment import SOFT_EDGE_PX
 from cutray.training.augment_plan import Plan
 from cutray.training.jpeg import compress
 from cutray.training.warps import warp
 
-_SOFT_EDGE_PX = 0.8
 # Sides of the windows in which the subject's own colors are averaged, first coarsely, then finely.
 _COLOR_WINDOWS = (31, 7)
 _LUMA = (0.299, 0.587, 0.114)
@@ -110,7 +110,7 @@ def _mean(color: Tensor, weight: Tensor, window: int) -> Tensor:
 
 def _compose(pixels: Tensor, cover: Tensor, behind: Tensor) -> Tensor:
     """Lay subjects, in their own colors, on other photos; hard masks get the soft edge that a camera would give."""
-    soft = gaussian_blur(cover, torch.full((len(cover),), _SOFT_EDGE_PX, device=cover.device)).clamp(0, 1)
+    soft = gaussian_blur(cover, torch.full((len(cover),), SOFT_EDGE_PX, device=cover.device)).clamp(0, 1)
     return _whole(own_colors(pixels, soft) * soft + behind * (1 - soft))
 
 

@@ -120,10 +120,15 @@ def name_checkpoint(state: TrainState) -> str:
     return f"checkpoint_{state.total_steps:09d}_{state.epoch:04d}"
 
 
+def checkpoint_folders(run_dir: Path) -> list[Path]:
+    """Return the folders of a run's checkpoints, whole or not, the oldest first."""
+    return sorted(run_dir.glob("checkpoint_[0-9]*"))
+
+
 def newest_whole(run_dir: Path) -> tuple[Checkpoint | None, list[str]]:
     """Return the newest checkpoint of a run that is whole, and what was wrong with newer ones."""
     problems: list[str] = []
-    for folder in sorted(run_dir.glob("checkpoint_[0-9]*"), reverse=True):
+    for folder in reversed(checkpoint_folders(run_dir)):
         try:
             return read_checkpoint(folder), problems
         except CutrayError as error:

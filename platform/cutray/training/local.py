@@ -14,7 +14,7 @@ from cutray.config import TrainSettings, parse_settings
 from cutray.data.catalog import Catalog
 from cutray.data.loading import SampleSpec
 from cutray.errors import TrainingError
-from cutray.training.runs import FitResult, check_start, prepare_run, run_job
+from cutray.training.runs import FitResult, check_amount, check_start, prepare_run, run_job
 from cutray.training.runtime import LocalRuntime
 from cutray.training.trainer import Trainer
 
@@ -134,10 +134,5 @@ def _split(settings: TrainSettings, train: Any, validation: Any) -> tuple[list[S
         places = range(len(train))
         held = _own_samples(train, places[apart - 1 :: apart])
         chosen = _own_samples(train, [place for place in places if place % apart != apart - 1])
-    if len(chosen) < settings.optim.batch_size or not held:
-        raise TrainingError(
-            got=f"{len(chosen)} samples to learn from and {len(held)} to validate on",
-            allowed=f"at least one batch of {settings.optim.batch_size}, and one for validation",
-            fix="use a larger data set or a smaller batch_size",
-        )
+    check_amount(settings, chosen, held, "use a larger data set or a smaller batch_size")
     return chosen, held

@@ -64,13 +64,25 @@ def prepare_run(settings: TrainSettings) -> tuple[Catalog, list[SampleSpec], lis
     check_start(settings)
     catalog = build_catalog(settings.data, settings.seed)
     train, validation = training_samples(catalog, settings.data), validation_samples(catalog, settings.data)
+    fix = "name a folder with --data, or draw scenes with data.scenes and data.validation_scenes"
+    check_amount(settings, train, validation, fix)
+    return catalog, train, validation
+
+
+def check_amount(
+    settings: TrainSettings, train: Sequence[SampleSpec], validation: Sequence[SampleSpec], fix: str
+) -> None:
+    """Refuse too few samples; ``fix`` tells what to do about it.
+
+    Raises:
+        TrainingError: There is less than a batch to learn from, or nothing to validate on.
+    """
     if len(train) < settings.optim.batch_size or not validation:
         raise TrainingError(
             got=f"{len(train)} samples to learn from and {len(validation)} to validate on",
             allowed=f"at least one batch of {settings.optim.batch_size}, and one for validation",
-            fix="name a folder with --data, or draw scenes with data.scenes and data.validation_scenes",
+            fix=fix,
         )
-    return catalog, train, validation
 
 
 def check_start(settings: TrainSettings) -> None:
@@ -303,7 +315,7 @@ def _stored_settings(settings: TrainSettings, run_dir: Path) -> dict[str, Any]:
         ConfigError: They are others than those wanted now, and the message names them; or the file is damaged.
     """
     path = run_dir / SETTINGS_FILE
-    if not any(run_dir.glob("checkpoint_[0-9]*")) or not path.is_file():
+    if not checkpoints.checkpoint_folders(run_dir) or not path.is_file():
         return {}
     stored = read_settings(path)
     begun = parse_settings(TrainSettings, stored)

@@ -133,7 +133,7 @@ class LocalRuntime:
         folder = self._run_dir / checkpoints.name_checkpoint(kept.state)
         folder.mkdir(parents=True, exist_ok=True)
         checkpoints.write_checkpoint(folder, kept)
-        for old in sorted(self._run_dir.glob("checkpoint_[0-9]*"))[: -self._keep]:
+        for old in checkpoints.checkpoint_folders(self._run_dir)[: -self._keep]:
             shutil.rmtree(old)
 
     def publish(self, latest: dict[str, Any]) -> None:
