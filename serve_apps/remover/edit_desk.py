@@ -9,7 +9,7 @@ from contextlib import suppress
 import numpy as np
 
 from cutray.chain import finish, report_of
-from cutray.config import RemoverSettings, parse_settings
+from cutray.config import RemoverSettings, overlay, parse_settings
 from cutray.edit import Edit
 from cutray.hints import Hints, read_hints
 from cutray.imaging.decode import DecodedImage, decode_image
@@ -148,7 +148,7 @@ def _show(request: CutRequest, kept: KeptEdit) -> EditReply:
 
 def _finish(request: CutRequest, kept: KeptEdit, backdrop: DecodedImage | None) -> CutReply:
     """Make the picture with the options of this request in the place of those that the edit began with."""
-    settings = parse_settings(RemoverSettings, {**kept.settings.model_dump(), **request.options})
+    settings = parse_settings(RemoverSettings, overlay(kept.settings.model_dump(), request.options))
     format_name = output_format(settings, None)
     photo = kept.photo
     if any(getattr(settings, name) != getattr(kept.settings, name) for name in _DECODING):

@@ -132,6 +132,27 @@ def test_a_change_that_is_given_up_keeps_the_edit_locked(monkeypatch: pytest.Mon
     assert reply.revision == 2
 
 
+def test_the_picture_may_leave_out_the_shadow_that_the_edit_began_with() -> None:
+    """What belongs to the shadow goes with it, so that ``shadow=none`` says enough."""
+
+    async def predict(_image: np.ndarray, _settings: RemoverSettings) -> tuple[Prediction, NetworkInfo]:
+        return SEEN, NETWORK
+
+    async def picture(begun: dict[str, object], options: dict[str, object]) -> bytes:
+        desk = EditDesk("r", Limits(), predict)
+        settings = parse_settings(RemoverSettings, {"quality": "fast", **begun})
+        photo = CutRequest(encode_image(np.full((20, 30, 3), 90, np.uint8), "PNG"), {}, owner="shop")
+        opened: Any = await desk.handle("open", photo, settings, None)
+        wanted = CutRequest(b"", options, owner="shop", edit_id=opened.edit_id)
+        reply: Any = await desk.handle("result", wanted, settings, None)
+        return bytes(reply.data)
+
+    shadow: dict[str, object] = {"shadow": "drop", "shadow_strength": 0.6}
+    plain = asyncio.run(picture({}, {}))
+    assert asyncio.run(picture(shadow, {})) != plain
+    assert asyncio.run(picture(shadow, {"shadow": "none"})) == plain
+
+
 def test_the_report_fits_into_a_header() -> None:
     """A hundred subjects are told by their largest."""
     objects = tuple(FoundObject((5000, 5000, 5000 + n, 5001), 1 / (3 + n)) for n in range(100))
