@@ -8,14 +8,14 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from cutray.commands.remove import remove
+from cutray.cli import cli
 from cutray.errors import OptionError, OutputExistsError
 from tests.conftest import require_weights
 
 
 def run(*words: str) -> int:
     require_weights("u2netp")
-    ran = CliRunner().invoke(remove, [*words, "-m", "u2netp"], catch_exceptions=False, standalone_mode=False)
+    ran = CliRunner().invoke(cli, ["remove", *words, "-m", "u2netp"], catch_exceptions=False, standalone_mode=False)
     return int(ran.return_value)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import cutray
-from cutray.commands.remove.command import remove
+from cutray.cli import cli
 from cutray.console.run import run
 from tests.conftest import require_weights
 
@@ -60,7 +60,7 @@ def walk_of(photo: Path, output: Path, *options: str) -> list[str]:
 
     sys.setprofile(note)
     try:
-        assert run(remove, [str(photo), "-o", str(output), "--model", "u2netp", "--offline", *options]) == 0
+        assert run(cli, ["remove", str(photo), "-o", str(output), "--model", "u2netp", "--offline", *options]) == 0
     finally:
         sys.setprofile(None)
     return [file for file, _ in groupby(walk)]

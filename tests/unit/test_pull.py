@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from cutray.commands.models import models
+from cutray.cli import cli
 from cutray.errors import ChecksumError, UnknownModelError, WeightsUnavailableError
 from cutray.models.elsewhere import list_elsewhere
 from cutray.models.weights import ModelSpec, Source, list_models, pull, resolve
@@ -177,9 +177,9 @@ def test_models_of_other_tools_have_a_record() -> None:
 def test_commands_know_models_of_other_tools() -> None:
     """They are in the list, `show` prints the record, and `pull` refuses with it."""
     runner = CliRunner()
-    assert "birefnet-general" in runner.invoke(models, ["list"]).output
-    shown = runner.invoke(models, ["show", "bria-rmbg"]).output
+    assert "birefnet-general" in runner.invoke(cli, ["models", "list"]).output
+    shown = runner.invoke(cli, ["models", "show", "bria-rmbg"]).output
     assert "CC BY-NC 4.0" in shown
     assert "about 1020 MB" in shown
-    refused = runner.invoke(models, ["pull", "sam"])
+    refused = runner.invoke(cli, ["models", "pull", "sam"])
     assert "points or boxes" in str(refused.exception)
