@@ -1,4 +1,4 @@
-"""The batch: a whole collection of photos through Ray, every photo exactly once, whatever happens in between.
+"""The batch: a whole collection of photos, every photo exactly once, whatever happens in between.
 
 python -m pipelines.batch_remove SRC DST    the same as ``cutray batch SRC DST``
 """
@@ -54,7 +54,7 @@ _FLAGS = ("masks", "shard_masks", "retry_failed", "reprocess", "verify", "overwr
     ReadingSettings,
     InputLimits,
 )
-@requires_extra("batch", "ray", "pyarrow")
+@requires_extra("batch", "pyarrow")
 def batch(source: str, target: str, **options: Any) -> int:
     """Cut out a whole collection, on this machine or on a Ray cluster.
 
@@ -75,12 +75,15 @@ def batch(source: str, target: str, **options: Any) -> int:
     batch_settings = parse_settings(
         BatchSettings, {name: chosen.pop(name) for name in BatchSettings.model_fields & chosen.keys()}
     )
-    batch_settings = batch_settings.model_copy(update={"address": resolve_address(batch_settings.address)})
+    address = resolve_address(batch_settings.address)
+    # Without a cluster nothing is gained by Ray, but that it hands out GPUs.
+    on_ray = address is not None or batch_settings.address == "local" or batch_settings.gpus_per_actor > 0
+    batch_settings = batch_settings.model_copy(update={"address": address})
     settings = parse_settings(RemoverSettings, chosen)
     from pipelines.batch.job import BatchJob
     from pipelines.batch.run import run_batch
 
-    summary = run_batch(BatchJob(source, target, settings, batch_settings, **flags))
+    summary = run_batch(BatchJob(source, target, settings, batch_settings, on_ray=on_ray, **flags))
     click.echo(json.dumps(summary))
     return 0 if summary["ok"] else 1
 

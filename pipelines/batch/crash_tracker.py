@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Protocol
+
+
+class CrashLog(Protocol):
+    """How a process reaches the tracker of its job."""
+
+    def begin(self, key: str) -> None:
+        """Note that work on a photo begins. When this returns, the note survives the death of the process."""
+
+    def end(self, key: str) -> None:
+        """Note that work on a photo has ended, well or not. If the note is lost, the photo is tried alone once more."""
+
+    def agree(self, precision: str) -> str:
+        """Return the number format of the job, which is that of the first process to say its own."""
 
 
 class CrashTracker:
-    """One small actor of the job; the processes that cut out tell it what they begin and end."""
+    """One for a job; the processes that cut out tell it what they begin and end."""
 
     def __init__(self) -> None:
         """Start with empty accounts."""

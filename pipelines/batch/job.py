@@ -16,13 +16,13 @@ from pipelines.batch.storage_base import Storage
 
 @dataclass(frozen=True, slots=True)
 class BatchJob:
-    """All choices of one batch. It travels to the actors as it is.
+    """All choices of one batch. It travels to the workers as it is.
 
     Attributes:
         source: Folder, pattern, list or address of the photos.
         target: Folder or address of the results.
         settings: How to cut out.
-        batch_settings: Actors, cluster and limits.
+        batch_settings: Workers, cluster and limits.
         masks: Folder or address of the masks, or None for no masks.
         shard_masks: Put masks into the shards.
         retry_failed: Try photos again that failed before.
@@ -31,6 +31,7 @@ class BatchJob:
         overwrite: Replace files in the target that no batch has made.
         allow_empty: Write a fully transparent picture where there is no subject.
         report: Write the HTML report.
+        on_ray: Have Ray do the work; otherwise processes of this machine do.
         skip_results: Leave out pictures that Cutray has made, set where the source is a folder.
         model_sha256: Hash of the weights, set when they are resolved; machines with other weights are refused.
         settings_hash: Fingerprint of all that changes a result, set with ``model_sha256``.
@@ -48,6 +49,7 @@ class BatchJob:
     overwrite: bool = False
     allow_empty: bool = False
     report: bool = True
+    on_ray: bool = False
     skip_results: bool = False
     model_sha256: str = ""
     settings_hash: str = ""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,25 @@ class PhotoTask:
     output: str
     known_sha256: str | None = None
     known_output_sha256: str | None = None
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the form in which it travels to the processes that do the work."""
+        photo = self.photo
+        return {
+            "key": photo.key,
+            "location": photo.location,
+            "hints": photo.hints,
+            "size_bytes": photo.size_bytes,
+            "name": photo.name,
+            "modified_ns": photo.modified_ns,
+            "output": self.output,
+            "known_sha256": self.known_sha256,
+            "known_output_sha256": self.known_output_sha256,
+        }
+
+
+# Has blocks of tasks done, and yields rows as they come; ``ray_workers`` and ``local_workers`` provide it.
+RunTasks = Callable[[Sequence[Sequence[PhotoTask]]], Iterator[list[dict[str, Any]]]]
 
 
 @dataclass(slots=True)

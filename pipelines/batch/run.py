@@ -18,13 +18,14 @@ from cutray.console.progress import download_progress, photo_progress
 from cutray.errors import OutputError, OutputExistsError
 from cutray.models.weights import resolve
 from pipelines.batch.job import BatchJob
+from pipelines.batch.local_workers import local_workers
 from pipelines.batch.lock import exclusive_lock
 from pipelines.batch.manifest import FOLDER, Manifest, ManifestEntry, PhotoStatus, read_job, write_job
 from pipelines.batch.names import name_outputs
 from pipelines.batch.photo import Photo
 from pipelines.batch.plan import BatchPlan, PhotoTask, hash_settings, make_plan, name_differences, pin_precision
 from pipelines.batch.progress import BatchProgress, count_row, progress_line, summarise_batch
-from pipelines.batch.ray_pool import ray_cluster, run_tasks
+from pipelines.batch.ray_pool import ray_workers
 from pipelines.batch.report import Pictures, report_page
 from pipelines.batch.shards import SHARD_SUFFIXES, name_shards
 from pipelines.batch.sources import Listing, list_photos
@@ -51,7 +52,7 @@ def run_batch(job: BatchJob) -> dict[str, Any]:
         OptionError: Choices contradict each other.
         ConfigError: Earlier results were made with other settings, or the cluster does not fit.
         WeightsError: The weights are unknown, damaged or not obtainable.
-        EngineError: The actors cannot be kept alive.
+        EngineError: The workers cannot be kept alive.
         OutputError: The target cannot be written, or another job writes to it.
     """
     started = time.monotonic()
@@ -171,11 +172,12 @@ def _work(plan: BatchPlan, manifest: Manifest, job: BatchJob, reader: Reader, pr
     known = [task.photo.key for task in plan.tasks if task.known_sha256]
     earlier = manifest.rows_of(known) if known else {}
     shown = sys.stderr.isatty()
-    with ray_cluster(job.batch_settings) as pool, photo_progress(len(plan.tasks), shown=shown) as advance:
+    workers = ray_workers if job.on_ray else local_workers
+    with workers(job, reader) as run_tasks, photo_progress(len(plan.tasks), shown=shown) as advance:
         started = time.monotonic()
         said = started
         try:
-            for rows in run_tasks(_blocks(plan.tasks, job), pool, job, reader):
+            for rows in run_tasks(_blocks(plan.tasks, job)):
                 for row in rows:
                     count_row(row, earlier, progress)
                     advance(progress.failed, progress.refined_share)

@@ -32,6 +32,8 @@ pytestmark = [pytest.mark.fault, pytest.mark.skipif(sys.platform == "win32", rea
 PHOTOS = 60
 ROUNDS = int(os.environ.get("CUTRAY_FAULT_ROUNDS", "2"))  # random moments for each kind of process
 FEW_AT_A_TIME = ("--photos-per-task", "4", "--no-report")
+# Who does the work: processes of the batch's own, or a Ray that it starts.
+WORKERS = {"processes": (), "ray": ("--address", "local")}
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +85,11 @@ def _wait_for_results(target: Path, number: int, process: subprocess.Popen[bytes
 
 
 def _actors(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """Processes of the job's own Ray that cut out."""
+    """Processes of the job that cut out, as actors of its own Ray or without one."""
     found = []
     for child in psutil.Process(process.pid).children(recursive=True):
         try:
-            if "MapWorker" in " ".join(child.cmdline()):
+            if any(name in " ".join(child.cmdline()) for name in ("MapWorker", "local_worker")):
                 found.append(child)
         except psutil.NoSuchProcess:
             continue
@@ -105,10 +107,11 @@ def _check(target: Path, undisturbed: dict[str, str]) -> None:
     assert {row["status"] for row in rows.values()} == {"ok"}
 
 
+@pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize("seed", range(ROUNDS))
-def test_killed_driver(photos: Path, undisturbed: dict[str, str], tmp_path: Path, seed: int) -> None:
+def test_killed_driver(photos: Path, undisturbed: dict[str, str], tmp_path: Path, seed: int, workers: str) -> None:
     """After SIGKILL of the job itself, the same command finishes it."""
-    process = _start(photos, tmp_path)
+    process = _start(photos, tmp_path, *FEW_AT_A_TIME, *WORKERS[workers])
     _wait_for_results(tmp_path, random.Random(seed).randrange(1, PHOTOS - 10), process)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -120,10 +123,11 @@ def test_killed_driver(photos: Path, undisturbed: dict[str, str], tmp_path: Path
     _check(tmp_path, undisturbed)
 
 
+@pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize("seed", range(ROUNDS))
-def test_killed_actor(photos: Path, undisturbed: dict[str, str], tmp_path: Path, seed: int) -> None:
+def test_killed_actor(photos: Path, undisturbed: dict[str, str], tmp_path: Path, seed: int, workers: str) -> None:
     """After SIGKILL of a process that cuts out, the job goes on by itself."""
-    process = _start(photos, tmp_path)
+    process = _start(photos, tmp_path, *FEW_AT_A_TIME, *WORKERS[workers])
     _wait_for_results(tmp_path, random.Random(seed).randrange(1, PHOTOS - 20), process)
     killed = 0
     for actor in _actors(process):
@@ -137,7 +141,7 @@ def test_killed_actor(photos: Path, undisturbed: dict[str, str], tmp_path: Path,
 @pytest.mark.parametrize("seed", range(ROUNDS))
 def test_killed_raylet(photos: Path, undisturbed: dict[str, str], tmp_path: Path, seed: int) -> None:
     """After SIGKILL of Ray's own process the job may end, and the same command finishes it."""
-    process = _start(photos, tmp_path)
+    process = _start(photos, tmp_path, *FEW_AT_A_TIME, *WORKERS["ray"])
     _wait_for_results(tmp_path, random.Random(seed).randrange(1, PHOTOS - 20), process)
     for child in psutil.Process(process.pid).children(recursive=True):
         if child.name() == "raylet":

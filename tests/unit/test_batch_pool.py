@@ -14,7 +14,7 @@ from cutray.errors import ConfigError
 pytest.importorskip("pyarrow")
 
 from pipelines.batch.crash_tracker import CrashTracker
-from pipelines.batch.ray_pool import Pool, fit_pool, local_pool
+from pipelines.batch.pool import Pool, fit_pool, local_pool
 
 
 def test_pool_fills_the_nodes() -> None:
@@ -27,15 +27,15 @@ def test_pool_fills_the_nodes() -> None:
 def test_pool_counts_gpus() -> None:
     """With shares of a GPU, nodes without one are left out."""
     settings = BatchSettings(gpus_per_actor=0.5)
-    assert fit_pool(settings, [{"CPU": 32.0, "GPU": 2.0}, {"CPU": 32.0}]).actors == 4
+    assert fit_pool(settings, [{"CPU": 32.0, "GPU": 2.0}, {"CPU": 32.0}]).workers == 4
     with pytest.raises(ConfigError, match="GPU"):
         fit_pool(settings, [{"CPU": 32.0}])
 
 
 def test_never_more_actors_than_fit() -> None:
     """A wish for more actors than there is room for cannot stop the job."""
-    assert fit_pool(BatchSettings(actors=9), [{"CPU": 8.0}]).actors == 2
-    assert fit_pool(BatchSettings(actors=1), [{"CPU": 8.0}]).actors == 1
+    assert fit_pool(BatchSettings(actors=9), [{"CPU": 8.0}]).workers == 2
+    assert fit_pool(BatchSettings(actors=1), [{"CPU": 8.0}]).workers == 1
 
 
 def test_first_number_format_counts() -> None:

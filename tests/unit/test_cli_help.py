@@ -136,7 +136,9 @@ def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_whole_numbers_to_choose_from_arrive_as_numbers() -> None:
     """--looks and --bit-depth give what the settings take, and refuse any other number."""
     parent = click.Context(cli, **cli.context_settings)
-    context = remove.make_context("remove", ["photo.jpg", "--looks", "2", "--bit-depth", "16", "--quality", "best"], parent)
+    context = remove.make_context(
+        "remove", ["photo.jpg", "--looks", "2", "--bit-depth", "16", "--quality", "best"], parent
+    )
     settings = RemoverSettings(**{name: context.params[name] for name in ("looks", "bit_depth", "quality")})
     assert (settings.effort.looks, settings.effort.edges, settings.bit_depth) == (2, "fine", 16)
     with pytest.raises(BadParameter):

@@ -31,7 +31,10 @@ class BatchSettings(ClusterSettings):
     )
 
     actors: Annotated[int, _SPREAD] = Field(
-        0, ge=0, description="Ray actors that remove backgrounds; 0 means as many as the CPUs allow."
+        0,
+        ge=0,
+        description="Ray actors, or processes where there is no Ray, that remove backgrounds; "
+        "0 means as many as the CPUs allow.",
     )
     cpus_per_actor: Annotated[float, _SPREAD] = Field(
         4.0, gt=0, description="CPUs of one actor; on a smaller machine, all that are there."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -114,14 +115,12 @@ def _watch(source: Path, chosen: RemoveOptions, settings: RemoverSettings, namin
         def handle(found: Existing) -> None:
             nonlocal done_before
             done_before += len(found.done)
-            work = photos.remove_files(remover, found.todo, allow_empty=chosen.allow_empty, overwrite=chosen.overwrite)
-            for new in (photos.blocked_rows(found.blocked), work):
-                for row in new:
-                    rows.append(row)
-                    if not chosen.as_json:
-                        summary.print_row(row)
-                    if stop.is_set():
-                        return
+            todo = takewhile(lambda _: not stop.is_set(), found.todo)
+            work = photos.remove_files(remover, todo, allow_empty=chosen.allow_empty, overwrite=chosen.overwrite)
+            for row in chain(photos.blocked_rows(found.blocked), work):
+                rows.append(row)
+                if not chosen.as_json:
+                    summary.print_row(row)
 
         click.echo(f"watching {source}; Ctrl+C ends", err=True)
         watch_folder(watch, handle, stop)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,12 +15,14 @@ from cutray.commands.remove.outputs import RemovalTask
 from cutray.config import RemoverSettings
 from cutray.errors import CutrayError, OutputExistsError
 from cutray.imaging.provenance import is_result
+from cutray.ordered import run_in_order
 
 if TYPE_CHECKING:
     from cutray.options import FormatName, PhotoOptions
     from cutray.remover import BackgroundRemover
 
 Row = dict[str, Any]
+_AT_A_TIME = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,7 @@ def output_exists(tasks: Sequence[RemovalTask]) -> OutputExistsError:
 def remove_files(
     remover: BackgroundRemover, tasks: Iterable[RemovalTask], *, allow_empty: bool, overwrite: bool
 ) -> Iterator[Row]:
-    """Work through files.
+    """Work through files, one photo ahead: it is decoded while the network is busy with the one before it.
 
     Args:
         remover: The loaded remover.
@@ -121,14 +125,16 @@ def remove_files(
     """
     from cutray.imaging.files import write_atomically
 
-    for task in tasks:
-
-        def write(data: bytes, path: Path = task.destination) -> str:
-            write_atomically(path, data, overwrite=overwrite)
-            return str(path)
+    def remove_file(task: RemovalTask) -> Row:
+        def write(data: bytes) -> str:
+            write_atomically(task.destination, data, overwrite=overwrite)
+            return str(task.destination)
 
         named = format_of(remover.settings, task.destination)
-        yield remove_one(remover, str(task.source), task.source, named, write, allow_empty=allow_empty)
+        return remove_one(remover, str(task.source), task.source, named, write, allow_empty=allow_empty)
+
+    with ThreadPoolExecutor(_AT_A_TIME, "photo") as pool:
+        yield from run_in_order(pool, (partial(remove_file, task) for task in tasks), _AT_A_TIME - 1)
 
 
 def remove_one(

@@ -1,0 +1,163 @@
+"""Has processes of this machine do the work of a batch, where no cluster is asked for: a Ray takes longer to start.
+
+A process that dies is replaced, and what it had in work is done again. One that has lost this process ends itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pickle
+import platform
+import subprocess
+import sys
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, BinaryIO
+
+from cutray.errors import EngineError
+from pipelines.batch.crash_tracker import CrashTracker
+from pipelines.batch.job import BatchJob
+from pipelines.batch.plan import PhotoTask, RunTasks
+from pipelines.batch.pool import Pool, local_pool
+from pipelines.batch.storage_base import Reader
+
+_BLOCKS = 2  # that a process has in work: the next one begins before the last photo of one is done
+_DEATHS = 3  # in a row, of processes that had begun no photo: nothing would be gained by another one
+# The child finds our packages where we did, and none of the current folder.
+_START = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from pipelines.batch.local_worker import main; main()"
+)
+
+
+@contextmanager
+def local_workers(job: BatchJob, reader: Reader) -> Iterator[RunTasks]:
+    """Yield what runs tasks in processes of this machine; they have ended when the block does.
+
+    Args:
+        job: For the processes.
+        reader: Reads the photos.
+    """
+    processes: list[_Process] = []
+    try:
+        yield partial(_run_tasks, processes=processes, job=job, reader=reader)
+    finally:
+        for process in processes:
+            process.kill()
+
+
+@dataclass(slots=True)
+class _Block:
+    """Tasks that are handed out as one, by their keys, as long as their rows have not come back."""
+
+    tasks: dict[str, dict[str, Any]]
+
+
+@dataclass(slots=True)
+class _Process:
+    """One process, and what it has to do.
+
+    Attributes:
+        popen: The process.
+        blocks: Its blocks by their numbers.
+        begun: How often it began each photo without ending it.
+        has_begun: Whether it has begun any photo.
+    """
+
+    popen: subprocess.Popen[bytes]
+    blocks: dict[int, _Block] = field(default_factory=dict)
+    begun: Counter[str] = field(default_factory=Counter)
+    has_begun: bool = False
+
+    @classmethod
+    def start(cls, pool: Pool, job: BatchJob, reader: Reader, answers: SimpleQueue[tuple[_Process, Any]]) -> _Process:
+        """Start a process whose messages, and at its end None, come by a queue."""
+        command = [sys.executable, "-c", _START, json.dumps(sys.path)]
+        popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        process = cls(popen)
+        process.send((job, reader, platform.node(), pool))
+        Thread(target=_receive, args=(process, popen.stdout, answers), name="answers", daemon=True).start()
+        return process
+
+    def send(self, message: Any) -> None:
+        """Send a message; whoever has died is noticed when it is read from."""
+        assert self.popen.stdin is not None  # for the type checker
+        with contextlib.suppress(OSError):
+            pickle.dump(message, self.popen.stdin)
+            self.popen.stdin.flush()
+
+    def kill(self) -> None:
+        """End it, whatever it is doing, and wait until it has gone."""
+        self.popen.kill()
+        self.popen.wait()
+        with contextlib.suppress(OSError):
+            self.popen.stdin.close()  # type: ignore[union-attr]
+
+
+def _receive(process: _Process, pipe: BinaryIO, answers: SimpleQueue[tuple[_Process, Any]]) -> None:
+    """Pass on what a process says, until it ends."""
+    with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError), pipe:
+        while True:
+            answers.put((process, pickle.load(pipe)))  # noqa: S301, from a process that was started here
+    answers.put((process, None))
+
+
+def _run_tasks(
+    blocks: Sequence[Sequence[PhotoTask]], *, processes: list[_Process], job: BatchJob, reader: Reader
+) -> Iterator[list[dict[str, Any]]]:
+    """Hand out tasks and yield rows as they come, in no particular order.
+
+    Args:
+        blocks: What to do; a shard is reported back as one, photos that have files of their own one by one.
+        processes: Those that run; whoever started this ends them.
+        job: For the processes.
+        reader: Reads the photos.
+
+    Raises:
+        EngineError: The processes cannot be kept alive, or nothing moves any more.
+    """
+    pool, tracker = local_pool(job.batch_settings), CrashTracker()
+    answers: SimpleQueue[tuple[_Process, Any]] = SimpleQueue()
+    waiting = deque(enumerate(_Block({task.photo.key: task.as_row() for task in tasks}) for tasks in blocks))
+    start = partial(_Process.start, pool, job, reader, answers)
+    processes += [start() for _ in range(min(pool.workers, len(blocks)))]
+    deaths = 0
+    while waiting or any(process.blocks for process in processes):
+        for process in processes:
+            while waiting and len(process.blocks) < _BLOCKS:
+                number, block = waiting.popleft()
+                process.blocks[number] = block
+                process.send((number, list(block.tasks.values()), tracker.crashes(list(block.tasks))))
+        try:
+            process, message = answers.get(timeout=job.batch_settings.no_progress_timeout_s)
+        except Empty:
+            raise _stuck(f"nothing happened for {job.batch_settings.no_progress_timeout_s:g} s") from None
+        match message:
+            case None:
+                deaths = 0 if process.has_begun else deaths + 1
+                code = process.popen.wait()
+                if deaths >= _DEATHS:
+                    raise _stuck(f"a process ended {deaths} times before it began a photo, at last with code {code}")
+                waiting.extendleft(process.blocks.items())
+                processes[processes.index(process)] = start()
+            case "begin", key:
+                tracker.begin(key)
+                process.has_begun = True
+            case "end", key:
+                tracker.end(key)
+            case "rows", number, rows:
+                for row in rows:
+                    del process.blocks[number].tasks[row["source"]]
+                if not process.blocks[number].tasks:
+                    del process.blocks[number]
+                yield rows
+
+
+def _stuck(what: str) -> EngineError:
+    """The error of a job that cannot go on."""
+    return EngineError(got=f"the job cannot go on: {what}", fix="what is done is kept; run the same command again")

@@ -1,0 +1,58 @@
+"""Sizes the pool of workers to a machine or a cluster."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cutray.config import BatchSettings
+from cutray.engines.hardware import usable_cores
+from cutray.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """How many workers there may be, what each takes, and how many photos each has in work."""
+
+    workers: int
+    cpus: float
+    gpus: float
+    photos: int
+
+
+def fit_pool(settings: BatchSettings, nodes: Sequence[Mapping[str, float]]) -> Pool:
+    """Count how many workers a cluster has room for.
+
+    Args:
+        settings: What one worker takes, and how many there may be.
+        nodes: CPU and GPU of each node.
+
+    Raises:
+        ConfigError: No node has room for one.
+    """
+    largest = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
+    cpus, gpus = min(settings.cpus_per_actor, max(largest, 0.01)), settings.gpus_per_actor
+    room = sum(
+        int(min(node.get("CPU", 0.0) / cpus, node.get("GPU", 0.0) / gpus if gpus else float("inf"))) for node in nodes
+    )
+    if not room:
+        raise ConfigError(
+            got=f"no node has {cpus:g} processors" + (f" and {gpus:g} GPUs" if gpus else ""),
+            allowed=f"nodes offer {', '.join(str(node.get('CPU', 0)) for node in nodes)} processors",
+            fix="lower --cpus-per-actor or --gpus-per-actor",
+        )
+    return Pool(min(settings.actors or room, room), cpus, gpus, _photos(settings, cpus))
+
+
+def local_pool(settings: BatchSettings) -> Pool:
+    """Size the pool to the cores that this process may use, within its container's quota."""
+    cores = usable_cores()
+    cpus = min(settings.cpus_per_actor, cores)
+    workers = settings.actors or max(1, int(cores // cpus))
+    return Pool(workers, cpus, settings.gpus_per_actor, _photos(settings, cpus))
+
+
+def _photos(settings: BatchSettings, cpus: float) -> int:
+    """Photos in work at a time: one more than processors, so that reading and writing never leave one idle."""
+    return settings.photos_per_actor or math.ceil(cpus) + 1
