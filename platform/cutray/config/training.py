@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cutray.config.base import Settings
 from cutray.config.metadata import Setting
@@ -83,6 +83,9 @@ class TrainSettings(RunSettings):
     cuda_graph: Annotated[bool, _RESOURCES] = Field(
         False, description="Replay each training step as a captured CUDA graph; for one worker with one GPU."
     )
+    grad_checkpointing: Annotated[bool, Setting(affects_result=False, option=True)] = Field(
+        False, description="Compute activations again in the backward pass: less memory, longer steps."
+    )
     profile: Annotated[str, Setting(affects_result=False, option=True), FilePath] = Field(
         "", description="Folder for a profile of the first steps: a trace, top kernels, waiting for data; empty: none."
     )
@@ -106,3 +109,10 @@ class TrainSettings(RunSettings):
     augment: AugmentSettings = AugmentSettings()
     optim: OptimSettings = OptimSettings()
     loss: LossSettings = LossSettings()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        """Refuse settings that each are right and together are not."""
+        if self.grad_checkpointing and self.compile:
+            raise ValueError("grad_checkpointing and compile do not go together: use one of them")
+        return self

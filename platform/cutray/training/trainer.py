@@ -77,6 +77,7 @@ class Trainer:
         _set_threads(self.settings, self.world_size)
         self.model, self.spec = build_network(self.settings, job.train, self.device)
         set_frozen(self.model, self.settings.freeze)
+        self.model.set_grad_checkpointing(self.settings.grad_checkpointing)
         kept = self.settings.optim.keep_start > 0
         self.start = {name: value.clone() for name, value in self.model.state_dict().items()} if kept else {}
         self.teacher = Teacher(self.settings.teacher, self.spec, self.device) if self.settings.teacher else None
