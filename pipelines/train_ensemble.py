@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +60,6 @@ def train_ensemble(
     cutray train-ensemble a.safetensors b.safetensors c.safetensors -o three.onnx
     cutray remove photo.jpg -m three.onnx
     """
-    from cutray.models.ensemble import load_ensemble
-    from cutray.models.export import describe_model, export_onnx
-
     check_new_file(output, overwrite=overwrite)
     wanted = bool(weights) + (from_sweep is not None) + any(training[name] for name in ("folders", "preset", "config"))
     if wanted != 1:
@@ -77,16 +74,37 @@ def train_ensemble(
         weights = _train_members(members, output.stem, training)
     with download_progress() as report:
         found = [resolve(one, progress=report) for one in weights]
-    ensemble, spec = load_ensemble(found)
-    exported = export_onnx(ensemble, spec.input_size_px)
-    write_atomically(output, exported.data, overwrite=True)
-    write_atomically(output.with_suffix(".toml"), describe_model(spec).encode(), overwrite=True)
-    click.echo(f"{spec.description}: {output}", err=True)
+    click.echo(f"{write_ensemble(output, found)}: {output}", err=True)
     facts: dict[str, Any] = {"job": "train-ensemble", "file": str(output), "members": [str(one.path) for one in found]}
     if held_out is not None:
         facts["scores"] = _compare(output, found, held_out)
     click.echo(f"try it: cutray remove photo.jpg -m {output}", err=True)
     click.echo(json.dumps(facts))
+
+
+def write_ensemble(output: Path, members: Sequence[Weights], sections: Mapping[str, str] | None = None) -> str:
+    """Write networks as one ONNX file, with its description and card beside it.
+
+    Args:
+        output: The file to write; one that is there is replaced.
+        members: The networks.
+        sections: Further sections of the card; cards of the members are beside their weights.
+
+    Returns:
+        What the file is, in words.
+    """
+    from cutray.models.ensemble import load_ensemble
+    from cutray.models.export import describe_model, export_onnx
+    from cutray.training.model_card import card_path, model_card
+
+    ensemble, spec = load_ensemble(members)
+    exported = export_onnx(ensemble, spec.input_size_px)
+    write_atomically(output, exported.data, overwrite=True)
+    write_atomically(output.with_suffix(".toml"), describe_model(spec).encode(), overwrite=True)
+    names = [f"- {one.path.parent.name}/{one.path.name}: {one.spec.license}" for one in members]
+    card = model_card(resolve(str(output)), {"Members": "\n".join(names), **(sections or {})})
+    write_atomically(card_path(output), card.encode(), overwrite=True)
+    return spec.description
 
 
 def _best_of_sweep(folder: Path, members: int) -> tuple[str, ...]:
