@@ -104,7 +104,6 @@ def train(
         return 0
     from cutray.training.runs import prepare_run
     from cutray.training.stored_settings import adopt_batch
-    from cutray.training.tracking import keep_files
     from pipelines.training_run.check import check_data, describe_run
 
     settings = adopt_batch(settings)
@@ -122,6 +121,13 @@ def train(
         return _suggest_lr(settings, rows, find_lr, lr_steps)
     if settings.data.folds and not settings.data.fold:
         return _train_folds(settings, no_ray=no_ray)
+    return _train_once(settings, held_out, no_ray=no_ray)
+
+
+def _train_once(settings: TrainSettings, held_out: Sequence[SampleSpec], *, no_ray: bool) -> int:
+    """Train one run, draw how it went, and say what to do next."""
+    from cutray.training.tracking import keep_files
+
     run_dir = Path(settings.save_dir) / settings.name
     try:
         result = _train(settings, no_ray=no_ray)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,13 @@ from cutray.console.progress import download_progress
 from cutray.console.run import run
 from cutray.errors import ConfigError
 from cutray.evaluation.report import ModelScores, markdown_table
-from cutray.imaging.files import write_atomically
 from cutray.models.weights import Weights, resolve
 from cutray.preflight import check_new_file
 from pipelines.run_settings import PRESETS
 from pipelines.scoring import score_model, scored_samples
 from pipelines.sweep.trial_results import RUNS, SWEEP, ranked, read_trial_results
 from pipelines.train import new_settings, training_session
+from pipelines.training_run.ensemble import write_ensemble
 
 
 @click.command("train-ensemble", epilog="Exit code: 0 done, 1 something failed, 2 wrong usage or configuration.")
@@ -80,31 +80,6 @@ def train_ensemble(
         facts["scores"] = _compare(output, found, held_out)
     click.echo(f"try it: cutray remove photo.jpg -m {output}", err=True)
     click.echo(json.dumps(facts))
-
-
-def write_ensemble(output: Path, members: Sequence[Weights], sections: Mapping[str, str] | None = None) -> str:
-    """Write networks as one ONNX file, with its description and card beside it.
-
-    Args:
-        output: The file to write; one that is there is replaced.
-        members: The networks.
-        sections: Further sections of the card; cards of the members are beside their weights.
-
-    Returns:
-        What the file is, in words.
-    """
-    from cutray.models.ensemble import load_ensemble
-    from cutray.models.export import describe_model, export_onnx
-    from cutray.training.model_card import card_path, model_card
-
-    ensemble, spec = load_ensemble(members)
-    exported = export_onnx(ensemble, spec.input_size_px)
-    write_atomically(output, exported.data, overwrite=True)
-    write_atomically(output.with_suffix(".toml"), describe_model(spec).encode(), overwrite=True)
-    names = [f"- {one.path.parent.name}/{one.path.name}: {one.spec.license}" for one in members]
-    card = model_card(resolve(str(output)), {"Members": "\n".join(names), **(sections or {})})
-    write_atomically(card_path(output), card.encode(), overwrite=True)
-    return spec.description
 
 
 def _best_of_sweep(folder: Path, members: int) -> tuple[str, ...]:

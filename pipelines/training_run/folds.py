@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cutray.config import TrainSettings, fingerprint, result_values
+from cutray.console.extras import missing_modules
 from cutray.errors import ConfigError, MissingExtraError
 from cutray.imaging.files import write_atomically
 
@@ -67,14 +68,10 @@ def _require_photos(settings: TrainSettings) -> None:
             allowed="photos with masks, and no data.validation_scenes: these would be in every fold",
             fix="name a folder with --data",
         )
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-    except ImportError as error:
+    if missing := missing_modules(("onnx", "onnxruntime")):
         raise MissingExtraError(
-            got=f"{error.name} is not installed, which the ensemble of the folds needs",
-            fix="run `pip install 'cutray[onnx,train]'`",
-        ) from error
+            got=f"the ensemble of the folds needs {' and '.join(missing)}", fix="run `pip install 'cutray[onnx,train]'`"
+        )
 
 
 def _train_fold(settings: TrainSettings, fold: int, train: Callable[[TrainSettings], FitResult]) -> Path:
@@ -98,7 +95,7 @@ def _write_ensemble(path: Path, runs: list[Path], table: str) -> Path:
     """Put the networks of the folds together as one file."""
     from cutray.models.weights import resolve
     from cutray.training.runs import BEST_FILE
-    from pipelines.train_ensemble import write_ensemble
+    from pipelines.training_run.ensemble import write_ensemble
 
     note = f"{table}\n\nEach photo was scored by the one network of the ensemble that has not seen it."
     write_ensemble(path, [resolve(str(run / BEST_FILE)) for run in runs], {"Out-of-fold scores": note})
