@@ -85,6 +85,7 @@ def export(
     """
     from cutray.models.export import describe_model, export_onnx, halve_precision, save_openvino
     from cutray.models.u2net import load_u2net
+    from cutray.training.model_card import card_path, model_card
 
     with download_progress() as report:
         found = resolve(weights, progress=report)
@@ -124,6 +125,8 @@ def export(
         rows.append(replace(row, engine=replace(row.engine, precision="fp16")))
     if openvino_ir:
         save_openvino(target, target.with_suffix(".xml"))
+    card = model_card(replace(made, path=target), {"Export": _table(rows)}, run_dir=found.path.parent)
+    write_atomically(card_path(target), card.encode(), overwrite=True)
     _tell(rows, target, exported.difference)
 
 
@@ -173,15 +176,20 @@ def _compare(weights: Weights, engine: str, precision: str, inputs: Sequence[np.
     return Row(weights.path.name, size, EngineInfo.of(made), difference, iou, milliseconds)
 
 
+def _table(rows: Sequence[Row]) -> str:
+    """Write what each file is like, as a table in Markdown."""
+    head = "| file | MB | engine | mean abs Δp | IoU with the original | ms |\n|---|--:|---|--:|--:|--:|"
+    lines = [
+        f"| {row.file} | {row.megabytes:.2f} | {row.engine.name} {row.engine.precision} "
+        f"| {row.mean_difference:.5f} | {row.iou:.4f} | {row.milliseconds:.0f} |"
+        for row in rows
+    ]
+    return "\n".join([head, *lines])
+
+
 def _tell(rows: Sequence[Row], target: Path, difference: float) -> None:
     """Print the table, what to do next, and one line for programs."""
-    click.echo("| file | MB | engine | mean abs Δp | IoU with the original | ms |")
-    click.echo("|---|--:|---|--:|--:|--:|")
-    for row in rows:
-        click.echo(
-            f"| {row.file} | {row.megabytes:.2f} | {row.engine.name} {row.engine.precision} "
-            f"| {row.mean_difference:.5f} | {row.iou:.4f} | {row.milliseconds:.0f} |"
-        )
+    click.echo(_table(rows))
     click.echo(f"largest difference from PyTorch on random input: {difference:.1e}", err=True)
     click.echo(f"try it: cutray remove photo.jpg -m {target}", err=True)
     facts = [

@@ -9,6 +9,7 @@ import json
 import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ def register(
         good = better or force
         reason += "; forced" if force and not better else ""
         facts = {key: f"{means[key]:.5f}" for key in _SHOWN}
+        _write_card(candidate, folder, scores, f"{data.name}: {reason}")
         version = registry.register(name, folder, {**facts, "data": data.name, "verdict": reason})
     click.echo(f"{name} version {version}: " + ", ".join(f"{key} {value}" for key, value in facts.items()), err=True)
     if good:
@@ -103,6 +105,19 @@ def _collect(weights: Weights, folder: Path) -> None:
     else:
         target.write_bytes(export_onnx(load_u2net(weights.path), weights.spec.input_size_px).data)
     target.with_suffix(".toml").write_text(describe_model(weights.spec), encoding="utf-8")
+
+
+def _write_card(weights: Weights, folder: Path, scores: ModelScores, verdict: str) -> None:
+    """Put the card of a model beside it, with how it did on the held-out photos."""
+    from cutray.training.model_card import card_path, extend_card, model_card, score_table
+
+    values = {key: [float(getattr(case.scores, key)) for case in scores.cases] for key in _SHOWN}
+    registered = replace(weights, path=folder / registry.FILE)
+    sections = {"Scores on held-out photos": f"{score_table(values)}\n\n{verdict}."}
+    earlier = card_path(weights.path)  # an exported file has that of its run
+    whole = earlier.read_text(encoding="utf-8") if earlier.is_file() else model_card(registered)
+    card = extend_card(whole, sections)
+    card_path(registered.path).write_text(card, encoding="utf-8")
 
 
 def _settings(model: str) -> RemoverSettings:

@@ -9,7 +9,7 @@ import json
 import math
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,12 +32,15 @@ from pipelines.training_run.pictures import draw_batch, draw_curves, draw_result
 from pipelines.training_run.progress import report_lines, show_progress
 
 if TYPE_CHECKING:
+    from cutray.data.loading import SampleSpec
     from cutray.training.runs import FitResult
 
 _DEFAULT_PRESET = "finetune"
 # Settings that say what a run starts from, so that no preset is chosen for it.
 _STARTS = ("init=", "architecture=")
 _LEAST_STORE_BYTES = 512 << 20
+# The largest batch that Ray's object store makes room for where memory decides its size later.
+_AUTO_BATCH = 256
 # Workers say nothing themselves; and Ray makes them give way to all else, but here they are the point.
 _VARIABLES = {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0", "RAY_worker_niceness": "0"}
 
@@ -51,6 +54,10 @@ _VARIABLES = {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0", "RAY_worker_niceness": "0"}
     "--resume", type=click.Path(path_type=Path), help="Folder of a run to go on with; more --epochs extend it."
 )
 @click.option("--show-batch", type=click.Path(path_type=Path), help="Write a picture of varied samples and stop.")
+@click.option(
+    "--find-lr", type=click.Path(path_type=Path), help="Try rising learning rates, draw their losses (PNG), and stop."
+)
+@click.option("--lr-steps", type=click.IntRange(min=10), default=100, show_default=True, help="Steps of --find-lr.")
 @click.option("--print-config", is_flag=True, help="Write the settings of the run as YAML, for --config, and stop.")
 @click.option("--no-ray", is_flag=True, help="Train in this process, on one GPU if there is one; starts at once.")
 @click.option("--check", is_flag=True, help="Check the data, compare the masks with a network's, and stop.")
@@ -61,6 +68,8 @@ def train(
     changes: tuple[str, ...],
     resume: Path | None,
     show_batch: Path | None,
+    find_lr: Path | None,
+    lr_steps: int,
     check: bool,
     print_config: bool,
     no_ray: bool,
@@ -77,22 +86,27 @@ def train(
     cutray train --image-dir photos/ --mask-dir masks/ --preset finetune
     cutray train --preset smoke                           drawn scenes: no data needed
     cutray train --data shoes/ --preset finetune --show-batch batch.png
+    cutray train --data shoes/ --find-lr lr.png           which learning rate suits, and stop
+    cutray train --data shoes/ --batch-size auto          as many samples per step as memory has room for
+    cutray train --data shoes/ --folds 5                  cross-validation, and an ensemble of the folds
     cutray train --data shoes/ --check                    look at the data, and stop
     cutray train --data shoes/ --no-ray                   in one process, on one GPU if there is one
     cutray train --preset u2net --print-config > run.yaml the settings, to change them and use them with --config
     cutray train --resume runs/finetune-20260101-120000   go on after an interruption
     cutray train --resume runs/finetune-20260101-120000 --epochs 20
     """
-    if show_batch is not None:
-        check_new_file(show_batch, overwrite=False)
+    for picture in (show_batch, find_lr):
+        if picture is not None:
+            check_new_file(picture, overwrite=False)
     settings = _settings(preset, config, given(options), changes, resume)
     if print_config:
         click.echo(as_yaml(settings), nl=False)
         return 0
     from cutray.training.runs import prepare_run
-    from cutray.training.tracking import keep_files
+    from cutray.training.stored_settings import adopt_batch
     from pipelines.training_run.check import check_data, describe_run
 
+    settings = adopt_batch(settings)
     catalog, rows, held_out = prepare_run(settings)
     describe_run(settings, catalog, rows, held_out)
     check_data(settings, catalog, always=check)
@@ -103,6 +117,17 @@ def train(
         write_atomically(show_batch, draw_batch(settings, rows), overwrite=True)
         click.echo(f"16 samples as the network sees them: {show_batch}")
         return 0
+    if find_lr is not None:
+        return _suggest_lr(settings, rows, find_lr, lr_steps)
+    if settings.data.folds and not settings.data.fold:
+        return _train_folds(settings, no_ray=no_ray)
+    return _train_once(settings, held_out, no_ray=no_ray)
+
+
+def _train_once(settings: TrainSettings, held_out: Sequence[SampleSpec], *, no_ray: bool) -> int:
+    """Train one run, draw how it went, and say what to do next."""
+    from cutray.training.tracking import keep_files
+
     run_dir = Path(settings.save_dir) / settings.name
     try:
         result = _train(settings, no_ray=no_ray)
@@ -127,6 +152,34 @@ def train(
     click.echo(f"train on: cutray train --resume {result.run_dir} --epochs {2 * settings.optim.epochs}", err=True)
     facts = {"run": str(result.run_dir), "best": str(result.best), "mlflow_run": result.run_id, **best}
     facts["epoch"] = result.state.best_epoch + 1
+    click.echo(json.dumps({"job": "train", **facts}))
+    return 0
+
+
+def _suggest_lr(settings: TrainSettings, samples: Sequence[SampleSpec], picture: Path, steps: int) -> int:
+    """Try rising learning rates, and say which one suits."""
+    from cutray.training.batch_size import fitting_batch, settle_batch
+    from cutray.training.lr_finder import find_lr
+
+    settled = settle_batch(settings, samples, 1, fitting_batch)
+    found = find_lr(settled, samples, num_training=steps)
+    figures = found.write(picture)
+    click.echo(f"losses over learning rates: {picture}, {figures}", err=True)
+    click.echo(f"use it: --set optim.lr={found.suggestion:.2g} --batch-size {settled.optim.batch_size}", err=True)
+    facts = {"job": "train", "find_lr": found.suggestion, "steps": len(found.rates), "figures": str(figures)}
+    click.echo(json.dumps(facts))
+    return 0
+
+
+def _train_folds(settings: TrainSettings, *, no_ray: bool) -> int:
+    """Train one run for each fold, score them together, and put their networks together."""
+    from pipelines.training_run.folds import train_folds
+
+    try:
+        facts = train_folds(settings, lambda one: _train(one, no_ray=no_ray))
+    except KeyboardInterrupt:
+        click.echo("stopped; the same command with the same --name goes on, without the folds that are done", err=True)
+        return 130
     click.echo(json.dumps({"job": "train", **facts}))
     return 0
 
@@ -189,7 +242,7 @@ def new_settings(
 
 def _of_run(folder: Path) -> dict[str, Any]:
     """Read the settings of a run that was begun."""
-    from cutray.training.runs import SETTINGS_FILE, read_settings
+    from cutray.training.stored_settings import SETTINGS_FILE, read_settings
 
     values = read_settings(folder / SETTINGS_FILE)
     return {**values, "save_dir": str(folder.resolve().parent), "name": folder.resolve().name}
@@ -211,7 +264,7 @@ def training_session(settings: TrainSettings) -> Iterator[Any]:
     if address is None:
         require_gpus_here(gpus)
     num_cpus = math.ceil(cpus_needed(settings)) + 1
-    store = store_bytes(settings.data, settings.optim.batch_size)
+    store = store_bytes(settings.data, settings.optim.batch_size or _AUTO_BATCH)
     with ray_session(address, num_cpus, max(_LEAST_STORE_BYTES, store), "train", _VARIABLES):
         room_for(cpus_needed(least), gpus)
         with show_progress(settings) as actor:

@@ -21,13 +21,13 @@ from cutray.console.progress import download_progress
 from cutray.console.run import run
 from cutray.errors import ConfigError
 from cutray.evaluation.report import ModelScores, markdown_table
-from cutray.imaging.files import write_atomically
 from cutray.models.weights import Weights, resolve
 from cutray.preflight import check_new_file
 from pipelines.run_settings import PRESETS
 from pipelines.scoring import score_model, scored_samples
 from pipelines.sweep.trial_results import RUNS, SWEEP, ranked, read_trial_results
 from pipelines.train import new_settings, training_session
+from pipelines.training_run.ensemble import write_ensemble
 
 
 @click.command("train-ensemble", epilog="Exit code: 0 done, 1 something failed, 2 wrong usage or configuration.")
@@ -60,9 +60,6 @@ def train_ensemble(
     cutray train-ensemble a.safetensors b.safetensors c.safetensors -o three.onnx
     cutray remove photo.jpg -m three.onnx
     """
-    from cutray.models.ensemble import load_ensemble
-    from cutray.models.export import describe_model, export_onnx
-
     check_new_file(output, overwrite=overwrite)
     wanted = bool(weights) + (from_sweep is not None) + any(training[name] for name in ("folders", "preset", "config"))
     if wanted != 1:
@@ -77,11 +74,7 @@ def train_ensemble(
         weights = _train_members(members, output.stem, training)
     with download_progress() as report:
         found = [resolve(one, progress=report) for one in weights]
-    ensemble, spec = load_ensemble(found)
-    exported = export_onnx(ensemble, spec.input_size_px)
-    write_atomically(output, exported.data, overwrite=True)
-    write_atomically(output.with_suffix(".toml"), describe_model(spec).encode(), overwrite=True)
-    click.echo(f"{spec.description}: {output}", err=True)
+    click.echo(f"{write_ensemble(output, found)}: {output}", err=True)
     facts: dict[str, Any] = {"job": "train-ensemble", "file": str(output), "members": [str(one.path) for one in found]}
     if held_out is not None:
         facts["scores"] = _compare(output, found, held_out)

@@ -144,7 +144,8 @@ def _begun(folder: Path) -> SweepSettings:
 def _open_tracking(sweep: SweepSettings, folder: Path) -> tuple[str, str] | None:
     """Write the sweep down, and open its run in MLflow; one that was begun goes on in its own."""
     from cutray.models.registry import store_address
-    from cutray.training.runs import TRACKING_FILE, flatten
+    from cutray.training.runs import TRACKING_FILE
+    from cutray.training.stored_settings import flatten
     from cutray.training.tracking import take_up_run
 
     data = json.dumps({"sweep": sweep.model_dump()}, indent=1)

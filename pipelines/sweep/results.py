@@ -82,6 +82,7 @@ def keep_weights(context: SweepContext, trial_results: Sequence[TrialResult], be
     """
     if context.sweep.job != "train":
         return None
+    from cutray.training.model_card import card_path
     from cutray.training.runs import BEST_FILE, export_best
 
     target = Path(context.folder) / BEST_FILE
@@ -92,7 +93,7 @@ def keep_weights(context: SweepContext, trial_results: Sequence[TrialResult], be
         if not (run_dir / BEST_FILE).is_file() or any(run_dir.glob("checkpoint_*")):
             export_best(train_settings(context, trial_result.chosen, trial_result.trial_id), run_dir)
         if trial_result == best:
-            for name in (BEST_FILE, Path(BEST_FILE).with_suffix(".toml").name):
+            for name in (BEST_FILE, Path(BEST_FILE).with_suffix(".toml").name, card_path(Path(BEST_FILE)).name):
                 write_atomically(target.with_name(name), (run_dir / name).read_bytes(), overwrite=True)
         for checkpoint in run_dir.glob("checkpoint_[0-9]*"):
             shutil.rmtree(checkpoint)

@@ -20,6 +20,7 @@ from cutray.config import TrainSettings, parse_settings  # noqa: E402
 from cutray.data.own_items import own_pair  # noqa: E402
 from cutray.data.synthetic import draw_scene  # noqa: E402
 from cutray.errors import ConfigError, DatasetError, TrainingError  # noqa: E402
+from cutray.evaluation.uncertainty import bootstrap_interval  # noqa: E402
 from cutray.training import fit  # noqa: E402
 from cutray.training.local import _split  # noqa: E402
 from tests.training import environment  # noqa: E402
@@ -59,9 +60,25 @@ def test_an_own_data_set_is_learned_from(tmp_path: Path) -> None:
     assert result.state.total_steps == 6
     assert heard[-1]["last"]["iou"] == result.state.history[-1]["iou"]
     assert heard[-1]["progress"] > 0.5
+    _check_card(result)
     longer = fit(Scenes(), **{**options, "epochs": 3})
     assert longer.state.total_steps == 9
     assert longer.state.history[:2] == result.state.history
+
+
+def _check_card(result: Any) -> None:
+    """The card has architecture, data, what differs from the defaults, and scores with interval and number."""
+    scores = json.loads((result.run_dir / "validation.json").read_text())
+    best = result.state.history[result.state.best_epoch]
+    assert sum(scores["iou"]) / len(scores["iou"]) == pytest.approx(best["iou"])
+    card = (result.run_dir / "best.card.md").read_text()
+    assert "| architecture | u2netp |" in card
+    assert "trained from random weights" in card
+    assert "| samples of an epoch | 6 |" in card
+    assert "| optim.batch_size | 2 | 12 |" in card
+    low, high = bootstrap_interval(scores["iou"])
+    assert f"| iou | {best['iou']:.4f} | {low:.4f} to {high:.4f} | {len(scores['iou'])} |" in card
+    assert "## Intended use" in card and "## Limits" in card
 
 
 def test_what_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:

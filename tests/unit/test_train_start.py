@@ -23,7 +23,7 @@ import ray
 
 from cutray.data.catalog import Catalog
 from cutray.training.progress import ProgressActor
-from cutray.training.runs import SETTINGS_FILE, _accepted_hashes, _stored_settings
+from cutray.training.stored_settings import SETTINGS_FILE, accepted_hashes, stored_settings
 
 CATALOG = Catalog((), (), (), "0123")
 
@@ -58,17 +58,17 @@ def test_checkpoints_of_earlier_versions_are_taken_up(tmp_path: Path) -> None:
     text = json.dumps({**facts, "catalog": CATALOG.fingerprint}, sort_keys=True)
     earlier = hashlib.sha256(text.encode()).hexdigest()[:16]
     more = parse_settings(TrainSettings, {"data": {"folders": ["/elsewhere"]}, "optim": {"epochs": 9}})
-    assert earlier in _accepted_hashes(settings, CATALOG, tmp_path)
-    assert earlier in _accepted_hashes(more, CATALOG, tmp_path)
-    assert _accepted_hashes(more, CATALOG, tmp_path)[0] == _accepted_hashes(settings, CATALOG, tmp_path)[0]
-    assert earlier not in _accepted_hashes(settings, Catalog((), (), (), "4567"), tmp_path)
+    assert earlier in accepted_hashes(settings, CATALOG, tmp_path)
+    assert earlier in accepted_hashes(more, CATALOG, tmp_path)
+    assert accepted_hashes(more, CATALOG, tmp_path)[0] == accepted_hashes(settings, CATALOG, tmp_path)[0]
+    assert earlier not in accepted_hashes(settings, Catalog((), (), (), "4567"), tmp_path)
 
 
 def test_other_settings_are_named(tmp_path: Path) -> None:
     """A folder with a run of other settings is refused with the settings and both values."""
     _write_run(tmp_path, parse_settings(TrainSettings, {"seed": 1}))
     with pytest.raises(ConfigError, match="seed: 1 before, 2 now"):
-        _stored_settings(parse_settings(TrainSettings, {"seed": 2}), tmp_path)
+        stored_settings(parse_settings(TrainSettings, {"seed": 2}), tmp_path)
 
 
 @pytest.mark.parametrize("text", ['{"seed": 1', "[1]"])
@@ -77,7 +77,7 @@ def test_damaged_settings_are_told(text: str, tmp_path: Path) -> None:
     _write_run(tmp_path, TrainSettings())
     (tmp_path / SETTINGS_FILE).write_text(text)
     with pytest.raises(ConfigError, match="cannot be read") as caught:
-        _stored_settings(TrainSettings(), tmp_path)
+        stored_settings(TrainSettings(), tmp_path)
     assert "another name" in caught.value.fix
     with pytest.raises(ConfigError, match="cannot be read"):
         _of_run(tmp_path)

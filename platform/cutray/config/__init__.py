@@ -29,10 +29,11 @@ from cutray.config.remover import (
 )
 from cutray.config.shared import AdamWSettings, ClusterSettings, RunSettings
 from cutray.config.sweep import SchedulerSettings, SweepSettings
-from cutray.config.training import Architecture, LossSettings, OptimSettings, TrainSettings
+from cutray.config.training import AUTO, Architecture, LossSettings, OptimSettings, TrainSettings
 from cutray.config.training_data import AugmentSettings, DataSettings
 
 __all__ = [
+    "AUTO",
     "EFFORTS",
     "MIB",
     "AdamWSettings",

@@ -28,6 +28,7 @@ class Setting:
         flag: The option's spelling where it is not the field's name, such as ``--data``.
         short: The option's short form, such as ``-m``.
         allowed: What a text may be, in words, where the type alone does not say it.
+        words: Texts that stand for a number, such as auto.
     """
 
     affects_result: bool = True
@@ -35,6 +36,7 @@ class Setting:
     flag: str = ""
     short: str = ""
     allowed: str = ""
+    words: tuple[str, ...] = ()
 
 
 def setting_of(field: FieldInfo) -> Setting:

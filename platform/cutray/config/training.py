@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from cutray.config.base import Settings
 from cutray.config.metadata import Setting
@@ -16,6 +16,9 @@ from cutray.config.training_data import AugmentSettings, DataSettings
 Architecture = Literal["u2net", "u2netp", "isnet"]
 # Where and how fast a run computes, and when it is interrupted, is not what it computes.
 _RESOURCES = Setting(affects_result=False)
+# A number that memory decides; it is settled before the run begins.
+AUTO = 0
+_AutoCount = Annotated[int, BeforeValidator(lambda value: AUTO if value == "auto" else value)]
 
 
 class OptimSettings(AdamWSettings):
@@ -24,10 +27,14 @@ class OptimSettings(AdamWSettings):
     title: ClassVar[str] = "Optimiser"
 
     epochs: Annotated[int, Setting(option=True)] = Field(20, ge=1, description="Passes over the training samples.")
-    batch_size: Annotated[int, Setting(option=True)] = Field(
-        12, ge=1, description="Samples per step over all workers together."
+    batch_size: Annotated[_AutoCount, Setting(option=True, words=("auto",))] = Field(
+        12, ge=0, description="Samples per step over all workers together; auto (0): as many as memory has room for."
     )
-    accumulate: int = Field(1, ge=1, description="Gradient accumulation: forward passes per step and worker.")
+    accumulate: Annotated[_AutoCount, Setting(words=("auto",))] = Field(
+        1,
+        ge=0,
+        description="Gradient accumulation: forward passes per step and worker; auto (0): as few as memory allows.",
+    )
     keep_start: float = Field(
         0.0,
         ge=0,
@@ -83,8 +90,17 @@ class TrainSettings(RunSettings):
     cuda_graph: Annotated[bool, _RESOURCES] = Field(
         False, description="Replay each training step as a captured CUDA graph; for one worker with one GPU."
     )
+    grad_checkpointing: Annotated[bool, Setting(affects_result=False, option=True)] = Field(
+        False, description="Compute activations again in the backward pass: less memory, longer steps."
+    )
     profile: Annotated[str, Setting(affects_result=False, option=True), FilePath] = Field(
         "", description="Folder for a profile of the first steps: a trace, top kernels, waiting for data; empty: none."
+    )
+    tensorboard: Annotated[str, Setting(affects_result=False, option=True), FilePath] = Field(
+        "", description="Folder in which each run writes for TensorBoard, beside MLflow; empty: none."
+    )
+    batch_memory_gb: Annotated[float, _RESOURCES] = Field(
+        0.0, ge=0, description="Memory for a step on a processor, in GB, for batch size auto; 0: half of what is free."
     )
     freeze: Literal["none", "encoder"] = Field(
         "none", description="Part of the network whose weights and batch statistics stay as they are."
@@ -106,3 +122,10 @@ class TrainSettings(RunSettings):
     augment: AugmentSettings = AugmentSettings()
     optim: OptimSettings = OptimSettings()
     loss: LossSettings = LossSettings()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        """Refuse settings that each are right and together are not."""
+        if self.grad_checkpointing and self.compile:
+            raise ValueError("grad_checkpointing and compile do not go together: use one of them")
+        return self

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cutray.config.base import Settings
 from cutray.config.metadata import Setting
@@ -38,6 +38,12 @@ class DataSettings(Settings):
         None, description="Value in the masks that means unknown; it counts as half covered in training."
     )
     validation_share: float = Field(0.1, gt=0, lt=1, description="Share of the pairs that is held out for validation.")
+    folds: Annotated[int, Setting(option=True)] = Field(
+        0, ge=0, le=50, description="k-fold cross-validation: parts, each of which is held out by one run; 0: none."
+    )
+    fold: int = Field(
+        0, ge=0, le=50, description="The part that this run holds out, from 1 to data.folds; 0: all runs."
+    )
     limit: int = Field(0, ge=0, description="Most training pairs to use; 0 means all.")
     repeat: int = Field(1, ge=1, description="Times that each pair, augmented anew, counts in an epoch.")
     scenes: int = Field(0, ge=0, description="Synthetic scenes with exact alpha added to each epoch.")
@@ -61,6 +67,15 @@ class DataSettings(Settings):
     loaders: Annotated[int, Setting(affects_result=False)] = Field(
         1, ge=1, description="Concurrent data loading tasks per worker."
     )
+
+    @model_validator(mode="after")
+    def _folds_fit(self) -> Self:
+        """Refuse folds that cannot be made."""
+        if self.folds == 1 or self.fold > self.folds:
+            raise ValueError(f"folds {self.folds} and fold {self.fold}: two folds or more, and one of them")
+        if self.folds and self.validation is not None:
+            raise ValueError("folds and a folder to validate on do not go together: use one of them")
+        return self
 
 
 class AugmentSettings(Settings):

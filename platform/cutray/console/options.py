@@ -110,6 +110,8 @@ def _option(path: str, field: FieldInfo, section: str) -> Decorator:
         facts["is_flag"] = True
     elif typing.get_origin(kind) is tuple:
         facts |= {"multiple": True, "type": str, "help": f"{field.description} May be given several times."}
+    elif words := setting_of(field).words:
+        facts["type"] = _NumberOrWord(words)
     else:
         facts["type"] = _click_type(kind)
     return click.option(*names, path.replace(".", _LEVEL), cls=SettingOption, section=section, **facts)
@@ -121,6 +123,21 @@ class _Number(click.Choice):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Turn the chosen text into its number."""
         return int(super().convert(str(value), param, ctx))
+
+
+class _NumberOrWord(click.ParamType):
+    """A whole number, or a word that stands for one."""
+
+    name = "integer"
+
+    def __init__(self, words: Collection[str]) -> None:
+        """Remember the words; what they mean is the settings' business."""
+        self._words = words
+        self.name = "|".join(["integer", *words])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Pass words on, and read numbers."""
+        return value if value in self._words else click.INT.convert(value, param, ctx)
 
 
 def _plain_type(annotation: Any) -> Any:

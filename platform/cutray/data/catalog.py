@@ -88,13 +88,12 @@ def build_catalog(settings: DataSettings, seed: int) -> Catalog:
     held = [check_samples(find_samples(Path(settings.validation)), wish)] if settings.validation is not None else []
     found, held_apart = (_hash_all([one for each in sets for one in each.samples]) for sets in (checked, held))
     groups = _group_copies([pair.content for pair in (*found, *held_apart)])
-    fractions = [_hash_fraction(group, seed) for group in groups]
     if held_apart:
         reserved = set(groups[len(found) :])
         chosen = [group in reserved for group in groups[: len(found)]]
         validation = held_apart
     else:
-        chosen = [fraction < settings.validation_share for fraction in fractions]
+        chosen = _choose_held_out(groups, settings, seed)
         validation = [pair for pair, kept in zip(found, chosen, strict=True) if kept]
     train = [pair for pair, kept in zip(found, chosen, strict=True) if not kept]
     if settings.limit:
@@ -119,6 +118,23 @@ def build_catalog(settings: DataSettings, seed: int) -> Catalog:
         warnings=tuple(warning for one in sets for warning in one.warnings),
         looks_inverted=any(one.looks_inverted for one in sets),
     )
+
+
+def _choose_held_out(groups: Sequence[str], settings: DataSettings, seed: int) -> list[bool]:
+    """Tell for each photo, by the group of photos that show the same, whether it is for validation.
+
+    Raises:
+        DatasetError: There are fewer groups than folds.
+    """
+    if not settings.folds:
+        return [_hash_fraction(group, seed) < settings.validation_share for group in groups]
+    ranked = sorted(set(groups), key=lambda group: _hash_fraction(group, seed))
+    if len(ranked) < settings.folds:
+        raise DatasetError(
+            got=f"{len(ranked)} different photos for {settings.folds} folds", fix="add photos, or lower data.folds"
+        )
+    held = set(ranked[max(1, settings.fold) - 1 :: settings.folds])
+    return [group in held for group in groups]
 
 
 def _sets(settings: DataSettings) -> list[list[Sample]]:

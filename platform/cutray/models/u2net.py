@@ -7,12 +7,16 @@ ECCV 2022, section 4 (IS-Net).
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from cutray.errors import WeightsError
 from cutray.models.state_dicts import read_convolutions, read_state_dict
@@ -123,6 +127,7 @@ class U2Net(nn.Module):
         super().__init__()
         structure = _STRUCTURES[architecture]
         self.architecture = architecture
+        self.grad_checkpointing = False
         self.conv_in = nn.Conv2d(3, structure.stem, 3, stride=2, padding=1) if structure.stem else None
         for name, stage in structure.stages.items():
             self.add_module(name, ResidualUBlock(*stage))
@@ -130,6 +135,16 @@ class U2Net(nn.Module):
             channels = structure.stages["stage6" if level == _DEPTH else f"stage{level}d"][3]
             self.add_module(f"side{level}", nn.Conv2d(channels, 1, 3, padding=1))
         self.outconv = nn.Conv2d(_DEPTH, 1, 1) if structure.fuses else None
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Keep only the inputs of the U-blocks for the backward pass, which then computes each block once more.
+
+        Source: Chen et al., "Training deep nets with sublinear memory cost", arXiv:1604.06174, section 4.
+
+        Args:
+            enable: Whether to do so; it saves memory and costs about a third of a training step.
+        """
+        self.grad_checkpointing = enable
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the logits of the subject.
@@ -152,12 +167,40 @@ class U2Net(nn.Module):
 
     def _level(self, level: int, x: Tensor, features: dict[int, Tensor]) -> Tensor:
         """Go down one level, let the levels below do the same, and come back up; keep what each gives."""
-        here: Tensor = self.get_submodule(f"stage{level}")(x)
+        here = self._stage(f"stage{level}", x)
         if level < _DEPTH:
             below = resize_like(self._level(level + 1, halve(here), features), here)
-            here = self.get_submodule(f"stage{level}d")(torch.cat((below, here), 1))
+            here = self._stage(f"stage{level}d", torch.cat((below, here), 1))
         features[level] = here
         return here
+
+    def _stage(self, name: str, x: Tensor) -> Tensor:
+        """Run one U-block; with checkpointing, nothing but its input waits for the backward pass."""
+        block = self.get_submodule(name)
+        if not (self.grad_checkpointing and torch.is_grad_enabled()):
+            plain: Tensor = block(x)
+            return plain
+
+        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+            return contextlib.nullcontext(), _batch_statistics_kept(block)
+
+        # Nothing in a block is random, and the state of the generators cannot be read in a captured step.
+        kept: Tensor = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+        return kept
+
+
+@contextlib.contextmanager
+def _batch_statistics_kept(block: nn.Module) -> Iterator[None]:
+    """Normalise by the batch as before, but leave the running statistics alone: the first pass has moved them."""
+    norms = [layer for layer in block.modules() if isinstance(layer, nn.BatchNorm2d)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, counted) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, counted
 
 
 def halve(x: Tensor) -> Tensor:

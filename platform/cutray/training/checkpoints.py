@@ -5,6 +5,7 @@
     weights.safetensors     the weights that the optimiser moves
     average.safetensors     their moving average
     best.safetensors        the average at the best validation so far
+    validation.safetensors  the scores of that, sample by sample
     optimizer.safetensors   the optimiser's moments, by parameter
     progress.json           epoch, step within it, scores so far, settings
     sha256sums              hash and name of each file above; written last, so what lacks it is incomplete

@@ -14,8 +14,10 @@ from cutray.config import TrainSettings, parse_settings
 from cutray.data.catalog import Catalog
 from cutray.data.loading import SampleSpec
 from cutray.errors import TrainingError
+from cutray.training.batch_size import fitting_batch, settle_batch
 from cutray.training.runs import FitResult, check_amount, check_start, prepare_run, run_job
 from cutray.training.runtime import LocalRuntime
+from cutray.training.stored_settings import adopt_batch
 from cutray.training.trainer import Trainer
 
 # Numbers of validation samples begin here, so that they never change when others are added.
@@ -91,11 +93,13 @@ def fit_here(
         DatasetError: Photos or masks cannot be used.
         TrainingError: The run cannot begin or go on.
     """
+    settings = adopt_batch(settings)
     if samples is None:
         prepared = prepare_run(settings)
     else:
         check_start(settings)
         prepared = _own(*samples)
+    settings = settle_batch(settings, prepared[1], 1, fitting_batch)
 
     def publish(latest: dict[str, Any]) -> None:
         for callback in callbacks:

@@ -85,7 +85,7 @@ def set_frozen(network: U2Net, part: str) -> None:
 
 def trained_spec(settings: TrainSettings) -> ModelSpec:
     """Describe the weights that a run leads to: prepared like those it started from, at its own size."""
-    start = resolve(settings.init).spec if settings.init else _official(settings.architecture)
+    start = resolve(settings.init).spec if settings.init else replace(_official(settings.architecture), trained_on=())
     return replace(
         start, input_size_px=settings.data.side_px, cpu_precisions=(), description=f"trained as {settings.name}"
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cutray.config import TrainSettings, describe_differences, fingerprint, parse_settings, result_values
+from cutray.config import TrainSettings
 from cutray.data.catalog import Catalog, build_catalog
 from cutray.data.loading import LOADER_CPUS, SampleSpec, training_samples, validation_samples
 from cutray.errors import ConfigError, CutrayError, TrainingError
@@ -20,20 +20,30 @@ from cutray.models.export import describe_model
 from cutray.models.registry import store_address
 from cutray.models.weights import resolve
 from cutray.training import checkpoints
+from cutray.training.batch_size import fitting_batch, settle_batch
 from cutray.training.checkpoints import TrainState
+from cutray.training.model_card import (
+    PROVENANCE_FILE,
+    SCORES_FILE,
+    card_path,
+    describe_provenance,
+    model_card,
+)
 from cutray.training.network import trained_spec
+from cutray.training.stored_settings import (
+    SETTINGS_FILE,
+    accepted_hashes,
+    adopt_batch,
+    flatten,
+    stored_settings,
+    write_settings,
+)
+from cutray.training.tensorboard import require_tensorboard
 from cutray.training.tracking import close_run, take_up_run
 from cutray.training.trainer import TrainJob, train_worker
+from cutray.training.validation import METRICS
 
-SETTINGS_FILE, BEST_FILE, HISTORY_FILE = "settings.json", "best.safetensors", "history.json"
-TRACKING_FILE = "mlflow.json"
-_EPOCHS = "optim.epochs"
-# What the fingerprints of earlier versions left out.
-_EARLIER_WITHOUT_EFFECT = (
-    *("name", "save_dir", "tracking_uri", "experiment", "address", "workers", "min_workers"),
-    *("cpus_per_worker", "threads_per_worker", "gpus_per_worker", "compile"),
-    *("checkpoint_every_steps", "keep_checkpoints", "max_failures"),
-)
+BEST_FILE, HISTORY_FILE, TRACKING_FILE = "best.safetensors", "history.json", "mlflow.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +108,13 @@ def check_start(settings: TrainSettings) -> None:
             got=f"optim.keep_start {settings.optim.keep_start:g} without weights to start from",
             fix="name some with init, such as u2netp, or leave it at 0",
         )
+    if settings.tensorboard:
+        require_tensorboard()
     for model in (settings.init, settings.teacher):
         if model:
             resolve(model)
     if settings.name:
-        _stored_settings(settings, Path(settings.save_dir).resolve() / settings.name)
+        stored_settings(settings, Path(settings.save_dir).resolve() / settings.name)
 
 
 def cpus_needed(settings: TrainSettings) -> float:
@@ -135,6 +147,7 @@ def fit(
         TrainingError: The run cannot begin or go on.
         KeyboardInterrupt: The user has stopped it; what was reached is kept.
     """
+    import ray
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
@@ -158,7 +171,18 @@ def fit(
         with _interruptible():
             trainer.fit()
 
-    return run_job(settings, prepare_run(settings), execute, tags or {})
+    def probe(settings: TrainSettings, samples: Sequence[SampleSpec], most: int) -> int:
+        def find() -> int:
+            return fitting_batch(settings, samples, most, sharers=settings.workers)
+
+        task = ray.remote(num_cpus=settings.cpus_per_worker, num_gpus=settings.gpus_per_worker, max_retries=0)
+        fits: int = ray.get(task(find).remote())
+        return fits
+
+    settings = adopt_batch(settings)
+    prepared = prepare_run(settings)
+    settings = settle_batch(settings, prepared[1], settings.workers, probe)
+    return run_job(settings, prepared, execute, tags or {})
 
 
 def run_job(
@@ -176,13 +200,21 @@ def run_job(
         tags: Tags of the run in MLflow.
 
     Raises:
+        ConfigError: The settings speak of folds and not of one.
         TrainingError: The run cannot begin or go on, and so for whatever ``execute`` raises.
     """
     catalog, train, validation = prepared
+    check_amount(settings, train, validation, "use more photos or a smaller batch")
+    if settings.data.folds and not settings.data.fold:
+        raise ConfigError(
+            got=f"data.folds {settings.data.folds} without data.fold",
+            fix="name the fold that this run holds out; `cutray train --folds` trains all of them",
+        )
     run_dir = Path(settings.save_dir).resolve() / settings.name
     run_dir.mkdir(parents=True, exist_ok=True)
-    hashes = _accepted_hashes(settings, catalog, run_dir)
-    _write_settings(settings, run_dir / SETTINGS_FILE)
+    hashes = accepted_hashes(settings, catalog, run_dir)
+    write_settings(settings, run_dir / SETTINGS_FILE)
+    write_atomically(run_dir / PROVENANCE_FILE, describe_provenance(settings, *prepared), overwrite=True)
     tracking = _open_tracking(settings, run_dir, {**tags, "data_fingerprint": catalog.fingerprint})
     status = "FAILED"
     try:
@@ -204,8 +236,8 @@ def run_job(
         raise cause from error
     finally:
         if tracking:
-            kept = [run_dir / name for name in (SETTINGS_FILE, HISTORY_FILE) if (run_dir / name).is_file()]
-            close_run(*tracking, status, kept)
+            names = (SETTINGS_FILE, PROVENANCE_FILE, HISTORY_FILE, SCORES_FILE, card_path(Path(BEST_FILE)).name)
+            close_run(*tracking, status, [run_dir / name for name in names if (run_dir / name).is_file()])
 
 
 @contextlib.contextmanager
@@ -220,32 +252,6 @@ def _interruptible() -> Iterator[None]:
     finally:
         if here:
             signal.signal(signal.SIGINT, before)
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """Read the settings of a run that was begun.
-
-    Raises:
-        ConfigError: There is no such file, or it is damaged.
-    """
-    try:
-        values: Any = json.loads(path.read_text())
-        if not isinstance(values, dict):
-            raise ValueError("no table of settings")
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            got=f"the settings of the run in {path.parent} cannot be read: {error}",
-            allowed=f"{path.name} as the run wrote it",
-            fix="put it back, or begin a run under another name",
-        ) from error
-    return values
-
-
-def _write_settings(settings: TrainSettings, path: Path) -> None:
-    """Write the settings down; a file that says the same stays, since earlier checkpoints are known by its bytes."""
-    if path.is_file() and parse_settings(TrainSettings, read_settings(path)) == settings:
-        return
-    write_atomically(path, settings.model_dump_json(indent=1).encode(), overwrite=True)
 
 
 def _workers(settings: TrainSettings) -> Any:
@@ -268,7 +274,8 @@ def export_best(settings: TrainSettings, run_dir: Path, run_id: str | None = Non
 
     Args:
         settings: Its settings.
-        run_dir: Its folder; ``best.safetensors``, its description and ``history.json`` are written there.
+        run_dir: Its folder; ``best.safetensors``, its description, card and scores, and ``history.json`` are written
+            there.
         run_id: The run in MLflow.
 
     Raises:
@@ -288,52 +295,13 @@ def export_best(settings: TrainSettings, run_dir: Path, run_id: str | None = Non
     )
     history = json.dumps(found.state.history, indent=1)
     write_atomically(run_dir / HISTORY_FILE, history.encode(), overwrite=True)
+    if "validation" in found.tensors:
+        columns = found.tensors["validation"]["scores"].T.tolist()
+        scores = json.dumps(dict(zip(METRICS, columns, strict=True)))
+        write_atomically(run_dir / SCORES_FILE, scores.encode(), overwrite=True)
+    card = model_card(resolve(str(run_dir / BEST_FILE)))
+    write_atomically(card_path(run_dir / BEST_FILE), card.encode(), overwrite=True)
     return FitResult(run_dir, run_dir / BEST_FILE, found.state, run_id)
-
-
-def _accepted_hashes(settings: TrainSettings, catalog: Catalog, run_dir: Path) -> tuple[str, ...]:
-    """Return the fingerprints that this run's checkpoints may have, that of new ones first.
-
-    More epochs continue a run, so that their number is no part of it. Checkpoints of earlier versions have a
-    fingerprint of other parts of the settings; it is made from the run's own file of settings.
-    """
-    fresh = fingerprint({**result_values(settings, exclude=[_EPOCHS]), "catalog": catalog.fingerprint})
-    stored = _stored_settings(settings, run_dir)
-    # The last version may have had fewer settings; those that came since have their defaults in a run of it.
-    known = flatten(stored)
-    fewer = {path: value for path, value in result_values(settings, exclude=[_EPOCHS]).items() if path in known}
-    earlier = {name: value for name, value in stored.items() if name not in _EARLIER_WITHOUT_EFFECT}
-    if not stored:
-        return (fresh,)
-    return fresh, *(fingerprint({**values, "catalog": catalog.fingerprint}) for values in (fewer, earlier))
-
-
-def _stored_settings(settings: TrainSettings, run_dir: Path) -> dict[str, Any]:
-    """Return the settings that a run was begun with, as they are stored; empty if it has no checkpoint yet.
-
-    Raises:
-        ConfigError: They are others than those wanted now, and the message names them; or the file is damaged.
-    """
-    path = run_dir / SETTINGS_FILE
-    if not checkpoints.checkpoint_folders(run_dir) or not path.is_file():
-        return {}
-    stored = read_settings(path)
-    begun = parse_settings(TrainSettings, stored)
-    both = (result_values(one, exclude=[_EPOCHS]) for one in (begun, settings))
-    if differences := describe_differences(*both):
-        raise ConfigError(
-            got=f"{run_dir} holds a run with other settings: {'; '.join(differences)}",
-            fix="go on with the settings of that run, or choose another name",
-        )
-    return stored
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Write nested settings with dotted paths."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat
 
 
 def _cause(error: BaseException) -> CutrayError | None:

@@ -22,20 +22,23 @@ from cutray.training.cache import SampleCache
 from cutray.training.checkpoints import Checkpoint, TrainState
 from cutray.training.inputs import normalize, resize_batch, to_device_batch
 from cutray.training.losses import deep_supervision_loss
+from cutray.training.machine import computes_in_bf16, set_threads
 from cutray.training.network import build_network, set_frozen
 from cutray.training.profile import StepProfile
 from cutray.training.runtime import RayRuntime, Runtime
 from cutray.training.schedule import lr_factor
 from cutray.training.step import TrainStep
 from cutray.training.teacher import Teacher
+from cutray.training.tensorboard import TensorBoard
 from cutray.training.tracking import Tracker
 from cutray.training.transfer import to_device
-from cutray.training.validation import METRICS, validate
+from cutray.training.validation import METRICS, means_of, validate
 
 _PUBLISH_EVERY_S = 0.5
 # To look at what the steps found out makes the processor wait for the device, and workers for each other.
 _CHECK_EVERY_STEPS = 20
 _CACHE_BYTES = 64 << 20
+_SHOWN = 4  # samples of the validation on the board
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +77,10 @@ class Trainer:
         self.runtime, self.rank, self.world_size = runtime, runtime.rank, runtime.world_size
         self.job, self.settings, self.device = job, job.settings, runtime.device
         _require_divisible(self.settings, self.world_size)
-        _set_threads(self.settings, self.world_size)
+        set_threads(self.settings, self.world_size)
         self.model, self.spec = build_network(self.settings, job.train, self.device)
         set_frozen(self.model, self.settings.freeze)
+        self.model.set_grad_checkpointing(self.settings.grad_checkpointing)
         kept = self.settings.optim.keep_start > 0
         self.start = {name: value.clone() for name, value in self.model.state_dict().items()} if kept else {}
         self.teacher = Teacher(self.settings.teacher, self.spec, self.device) if self.settings.teacher else None
@@ -91,6 +95,7 @@ class Trainer:
             capture=self.settings.cuda_graph and self.world_size == 1,
         )
         self.best: dict[str, Tensor] = {}
+        self.best_scores: dict[str, Tensor] = {}
         self.state = TrainState(settings_hash=job.settings_hashes[0])
         self._resume()
         wrapped = runtime.wrap(self.model)
@@ -98,8 +103,10 @@ class Trainer:
         if self.settings.compile:
             self.ddp_model, self.criterion = torch.compile(wrapped), torch.compile(deep_supervision_loss)
         self.tracker = Tracker(job.tracking if self.rank == 0 else None, machine=True)
+        board = Path(self.settings.tensorboard) / self.settings.name if self.settings.tensorboard else None
+        self.board = TensorBoard(board, self.state.total_steps + 1) if board is not None and self.rank == 0 else None
         self.steps_per_epoch = len(job.train) // self.settings.optim.batch_size
-        self.bf16 = _computes_in_bf16(self.settings, self.device)
+        self.bf16 = computes_in_bf16(self.settings, self.device)
         self._started, self._published_at = time.monotonic(), 0.0
         folder = self.settings.profile
         self.profile = StepProfile(Path(folder), self.device, self.model) if folder and self.rank == 0 else None
@@ -113,11 +120,13 @@ class Trainer:
         last: dict[str, float] = dict(self.state.history[-1]) if self.state.history else {}
         if self.settings.init and not self.state.total_steps:
             # The scores of the weights that the run starts from are what it has to beat.
-            self.runtime.publish({"start": self._validate(self.ema.network)})
+            self.runtime.publish({"start": means_of(self._validate(self.ema.network))})
         while self.state.epoch < optim.epochs and not self._is_over():
             loss, rate = self._train_epoch()
             last = self._finish_epoch(loss, rate)
         self.tracker.close()
+        if self.board is not None:
+            self.board.close()
         return last if self.rank == 0 else None
 
     def _train_epoch(self) -> tuple[float, float]:
@@ -146,6 +155,10 @@ class Trainer:
         self.step.check()
         loss = self.step.take_mean_loss()
         return loss, done * optim.batch_size / max(time.monotonic() - started, 1e-9)
+
+    def inputs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield what the steps of the rest of an epoch are given: photos (N, 3, S, S) and alphas (N, 1, S, S)."""
+        return (self._scaled(batch) for batch in self._batches())
 
     def _batches(self) -> Iterator[dict[str, Tensor]]:
         """Stream this worker's part of the epoch, from the step at which it was left."""
@@ -188,20 +201,36 @@ class Trainer:
         """Validate, remember the best weights, and report."""
         state = self.state
         candidate = interpolate_weights(self.ema.network, self.start, self.settings.optim.keep_start)
-        scores = self._validate(candidate)
+        rows = self._validate(candidate)
+        scores = means_of(rows)
         entry = {"epoch": float(state.epoch), "loss": loss, "images_per_s": images_per_s, **scores}
         state.history.append(entry)
         if scores["iou"] > state.best_score:
             state.best_score, state.best_epoch = scores["iou"], state.epoch
-            self.best = candidate.state_dict()
+            self.best, self.best_scores = candidate.state_dict(), {"scores": rows}
         self.tracker.log(entry, step=state.epoch)
+        if self.board is not None:
+            self.board.log(scores, state.total_steps, "validation")
+            self.board.log({"loss": loss, "images_per_s": images_per_s}, state.total_steps, "epoch")
+            self._show_samples(candidate)
         state.epoch, state.step = state.epoch + 1, 0
         self._publish(lambda: loss, images_per_s, now=True)
         self._report(entry)
         return entry
 
-    def _validate(self, network: nn.Module) -> dict[str, float]:
-        """Score a network on all validation samples, each of them once."""
+    @torch.no_grad()
+    def _show_samples(self, network: nn.Module) -> None:
+        """Show some validation samples, and what the network makes of them, on the board."""
+        samples = np.array(self.job.validation[:_SHOWN], object)
+        batch = Loader(self.settings.data.side_px, self.settings.seed, 0, None)({"sample": samples})
+        tensors = to_device_batch(batch, self.spec, self.device)
+        probs = self._forward(network, tensors["image"])[0].float().sigmoid()
+        photos = torch.from_numpy(batch["image"]).permute(0, 3, 1, 2)
+        if self.board is not None:
+            self.board.show(photos, tensors["alpha"].cpu(), probs.cpu(), self.state.total_steps)
+
+    def _validate(self, network: nn.Module) -> Tensor:
+        """Score a network on all validation samples, each of them once; (N, 3) float64 in the order of ``METRICS``."""
         samples = self.job.validation[self.rank :: self.world_size]
         side = self.settings.data.side_px
         size = max(1, self.settings.optim.batch_size // self.world_size)
@@ -213,11 +242,14 @@ class Trainer:
         if not self._cached and (drawn or self.cache is not None):
             batches = self._cached = list(batches)
         tensors = (to_device_batch(batch, self.spec, self.device) for batch in to_device(batches, self.device))
-        sums = validate(network, tensors, self._forward).to(self.device)
+        scores = torch.zeros((len(self.job.validation), len(METRICS)), dtype=torch.float64)
+        scores[self.rank :: self.world_size] = validate(network, tensors, self._forward)
         if self.world_size > 1:
-            torch.distributed.all_reduce(sums)
-        means = (sums[:-1] / sums[-1].clamp_min(1)).tolist()
-        return dict(zip(METRICS, means, strict=True))
+            # Each worker knows some rows, and the others are 0: the sum has them all.
+            shared = scores.to(self.device)
+            torch.distributed.all_reduce(shared)
+            scores = shared.cpu()
+        return scores
 
     def _progress_now(self) -> float:
         """Return how much of the run is done, by steps or by time, the same on all workers."""
@@ -250,14 +282,17 @@ class Trainer:
         if self.rank or (not now and time.monotonic() - self._published_at < _PUBLISH_EVERY_S):
             return
         self._published_at = time.monotonic()
-        history = self.state.history
+        history, latest_loss = self.state.history, loss()
+        if self.board is not None:
+            rate = float(self.step.optimizer.param_groups[0]["lr"])
+            self.board.log({"loss": latest_loss, "lr": rate}, self.state.total_steps, "train")
         self.runtime.publish(
             {
                 "progress": self._progress,
                 "epoch": self.state.epoch,
                 "step": self.state.step,
                 "steps": self.steps_per_epoch,
-                "loss": loss(),
+                "loss": latest_loss,
                 "images_per_s": images_per_s,
                 "last": history[-1] if history else None,
             }
@@ -273,6 +308,7 @@ class Trainer:
             "weights": self.model.state_dict(),
             "average": self.ema.network.state_dict(),
             "best": self.best,
+            "validation": self.best_scores,
             "optimizer": checkpoints.pack_optimizer(self.step.optimizer),
         }
         on_cpu = {part: {name: value.cpu() for name, value in named.items()} for part, named in tensors.items()}
@@ -291,7 +327,7 @@ class Trainer:
             )
         self.model.load_state_dict(found.tensors["weights"])
         self.ema.network.load_state_dict(found.tensors["average"])
-        self.best = found.tensors.get("best", {})
+        self.best, self.best_scores = found.tensors.get("best", {}), found.tensors.get("validation", {})
         checkpoints.unpack_optimizer(self.step.optimizer, found.tensors["optimizer"])
         self.state = replace(found.state, settings_hash=self.job.settings_hashes[0])
 
@@ -305,19 +341,3 @@ def _require_divisible(settings: TrainSettings, world_size: int) -> None:
             allowed=f"a multiple of {parts}",
             fix="change optim.batch_size, workers or optim.accumulate",
         )
-
-
-def _set_threads(settings: TrainSettings, world_size: int) -> None:
-    """Share the processor's cores among the workers of this machine."""
-    from cutray.engines.hardware import usable_cores
-
-    torch.set_num_threads(settings.threads_per_worker or max(1, usable_cores() // world_size))
-
-
-def _computes_in_bf16(settings: TrainSettings, device: torch.device) -> bool:
-    """Settle the precision."""
-    from cutray.engines.hardware import inspect_hardware
-
-    if settings.precision == "auto":
-        return device.type == "cuda" or inspect_hardware().computes_in_bf16
-    return settings.precision == "bf16"

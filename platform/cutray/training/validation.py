@@ -14,7 +14,7 @@ _BETA_SQUARED = 0.3
 
 @torch.no_grad()
 def validate(network: nn.Module, batches: Iterable[dict[str, Tensor]], forward: Any) -> Tensor:
-    """Sum the scores of a worker's samples.
+    """Score a worker's samples, one by one.
 
     Args:
         network: In evaluation mode, giving logits (N, 1, S, S) first.
@@ -22,10 +22,10 @@ def validate(network: nn.Module, batches: Iterable[dict[str, Tensor]], forward: 
         forward: Runs the network, in its precision.
 
     Returns:
-        (4,) float64: the sums of IoU and F-measure (β² = 0.3) at 0.5 and of the mean absolute error in the order of
-        ``METRICS``, and the number of samples. A sample that is empty in truth counts as right when nothing is found.
+        (N, 3) float64: IoU and F-measure (β² = 0.3) at 0.5 and the mean absolute error in the order of ``METRICS``. A
+        sample that is empty in truth counts as right when nothing is found.
     """
-    sums = torch.zeros(len(METRICS) + 1, dtype=torch.float64)
+    rows = [torch.zeros((0, len(METRICS)), dtype=torch.float64)]
     for batch in batches:
         probs = forward(network, batch["image"])[0].float().sigmoid()
         target = batch["alpha"]
@@ -36,6 +36,14 @@ def validate(network: nn.Module, batches: Iterable[dict[str, Tensor]], forward: 
         precision, recall = both / predicted.sum((1, 2, 3)).clamp_min(1), both / actual.sum((1, 2, 3)).clamp_min(1)
         score = (1 + _BETA_SQUARED) * precision * recall / (_BETA_SQUARED * precision + recall).clamp_min(1e-9)
         error = (probs - target).abs().mean((1, 2, 3))
-        rows = torch.stack([iou, error, torch.where(empty, 1.0, score)]).sum(1)
-        sums += torch.cat([rows.double().cpu(), torch.tensor([len(target)], dtype=torch.float64)])
-    return sums
+        rows.append(torch.stack([iou, error, torch.where(empty, 1.0, score)], 1).double().cpu())
+    return torch.cat(rows)
+
+
+def means_of(scores: Tensor) -> dict[str, float]:
+    """Return the mean of each metric.
+
+    Args:
+        scores: (N, 3), from ``validate``.
+    """
+    return dict(zip(METRICS, scores.mean(0).tolist(), strict=True))
