@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import http.server
 import json
 import shutil
+import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,49 +29,14 @@ from tests.pages import blocks, run_block
 pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="traces need the extra 'traces'")
 httpx = pytest.importorskip("httpx")
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest  # noqa: E402
-
-from tests.endpoint import PATIENCE_S, running, write_config  # noqa: E402
+from tests.collector import Collector  # noqa: E402
+from tests.endpoint import PATIENCE_S, replicas, running, write_config  # noqa: E402
 
 VOTE = "u2netp+u2netp-distilled"
 MODELS = ("u2netp", "u2netp-distilled", VOTE)
 KEY = "s3cret"
 LENGTH = "Inference-Header-Content-Length"
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-
-
-class Collector(http.server.ThreadingHTTPServer):
-    """Takes spans by OTLP over HTTP, as any collector does, and keeps them."""
-
-    def __init__(self) -> None:
-        """Listen on a free port."""
-        super().__init__(("127.0.0.1", 0), _Receive)
-        self.spans: list[tuple[dict[str, str], Any]] = []
-
-    def of_trace(self, trace: str) -> list[tuple[dict[str, str], Any]]:
-        """Return the resource's attributes and the span, for all spans of one trace."""
-        return [(resource, span) for resource, span in list(self.spans) if span.trace_id.hex() == trace]
-
-
-class _Receive(http.server.BaseHTTPRequestHandler):
-    """Decodes what a process exports."""
-
-    server: Collector
-
-    def do_POST(self) -> None:
-        """Keep the spans."""
-        body = self.rfile.read(int(self.headers["content-length"]))
-        if self.headers.get("content-encoding") == "gzip":
-            body = gzip.decompress(body)
-        for group in ExportTraceServiceRequest.FromString(body).resource_spans:
-            resource = {pair.key: pair.value.string_value for pair in group.resource.attributes}
-            self.server.spans += [(resource, span) for scope in group.scope_spans for span in scope.spans]
-        self.send_response(200)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +49,8 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Any]:
-    """Run an endpoint with three models that exports its traces; return a client with a key."""
+def endpoint(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[tuple[Any, Any, Path]]:
+    """Run an endpoint with three models that exports its traces; its client has a key."""
     require_weights("u2netp")
     config = write_config(
         tmp_path_factory.mktemp("serve") / "serve.yaml",
@@ -102,10 +66,16 @@ def client(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> It
         environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.server_port}")
         environment.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
         with (
-            running(config, "--offline") as (url, _),
+            running(config, "--offline") as (url, process),
             httpx.Client(base_url=url, timeout=PATIENCE_S, headers={"x-api-key": KEY}) as http_client,
         ):
-            yield http_client
+            yield http_client, process, config
+
+
+@pytest.fixture(scope="module")
+def client(endpoint: tuple[Any, Any, Path]) -> Any:
+    """Return an HTTP client of the endpoint."""
+    return endpoint[0]
 
 
 @pytest.fixture(scope="module")
@@ -177,21 +147,14 @@ def test_the_pages_commands_work(client: Any, jpeg: bytes, tmp_path: Path) -> No
 
 def test_what_is_counted_names_the_model(client: Any) -> None:
     """Stages and passes of the network have a label for it."""
-    wanted = [
-        f'{name}_count{{{label}model="{model}"'
-        for model in MODELS
-        for name, label in (("ray_cutray_stage_ms", ""), ("ray_cutray_forward_ms", ""))
-    ]
+    names = ("ray_cutray_stage_ms_count{", "ray_cutray_forward_ms_count{", "ray_cutray_batch_size_count{")
+    wanted = {(name, f'model="{model}"') for name in names for model in MODELS}
     until = time.monotonic() + PATIENCE_S
-    while missing := [line for line in wanted if not _has_series(client.get("/metrics").text, line)]:
-        assert time.monotonic() < until, missing
-        time.sleep(1)
-
-
-def _has_series(text: str, wanted: str) -> bool:
-    """Return whether a series has the name and the label, whatever its other labels are."""
-    name, label = wanted.split("{")
-    return any(line.startswith(f"{name}{{") and label in line for line in text.splitlines())
+    while wanted:
+        assert time.monotonic() < until, wanted
+        lines = client.get("/metrics").text.splitlines()
+        wanted = {(name, label) for name, label in wanted if not any(name in line and label in line for line in lines)}
+        time.sleep(0.5)
 
 
 def test_spans_of_all_processes_are_one_trace(client: Any, collector: Collector, jpeg: bytes) -> None:
@@ -348,3 +311,34 @@ def test_limits_and_keys_hold_for_tensors_too(client: Any) -> None:
         assert (refused.status_code, refused.json()["code"]) == (status, code)
         assert refused.json()["error"] == refused.json()["message"]
     assert client.get("/v2/health/ready", headers={"x-api-key": ""}).status_code == 200
+
+
+def test_one_model_is_swapped_in_place(endpoint: tuple[Any, Any, Path], jpeg: bytes, tmp_path: Path) -> None:
+    """After SIGHUP the same process runs another file under its name, and no photo fails; a broken one is kept out."""
+    client, process, config = endpoint
+    own, broken = tmp_path / "other.onnx", tmp_path / "broken.onnx"
+    shutil.copy(require_weights("u2netp"), own)
+    broken.write_bytes(b"no network")
+    plan = yaml.safe_load(config.read_text())
+    deployments = plan["applications"][0]["deployments"]
+    entry = {**deployments[-1], "name": f"Segmenter-{MODELS[1]}"}
+    before = replicas(process, entry["name"])
+
+    def switch(model: Path, told: Callable[[Any], bool]) -> None:
+        entry["user_config"] = {"model": str(model)}
+        plan["applications"][0]["deployments"] = [*deployments, entry]
+        config.write_text(yaml.safe_dump(plan))
+        process.send_signal(signal.SIGHUP)
+        until = time.monotonic() + PATIENCE_S
+        while not told(client.get("/ready").json()["models"]):
+            assert time.monotonic() < until, client.get("/ready").text
+            assert client.post("/remove-background", content=jpeg).headers["x-model"] == MODELS[0]
+            answer = client.post(f"/remove-background?model={MODELS[1]}", content=jpeg)
+            assert answer.status_code == 200
+
+    switch(broken, lambda models: models[MODELS[1]]["swap_error"] == "engine_failed")
+    assert client.get("/model-info").json()["models"][MODELS[1]]["name"] == MODELS[1]
+    switch(own, lambda models: models[MODELS[1]]["swap_error"] is None)
+    answer = client.post(f"/remove-background?model={MODELS[1]}", content=jpeg)
+    assert answer.content == BackgroundRemover("u2netp", offline=True).remove_background(jpeg).data
+    assert replicas(process, entry["name"]) == before
