@@ -87,9 +87,11 @@ def jpeg(photo_files: Path) -> bytes:
 @pytest.mark.parametrize("model", MODELS)
 def test_each_models_pixels_equal_the_librarys(client: Any, jpeg: bytes, model: str) -> None:
     """The field `model` chooses the network; the result is what the library gives with it."""
-    expected = BackgroundRemover(model, offline=True).remove_background(jpeg).data
+    result = BackgroundRemover(model, offline=True).remove_background(jpeg)
+    expected = result.data
     answer = client.post("/remove-background", files={"image": jpeg}, data={"model": model})
     assert (answer.status_code, answer.headers["x-model"]) == (200, model)
+    assert answer.headers["x-engine"] == str(result.report.engine)
     assert answer.content == expected
     in_query = client.post("/remove-background", params={"model": model}, content=jpeg)
     assert in_query.content == expected
