@@ -36,17 +36,19 @@ def load_config(
 
     from cutray.config import parse_settings
     from cutray.config.paths import absolute_model
-    from cutray.models import registry
+    from serve_apps.remover.model_names import DEFAULT_DEPLOYMENT
     from serve_apps.remover.schemas import AppArgs, ModelConfig
+    from serve_apps.several_models import lay_out_models
 
     try:
         config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
         (application,) = config["applications"]
         deployments = {entry["name"]: entry for entry in application["deployments"]}
         # A key without a value is empty: everything below it may be commented out.
-        for part, name in ((config, "http_options"), (application, "args"), (deployments["Segmenter"], "user_config")):
+        default = deployments[DEFAULT_DEPLOYMENT]
+        for part, name in ((config, "http_options"), (application, "args"), (default, "user_config")):
             part[name] = {**(part.get(name) or {})}
-        network, http, args = deployments["Segmenter"]["user_config"], config["http_options"], application["args"]
+        network, http, args = default["user_config"], config["http_options"], application["args"]
         args |= {name: {**(args.get(name) or {})} for name in ("engine", "limits") if name in args}
     except OSError as error:
         raise ConfigError(got=f"cannot read {path}: {error.strerror}", fix="correct the path, or its rights") from error
@@ -64,23 +66,19 @@ def load_config(
     if "model" in engine:
         model = engine.pop("model")
         network["model"] = str(Path(model).resolve()) if os.path.isfile(model) else absolute_model(model)
-    elif (beside := path.resolve().parent / str(network.get("model", ""))).is_file():
-        network["model"] = str(beside)  # replicas have another working folder
-    if str(network.get("model", "")).startswith(registry.SCHEME):
-        # Read again, an alias may stand for another version.
-        os.environ["MLFLOW_TRACKING_URI"] = str(registry.store_address())
-        network["model"] = registry.pin(network["model"])
+    lay_out_models(application, path.resolve().parent)
     if metrics_port is not None:
         args["metrics_port"] = metrics_port
     args["engine"] = {**args.get("engine", {}), **engine}
     parse_settings(AppArgs, args)
-    parse_settings(ModelConfig, network)
+    for network in _networks(config):
+        parse_settings(ModelConfig, network)
     _check(config, path)
     return config
 
 
 def check_model(config: dict[str, Any]) -> None:
-    """Make sure that the model is known and its weights are on this machine; they are fetched if need be.
+    """Make sure that the models are known and their weights are on this machine; they are fetched if need be.
 
     Args:
         config: From ``load_config``.
@@ -91,10 +89,18 @@ def check_model(config: dict[str, Any]) -> None:
     from cutray.models.weights import resolve
     from serve_apps.remover.schemas import ModelConfig
 
+    offline = bool(application_args(config)["engine"].get("offline", False))
+    for network in _networks(config):
+        resolve(network.get("model", ModelConfig.model_fields["model"].default), offline=offline)
+
+
+def _networks(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the user_config of each Segmenter deployment, fields of ``ModelConfig``."""
+    from serve_apps.remover.model_names import deployments_of
+
     (application,) = config["applications"]
-    network = next(entry for entry in application["deployments"] if entry["name"] == "Segmenter")
-    model = network["user_config"].get("model", ModelConfig.model_fields["model"].default)
-    resolve(model, offline=bool(application["args"]["engine"].get("offline", False)))
+    known = deployments_of(application["args"].get("models") or ())
+    return [entry["user_config"] for entry in application["deployments"] if entry["name"] in known]
 
 
 def _check(config: dict[str, Any], path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import os
 import sys
@@ -33,6 +34,7 @@ from serve_apps.config_file import (
     with_single_replicas,
 )
 from serve_apps.reload import Reloader
+from serve_apps.remover.tracing import check_tracing
 from serve_apps.signals import Signals
 
 if TYPE_CHECKING:
@@ -87,6 +89,7 @@ def serve(
     def say(line: str) -> None:
         click.echo(line, err=True)
 
+    check_tracing()
     config = read()
     listen = config["http_options"]
     check_ports(config)
@@ -155,6 +158,7 @@ class Endpoint:
         """Keep Serve's client."""
         self._client = client
         self._verbose = verbose
+        self._models: list[str] = []
 
     def apply(self, config: dict[str, Any]) -> None:
         """Deploy a configuration; where only the model's name differs, it is swapped in place.
@@ -165,6 +169,7 @@ class Endpoint:
         from ray.exceptions import RayError
         from ray.serve.schema import ServeDeploySchema
 
+        self._models = application_args(config).get("models") or []
         try:
             self._client.deploy_apps(ServeDeploySchema.model_validate(config))
         except RayError as error:
@@ -188,12 +193,18 @@ class Endpoint:
         from ray.exceptions import RayError
         from ray.serve.exceptions import RayServeException
 
-        segmenter = serve.get_deployment_handle("Segmenter", "cutray")
-        try:
-            info: ModelInfo = segmenter.describe.remote().result(timeout_s=_INFO_TIMEOUT_S)
-        except (RayError, RayServeException, TimeoutError) as error:
-            raise CutrayError(got=f"no Segmenter answers: {type(error).__name__}", fix="try again") from error
-        return info.swap_error
+        from serve_apps.remover.model_names import deployments_of
+
+        failed = []
+        for name in deployments_of(self._models):
+            segmenter = serve.get_deployment_handle(name, "cutray")
+            try:
+                info: ModelInfo = segmenter.describe.remote().result(timeout_s=_INFO_TIMEOUT_S)
+            except (RayError, RayServeException, TimeoutError) as error:
+                raise CutrayError(got=f"no {name} answers: {type(error).__name__}", fix="try again") from error
+            if info.swap_error:
+                failed.append(f"{info.name}: {info.swap_error}" if len(self._models) > 1 else info.swap_error)
+        return ", ".join(failed) or None
 
     def stop(self) -> None:
         """Let photos under way finish, then end every process that ``start`` started."""
@@ -301,13 +312,20 @@ def wait_until_ready(host: str, port: int, ended: threading.Event, timeout_s: fl
         try:
             connection = http.client.HTTPConnection(reachable_host(host), port, timeout=3)
             connection.request("GET", "/ready")
-            if connection.getresponse().status == 200:
+            answer = connection.getresponse()
+            if answer.status == 200 and _all_ready(answer.read()):
                 return
         except OSError:
             pass
         if ended.wait(0.1):
             return
     raise CutrayError(got=f"the endpoint was not ready within {timeout_s:.0f} s", fix="run it with --verbose")
+
+
+def _all_ready(body: bytes) -> bool:
+    """Return whether an answer of ``/ready`` names no model that is still loading."""
+    models = json.loads(body).get("models", {})
+    return all(model["status"] == "ready" for model in models.values())
 
 
 if __name__ == "__main__":

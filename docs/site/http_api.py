@@ -17,7 +17,7 @@ Steps and examples: [Serve over HTTP](../guides/serving.md). Codes of errors: [E
 
 def document() -> dict[str, Any]:
     """Return the OpenAPI document of an endpoint with its default settings; nothing is started."""
-    described: dict[str, Any] = create_api(Service(None, None, AppArgs())).openapi()
+    described: dict[str, Any] = create_api(Service(None, {}, AppArgs())).openapi()
     return described
 
 

@@ -49,7 +49,7 @@ class EnsembleEngine:
             EngineError: The batch has another shape, or a member failed.
         """
         check_batch(batch, self._side)
-        images = np.ascontiguousarray(np.rint(batch * 255.0).astype(np.uint8).transpose(0, 2, 3, 1))
+        images = np.ascontiguousarray(np.rint(np.clip(batch, 0.0, 1.0) * 255.0).astype(np.uint8).transpose(0, 2, 3, 1))
         maps = []
         for engine, spec in self._members:
             answer = engine.infer(np.stack([prepare(image, spec) for image in images]))

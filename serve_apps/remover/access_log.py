@@ -66,6 +66,7 @@ class AccessLog:
         line = {
             "event": "request",
             "request_id": request_id(scope),
+            **({"trace_id": state["trace_id"]} if "trace_id" in state else {}),
             "method": scope["method"],
             "route": route,
             "status": status,

@@ -18,18 +18,22 @@ from serve_apps.remover.compat_routes import compat_router
 from serve_apps.remover.edit_routes import edits_router
 from serve_apps.remover.errors import ApiError, RequestError, install_handlers
 from serve_apps.remover.http_methods import HttpMethods
+from serve_apps.remover.infer_routes import infer_router
 from serve_apps.remover.load_shedder import CapacityHeader
 from serve_apps.remover.page_routes import page_router
 from serve_apps.remover.request_limits import RequestLimits
 from serve_apps.remover.responses import EXPOSED_HEADERS, batch_response, image_response
 from serve_apps.remover.schemas import CutReply
 from serve_apps.remover.service import Service
+from serve_apps.remover.trace_requests import TraceRequests
+from serve_apps.remover.tracing import are_wanted
 from serve_apps.remover.uploads import (
     BACKGROUND_FIELD,
     STROKES_FIELD,
     parse_options,
     pick_background,
     pick_images,
+    pick_model,
     pick_strokes,
     read_upload,
 )
@@ -52,7 +56,14 @@ def create_api(service: Service) -> FastAPI:
     install_handlers(app)
     largest = service.limits.max_image_bytes
     static = page_router(page=service.args.page, key_needed=service.keys.needed, max_image_bytes=largest)
-    routers = (_photos(service), _state(service), compat_router(service), edits_router(service), static)
+    routers = (
+        _photos(service),
+        _state(service),
+        compat_router(service),
+        edits_router(service),
+        infer_router(service),
+        static,
+    )
     for router in routers:
         app.include_router(router)
     app.add_middleware(HttpMethods, routes=[*app.routes, *(route for router in routers for route in router.routes)])
@@ -66,6 +77,8 @@ def create_api(service: Service) -> FastAPI:
         )
     app.add_middleware(CapacityHeader, capacity=service.capacity)
     app.add_middleware(AccessLog, metrics=service.metrics)
+    if are_wanted():
+        app.add_middleware(TraceRequests, tracer=service.tracer, part="Ingress")
     limits = service.limits
     app.add_middleware(
         RequestLimits,
@@ -88,9 +101,10 @@ def _photos(service: Service) -> APIRouter:
         upload = await read_upload(request, service.limits, max_files=1)
         (image,) = pick_images(upload, _IMAGE_FIELDS, most=1, beside=(BACKGROUND_FIELD, STROKES_FIELD))
         backdrop, strokes = pick_background(upload), pick_strokes(upload)
+        model = await service.models.choose(pick_model(upload))
         options = parse_options(upload.fields, has_backdrop=backdrop is not None)
         with service.admitted():
-            return image_response(await service.cut(image.data, options, backdrop, strokes))
+            return image_response(await service.cut(image.data, options, backdrop, strokes, model=model))
 
     @router.post("/batch-remove-background", openapi_extra=openapi.many(), response_class=Response)
     async def batch_remove_background(request: Request) -> Response:
@@ -100,11 +114,12 @@ def _photos(service: Service) -> APIRouter:
         upload = await read_upload(request, service.limits, max_files=service.limits.max_images)
         images = pick_images(upload, _BATCH_FIELDS, most=service.limits.max_images)
         backdrop = pick_background(upload)
+        model = await service.models.choose(pick_model(upload))
         options = parse_options(upload.fields, has_backdrop=backdrop is not None)
 
         async def one(image: bytes) -> CutReply | ApiError:
             try:
-                return await service.cut(image, options, backdrop)
+                return await service.cut(image, options, backdrop, model=model)
             except ApiError as error:
                 return error
 
@@ -131,18 +146,23 @@ def _state(service: Service) -> APIRouter:
 
     @router.get("/ready")
     async def ready() -> JSONResponse:
-        """Say whether photos are taken: only after the network has run once, and not while shutting down."""
+        """Say whether photos are taken: only after the default network has run once, and not while shutting down."""
         if service.draining:
             raise ApiError("not_ready", retry_after_s=service.limits.retry_after_s)
-        info = await service.model_info()
+        infos = await service.models.infos()
+        info = next(iter(infos.values()))
         body: dict[str, Any] = {"status": info.state, "model": info.name, "swap_error": info.swap_error}
+        if service.models.several:
+            body["models"] = {name: {"status": one.state, "swap_error": one.swap_error} for name, one in infos.items()}
         return JSONResponse(body, 200 if info.state == "ready" else 503)
 
     @router.get("/model-info")
     async def model_info(request: Request) -> dict[str, Any]:
-        """Name the model, its hash and licence, and the engine with the reason for it."""
+        """Name the default model, its hash and licence, and the engine with the reason for it; and list all models."""
         request.state.key = service.keys.check(*_credentials(request))
-        return {**asdict(await service.model_info()), "version": __version__}
+        infos = await service.models.infos()
+        models = {name: asdict(info) for name, info in infos.items()}
+        return {**asdict(next(iter(infos.values()))), "version": __version__, "models": models}
 
     @router.get("/metrics", response_class=PlainTextResponse)
     async def metrics(request: Request) -> Response:

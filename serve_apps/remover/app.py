@@ -12,11 +12,14 @@ from ray.serve.handle import DeploymentHandle
 from cutray.config import parse_settings
 from serve_apps.remover.api import create_api
 from serve_apps.remover.cutter import Cutter
+from serve_apps.remover.model_names import deployment_of
 from serve_apps.remover.schemas import AppArgs, ModelConfig
 from serve_apps.remover.segmenter import Segmenter
 from serve_apps.remover.service import Service
 
 _deployment: Any = serve.deployment  # Ray's types cannot tell its two forms apart
+# For a model that the YAML has no entry for; Serve's own queue is endless.
+_QUEUE = {"max_ongoing_requests": 32, "max_queued_requests": 64}
 _router_config: Any = RequestRouterConfig  # and take the name of a class for its arguments
 
 
@@ -24,9 +27,9 @@ _router_config: Any = RequestRouterConfig  # and take the name of a class for it
 class Ingress:
     """Takes requests, owns their bytes, and answers. Thin: it computes nothing."""
 
-    def __init__(self, cutter: DeploymentHandle, segmenter: DeploymentHandle, args: AppArgs) -> None:
+    def __init__(self, cutter: DeploymentHandle, segmenters: dict[str, DeploymentHandle], args: AppArgs) -> None:
         """Build the service of this replica."""
-        self._service = Service(cutter, segmenter, args)
+        self._service = Service(cutter, segmenters, args)
 
     def __serve_build_asgi_app__(self) -> Any:
         """Build the application; Serve calls this after the constructor."""
@@ -38,7 +41,10 @@ class Ingress:
 
 
 def build(args: dict[str, Any]) -> Application:
-    """Bind the three deployments. Replicas, queues and timeouts come from the YAML.
+    """Bind the deployments: one Ingress, one Cutter, and a Segmenter for each model.
+
+    Replicas, queues and timeouts come from the YAML, and so does, in the ``user_config`` of a Segmenter, the address
+    behind a model's name.
 
     Args:
         args: The application's arguments in the YAML: fields of ``AppArgs``.
@@ -50,8 +56,16 @@ def build(args: dict[str, Any]) -> Application:
         ConfigError: An argument is unknown or has a value that is not allowed.
     """
     parsed = parse_settings(AppArgs, args)
-    segmenter = _deployment(Segmenter, name="Segmenter", user_config=ModelConfig().model_dump()).bind(parsed.engine)
+    segmenters = {name: _segmenter(name, parsed) for name in parsed.models or [""]}
     router = _router_config(request_router_class="serve_apps.remover.edit_router:EditRouter")
-    cutter = _deployment(Cutter, name="Cutter", request_router_config=router).bind(segmenter, parsed.limits)
-    application: Application = _deployment(Ingress, name="Ingress").bind(cutter, segmenter, parsed)
+    cutter = _deployment(Cutter, name="Cutter", request_router_config=router).bind(segmenters, parsed.limits)
+    application: Application = _deployment(Ingress, name="Ingress").bind(cutter, segmenters, parsed)
     return application
+
+
+def _segmenter(model: str, args: AppArgs) -> Application:
+    """Bind the Segmenter of one model; an empty name means the only one."""
+    config = ModelConfig(model=model) if model else ModelConfig()
+    deployment = _deployment(Segmenter, name=deployment_of(model, args.models), user_config=config.model_dump())
+    bound: Application = deployment.options(**_QUEUE).bind(args.engine)
+    return bound

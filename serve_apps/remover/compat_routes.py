@@ -60,9 +60,13 @@ def compat_router(service: Service) -> APIRouter:
         upload = await read_upload(request, service.limits, max_files=1)
         options, notes = translate_rembg(upload.fields)
         photo, more = pick_photo(upload)
+        # Where there is no choice, clients that always name a model of rembg's are served all the same.
+        model = await service.models.choose(upload.fields.get("model", "").strip()) if service.models.several else ""
         with service.admitted():
-            reply = await service.cut(photo, options)
-        return image_response(reply, notes=[*notes, *more, *note_model(upload.fields, reply.report.model)])
+            reply = await service.cut(photo, options, model=model)
+        return image_response(
+            reply, notes=[*notes, *more, *([] if model else note_model(upload.fields, reply.report.model))]
+        )
 
     @router.get("/api/remove", openapi_extra=openapi.rembg_url(), response_class=Response)
     async def rembg_url() -> Response:

@@ -24,7 +24,7 @@ from cutray.tta import Prediction
 from serve_apps.remover.edits import EditStore, KeptEdit, shown_alpha
 from serve_apps.remover.schemas import CutReply, CutRequest, EditReply, ErrorReply, Limits
 
-Predict = Callable[[np.ndarray, RemoverSettings], Awaitable[tuple[Prediction, NetworkInfo]]]
+Predict = Callable[[np.ndarray, RemoverSettings, str], Awaitable[tuple[Prediction, NetworkInfo]]]
 # These change how a photo is decoded, so that it has to be decoded again for a result with another value.
 _DECODING = ("bit_depth", "color_profile", "metadata")
 
@@ -38,7 +38,7 @@ class EditDesk:
         Args:
             replica: Id of the replica.
             limits: How many edits, how much memory, how long.
-            predict: Has the network run on a picture.
+            predict: Has the network of the named model run on a picture.
         """
         self._replica, self._predict = replica, predict
         self._store = EditStore(replica, limits)
@@ -84,11 +84,13 @@ class EditDesk:
         photo = await asyncio.to_thread(decode_source, request.data, settings, strokes)
         hints = photo.hints or Hints(*photo.flattened.shape[:2])
         edit = Edit(photo.flattened, settings)
-        prediction, network = await self._predict(hints.cut_view(photo.flattened), settings.of_views)
+        prediction, network = await self._predict(hints.cut_view(photo.flattened), settings.of_views, request.model)
         edit.add(hints, prediction)
         matte = await asyncio.to_thread(edit.matte, hints)
         alpha = await asyncio.to_thread(shown_alpha, matte, photo, settings)
-        kept = KeptEdit(request.owner, request.data, photo, settings, edit, network, prediction.looks, matte, alpha)
+        kept = KeptEdit(
+            request.owner, request.data, photo, settings, edit, network, prediction.looks, matte, alpha, request.model
+        )
         edit_id = self._store.put(kept)
         return EditReply(edit_id, 0, (0, 0, hints.width_px, hints.height_px), _report(kept))
 
@@ -100,7 +102,7 @@ class EditDesk:
         view = kept.edit.missing_view(hints)
         if view is not None:
             boxed = kept.settings.model_copy(update={"box": settings.box})
-            prediction, kept.network = await self._predict(view, boxed.of_views)
+            prediction, kept.network = await self._predict(view, boxed.of_views, kept.model)
             kept.edit.add(hints, prediction)
             kept.looks = prediction.looks
         box = await _apply(kept, hints)

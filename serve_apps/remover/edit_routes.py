@@ -22,6 +22,7 @@ from serve_apps.remover.uploads import (
     parse_options,
     pick_background,
     pick_images,
+    pick_model,
     pick_strokes,
     read_upload,
 )
@@ -53,8 +54,9 @@ def edits_router(service: Service) -> APIRouter:
         upload = await read_upload(request, service.limits, max_files=1)
         (image,) = pick_images(upload, ("file", "image"), most=1, beside=(STROKES_FIELD,))
         strokes = pick_strokes(upload)
+        model = await service.models.choose(pick_model(upload))
         options = parse_options(upload.fields)
-        wanted = CutRequest(image.data, options, strokes=strokes, owner=owner)
+        wanted = CutRequest(image.data, options, strokes=strokes, owner=owner, model=model)
         with service.admitted():
             reply = cast(EditReply, await service.edit("open", wanted))
         _, _, width, height = reply.box

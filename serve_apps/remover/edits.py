@@ -46,6 +46,7 @@ class KeptEdit:
         looks: How many views the network saw.
         matte: The mask as it is now.
         alpha: (H, W) uint8, the mask as clients know it.
+        model: Name of the model that was chosen, or empty for the default one.
         revision: Counts its changes.
         lock: One change at a time.
     """
@@ -59,6 +60,7 @@ class KeptEdit:
     looks: int
     matte: Matte
     alpha: np.ndarray
+    model: str = ""
     revision: int = 0
     used_at: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -16,12 +17,14 @@ CODES: Mapping[str, tuple[int, str]] = MappingProxyType(
     {
         "bad_input": (400, "The photo or an option cannot be used."),
         "bad_option": (400, "An option is unknown or has a value that is not allowed."),
+        "bad_tensor": (400, "A tensor has a wrong name, type, shape or value."),
         "bad_request": (400, "The request is not what this address takes."),
         "missing_image": (400, "No photo came with the request."),
         "too_many_images": (400, "More photos than a batch may have, or several where one is taken."),
         "url_not_fetched": (400, "Photos are never fetched from addresses; send the bytes."),
         "unauthorized": (401, "An API key is needed, and none or an unknown one came."),
         "not_found": (404, "There is nothing at this address."),
+        "unknown_model": (404, "The model is unknown, or not one that this endpoint serves."),
         "method_not_allowed": (405, "This address takes another method."),
         "upload_too_slow": (408, "The body did not arrive in time."),
         "edit_changed": (409, "The edit has been changed by another request; fetch its alpha channel again."),
@@ -41,6 +44,7 @@ CODES: Mapping[str, tuple[int, str]] = MappingProxyType(
     }
 )
 RETRY_AFTER_S = 2  # what a client is told to wait where nobody has set it
+_INFERENCE_PATH = re.compile(r"/v2(/|$)")
 REMOVE_BG_PATH = "/v1.0/removebg"
 _RETRYABLE = frozenset({"rate_limited", "overloaded", "not_ready", "unavailable", "deadline_exceeded"})
 _REMOVE_BG_CODES = {
@@ -80,14 +84,16 @@ class RequestError(ApiError):
     """An error of the whole request, such as its background picture: no photo of a batch can have a result."""
 
 
-def error_body(code: str, message: str, request_id: str) -> dict[str, str]:
-    """Return the one JSON shape of all errors."""
-    return {"code": code, "message": message, "request_id": request_id}
+def error_body(code: str, message: str, request_id: str, path: str = "") -> dict[str, str]:
+    """Return the one JSON shape of all errors; the Open Inference Protocol wants the message as ``error`` as well."""
+    told = {"error": message} if _INFERENCE_PATH.search(path) else {}
+    return {"code": code, "message": message, "request_id": request_id, **told}
 
 
 def error_response(error: ApiError, scope: Scope) -> JSONResponse:
     """Build the answer that an error is."""
-    return JSONResponse(error_body(error.code, error.message, request_id(scope)), error.status, headers=error.headers())
+    body = error_body(error.code, error.message, request_id(scope), scope["path"])
+    return JSONResponse(body, error.status, headers=error.headers())
 
 
 def request_id(scope: Scope) -> str:

@@ -11,7 +11,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serve_apps.remover.errors import REMOVE_BG_PATH, RETRY_AFTER_S, ApiError, error_response, remove_bg_response
 from serve_apps.remover.metrics import rejected_counter, requests_counter
 
-_UPLOADS = ("/remove-background", "/batch-remove-background", REMOVE_BG_PATH, "/api/remove", "/edits")
+_PHOTOS = ("/remove-background", "/batch-remove-background", REMOVE_BG_PATH, "/api/remove", "/edits")
+# How the path of what takes photos or tensors ends, and its route in the metrics.
+_UPLOADS = {**{path: path for path in _PHOTOS}, "/infer": "/v2/models/{name}/infer"}
 _CAPACITY = b"x-cutray-capacity"  # from the Ingress to the load shedder, never further
 _GROWTH_PER_S = 0.1
 
@@ -125,10 +127,11 @@ class LoadShedder:
 
 
 def _upload_of(scope: Scope) -> str | None:
-    """Return which of the addresses that take photos a request is for, whatever the application's prefix is."""
+    """Return the route of a request that brings photos or tensors, whatever the application's prefix is."""
     if scope["type"] != "http" or scope["method"] != "POST":
         return None
-    return next((address for address in _UPLOADS if scope["path"].rstrip("/").endswith(address)), None)
+    path = scope["path"].rstrip("/")
+    return next((route for ending, route in _UPLOADS.items() if path.endswith(ending)), None)
 
 
 def _is_of_another_origin(scope: Scope) -> bool:

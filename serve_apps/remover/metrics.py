@@ -26,10 +26,10 @@ class IngressMetrics:
         self.requests = requests_counter()
         self.rejected = rejected_counter()
         self.request_ms = Histogram("cutray_request_ms", "Milliseconds per request.", _MS, ("route",))
-        self.stage_ms = Histogram("cutray_stage_ms", "Milliseconds per photo and stage.", _MS, ("stage",))
+        self.stage_ms = Histogram("cutray_stage_ms", "Milliseconds per photo and stage.", _MS, ("stage", "model"))
         self.in_flight = Gauge("cutray_in_flight", "Photos under way in this Ingress.")
         self.retries = Counter("cutray_retries_total", "Photos that were sent again because a replica was lost.")
-        self.no_subject = Counter("cutray_no_subject_total", "Photos without a subject.")
+        self.no_subject = Counter("cutray_no_subject_total", "Photos without a subject.", ("model",))
 
 
 class SegmenterMetrics:
@@ -37,8 +37,8 @@ class SegmenterMetrics:
 
     def __init__(self) -> None:
         """Register the names."""
-        self.batch_size = Histogram("cutray_batch_size", "Photos per forward pass.", _SIZES)
-        self.forward_ms = Histogram("cutray_forward_ms", "Milliseconds per forward pass.", _MS)
+        self.batch_size = Histogram("cutray_batch_size", "Photos per forward pass.", _SIZES, ("model",))
+        self.forward_ms = Histogram("cutray_forward_ms", "Milliseconds per forward pass.", _MS, ("model",))
         self._swap_failed = Gauge("cutray_model_swap_failed", "1 while a configured model could not be loaded.")
         self._model = Gauge("cutray_model_info", "1 for the model in use.", ("name", "sha256"))
         self._failed = 0

@@ -11,9 +11,10 @@ from serve_apps.remover.removebg_options import PARAMETERS
 from serve_apps.remover.responses import MEDIA
 from serve_apps.remover.schemas import CutOptions
 
-_REFUSALS = (400, 401, 408, 413, 415, 422, 429, 500, 503)
+_REFUSALS = (400, 401, 404, 408, 413, 415, 422, 429, 500, 503)
 _BINARY = {"type": "string", "format": "binary"}
 _STROKES = {**_BINARY, "description": "Picture with green strokes on the subject and red ones on the background."}
+_MODEL = {"type": "string", "description": "Model, one of those that /model-info lists; the first of them by default."}
 _MATTING = ("af", "ab", "ae")  # numbers of rembg's own matting
 _ERROR_SCHEMA = {
     "type": "object",
@@ -45,7 +46,7 @@ def _options() -> dict[str, Any]:
 def _form(images: dict[str, Any], required: str) -> dict[str, Any]:
     """Return a form with photos, a backdrop and every option."""
     backdrop = {**_BINARY, "description": "A picture to lay the subject on."}
-    properties = {**images, "background_image": backdrop, "strokes": _STROKES}
+    properties = {**images, "background_image": backdrop, "strokes": _STROKES, "model": _MODEL}
     return {"schema": {"type": "object", "required": [required], "properties": {**properties, **_options()}}}
 
 
@@ -63,7 +64,8 @@ def single() -> dict[str, Any]:
     """Describe POST /remove-background."""
     raw = {kind: {"schema": _BINARY} for kind in ("image/jpeg", "image/png", "image/webp", "application/octet-stream")}
     pictures = {kind: {"schema": _BINARY} for kind in MEDIA.values()}
-    query = [{"name": name, "in": "query", "schema": schema} for name, schema in _options().items()]
+    given = {"model": _MODEL, **_options()}
+    query = [{"name": name, "in": "query", "schema": schema} for name, schema in given.items()]
     return {
         "parameters": query,
         "requestBody": {
@@ -93,7 +95,7 @@ def many() -> dict[str, Any]:
                 "Results have the names of their photos.",
                 "content": {"application/zip": {"schema": _BINARY}, "multipart/mixed": {"schema": _BINARY}},
             },
-            **_errors(400, 401, 408, 413, 415, 429, 500, 503),
+            **_errors(400, 401, 404, 408, 413, 415, 429, 500, 503),
         },
     }
 
@@ -107,7 +109,8 @@ def rembg() -> dict[str, Any]:
         "bgc": {"type": "string", "description": "Background as red,green,blue,alpha."},
         "model": {
             "type": "string",
-            "description": "Ignored, and named in X-Notes, unless it is the one that is served.",
+            "description": "One of the models that are served. Where that is one alone, any other is ignored, and "
+            "named in X-Notes.",
         },
         "a": {"type": "boolean", "description": "Ignored, and named in X-Notes: soft edges are always solved."},
         **{
@@ -184,7 +187,7 @@ def _some_options(names: Iterable[str]) -> dict[str, Any]:
 
 def edit_begin() -> dict[str, Any]:
     """Describe POST /edits."""
-    files = {"file": {**_BINARY, "description": "The photo."}, "strokes": _STROKES}
+    files = {"file": {**_BINARY, "description": "The photo."}, "strokes": _STROKES, "model": _MODEL}
     form = {"schema": {"type": "object", "required": ["file"], "properties": {**_options(), **files}}}
     fields = {
         "id": {"type": "string"},
@@ -229,6 +232,21 @@ def edit_result() -> dict[str, Any]:
     return {
         "requestBody": {"content": {"multipart/form-data": {"schema": {"type": "object", "properties": fields}}}},
         "responses": {"200": {"description": "The picture.", "content": pictures}, **_errors(*_EDIT_REFUSALS)},
+    }
+
+
+def infer() -> dict[str, Any]:
+    """Describe POST /v2/models/{name}/infer, whose body may be raw bytes behind the JSON."""
+    tensor = {"type": "object", "required": ["name", "datatype", "shape"]}
+    body = {"type": "object", "required": ["inputs"], "properties": {"inputs": {"type": "array", "items": tensor}}}
+    kinds = {"application/json": {"schema": body}, "application/octet-stream": {"schema": _BINARY}}
+    answers = {"application/json": {"schema": {"type": "object"}}, "application/octet-stream": {"schema": _BINARY}}
+    return {
+        "requestBody": {"required": True, "content": kinds},
+        "responses": {
+            "200": {"description": "The network's map for each picture.", "content": answers},
+            **_errors(400, 401, 404, 408, 413, 415, 429, 500, 503),
+        },
     }
 
 

@@ -28,6 +28,8 @@ from serve_apps.remover.errors import (
 from serve_apps.remover.load_shedder import LoadShedder
 from serve_apps.remover.responses import EXPOSED_HEADERS
 from serve_apps.remover.schemas import body_limits, cors_origins
+from serve_apps.remover.trace_requests import TraceRequests
+from serve_apps.remover.tracing import are_wanted, open_tracer
 
 _DROPPED = frozenset({b"x-request-timeout-seconds", b"x-request-disconnect-disabled", b"serve_multiplexed_model_id"})
 _GOOD_ID = re.compile(rb"[A-Za-z0-9-]{1,64}")
@@ -67,6 +69,7 @@ class RequestLimits:
             return
         headers, request_id, refusal = self._check(scope)
         watch = _Watch(receive, send, self._limit_of(scope), request_id, self._cors_headers(headers))
+        watch.path = scope.get("path", "")
         watch.is_removebg = scope.get("path", "").rstrip("/").endswith(REMOVE_BG_PATH)
         if refusal:
             await watch.refuse(refusal)
@@ -122,6 +125,7 @@ class _Watch:
         self._replaced = False
         self.too_large = False
         self.started = False
+        self.path = ""
         self.is_removebg = False
 
     async def receive(self) -> Message:
@@ -161,7 +165,7 @@ class _Watch:
     async def refuse(self, error: ApiError, status: int | None = None) -> None:
         """Answer with an error and end the connection, whose unread rest would be in the way."""
         self.started = True
-        body = json.dumps(error_body(error.code, error.message, self._request_id)).encode()
+        body = json.dumps(error_body(error.code, error.message, self._request_id, self.path)).encode()
         if self.is_removebg:
             shaped = remove_bg_response(error)
             body, status = bytes(shaped.body), shaped.status_code
@@ -190,4 +194,5 @@ def middlewares() -> list[Middleware]:
     """Return what Serve puts on its proxies and on replicas that are reached directly; the last one is outermost."""
     single, batch = body_limits()
     limits = Middleware(RequestLimits, max_body_bytes=single, max_batch_body_bytes=batch, cors_origins=cors_origins())
-    return [Middleware(LoadShedder), limits]
+    traces = [Middleware(TraceRequests, open_tracer("proxy"), "proxy")] if are_wanted() else []
+    return [Middleware(LoadShedder), *traces, limits]

@@ -59,6 +59,10 @@ class AppArgs(Settings):
     cors_origins: list[str] = Field(default_factory=list, description="Web origins that may call; none by default.")
     metrics_port: int = Field(0, ge=0, le=65535, description="Ray's metrics port on each node; 0 hides /metrics.")
     page: bool = Field(True, description="Serve the page at /.")
+    models: list[str] = Field(
+        default_factory=list,
+        description="Models that clients may choose among, the default first; without any, the Segmenter's alone.",
+    )
 
 
 class ModelConfig(Settings):
@@ -97,6 +101,8 @@ class CutRequest:
         edit_id: The edit that is meant, or empty for a new one.
         revision: The revision that the client knows of the edit, or None.
         max_side_px: Longest side of an alpha channel that is to be shrunk, or None.
+        model: Name of the model, or empty for the default one.
+        trace: ``traceparent`` of the request's span, or empty without traces.
     """
 
     data: bytes
@@ -109,6 +115,8 @@ class CutRequest:
     edit_id: str = ""
     revision: int | None = None
     max_side_px: int | None = None
+    model: str = ""
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +136,35 @@ class CutReply:
     report: RemovalReport
     width_px: int = 0
     height_px: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InferRequest:
+    """Tensors on their way to a Cutter, which reads them: a long text would hold up an Ingress.
+
+    Attributes:
+        data: The body, JSON or JSON followed by raw bytes.
+        header_length: Bytes of JSON in front of raw ones; None if all of it is JSON.
+        model: Name of the model, or empty for the default one.
+        name: What the client calls it.
+        seconds_left: Time until the caller stops waiting.
+        trace: ``traceparent`` of the request's span, or empty without traces.
+    """
+
+    data: bytes
+    header_length: int | None
+    model: str
+    name: str
+    seconds_left: float = 30.0
+    trace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InferReply:
+    """The network's answer on its way back: a body, and where its JSON ends as in the request."""
+
+    data: bytes
+    header_length: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +236,9 @@ class ModelInfo:
     architecture: str = ""
     origin: str = ""
     input_size_px: int = 0
+    scale: str = ""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
     size_bytes: int = 0
     engine: str = ""
     device: str = ""

@@ -17,6 +17,7 @@ from cutray.segmenter import Segmenter as Network
 from serve_apps.remover.metrics import SegmenterMetrics
 from serve_apps.remover.replicas import lower_priority
 from serve_apps.remover.schemas import ModelConfig, ModelInfo, PreprocessSpec, Probs
+from serve_apps.remover.tracing import open_tracer
 
 # Size and wait come from the YAML, see ``reconfigure``. Ray's types know only methods with a single argument.
 _batched: Any = serve.batch(max_batch_size=1, batch_wait_timeout_s=0.0, max_concurrent_batches=1)
@@ -50,6 +51,7 @@ class Segmenter:
         self._loaded: _Loaded | None = None
         self._swap_error: str | None = None
         self._metrics = SegmenterMetrics()
+        self._tracer = open_tracer("Segmenter")
 
     async def reconfigure(self, config: dict[str, object]) -> None:
         """Load the model that the YAML names; a broken one leaves the old one at work.
@@ -90,6 +92,9 @@ class Segmenter:
             architecture=spec.architecture,
             origin=spec.origin if spec.sha256 or spec.architecture == "ensemble" else "own file",
             input_size_px=spec.input_size_px,
+            scale=spec.scale,
+            mean=spec.mean,
+            std=spec.std,
             size_bytes=network.weights.size_bytes,
             engine=engine.name,
             device=engine.device,
@@ -106,34 +111,42 @@ class Segmenter:
             raise EngineError(got="no model is loaded", fix="try again when it is")
         return self._loaded.network.weights.spec
 
-    async def segment(self, tensors: np.ndarray, preprocess: PreprocessSpec) -> Probs | ModelSpec:
+    async def segment(self, tensors: np.ndarray, preprocess: PreprocessSpec, trace: str = "") -> Probs | ModelSpec:
         """Run the network on the views of one photo, together with those of others that are waiting.
 
         Args:
             tensors: (N, 3, S, S) float32, from ``cutray.tta.TTARunner``.
             preprocess: What they were prepared for.
+            trace: ``traceparent`` of the caller's span, or empty.
 
         Returns:
             The maps, or, if the model was swapped for one that needs another preprocessing, its description.
         """
-        answer: Probs | ModelSpec = await self._batch(tensors, preprocess)
+        with self._tracer.span("segment", trace):
+            answer: Probs | ModelSpec = await self._batch(tensors, preprocess, self._tracer.current())
         return answer
 
     @_batched  # type: ignore[untyped-decorator]
-    async def _batch(self, stages: list[np.ndarray], specs: list[PreprocessSpec]) -> list[Probs | ModelSpec]:
+    async def _batch(
+        self, stages: list[np.ndarray], specs: list[PreprocessSpec], traces: list[str]
+    ) -> list[Probs | ModelSpec]:
         """Run one forward pass for all photos that are prepared rightly."""
         loaded = self._loaded
         if loaded is None:
             raise EngineError(got="no model is loaded", fix="try again when it is")
         network = loaded.network
         right = [tensors for tensors, asked in zip(stages, specs, strict=True) if asked == loaded.preprocess]
-        self._metrics.batch_size.observe(sum(len(tensors) for tensors in stages))
+        label = {"model": network.weights.spec.name}
+        self._metrics.batch_size.observe(sum(len(tensors) for tensors in stages), label)
         if not right:
             return [network.weights.spec] * len(stages)
-        started = time.perf_counter()
+        started, started_ns = time.perf_counter(), time.time_ns()
         maps = await asyncio.to_thread(network.engine.infer, np.concatenate(right))
         forward_ms = (time.perf_counter() - started) * 1000
-        self._metrics.forward_ms.observe(forward_ms)
+        self._metrics.forward_ms.observe(forward_ms, label)
+        facts = {"cutray.model": network.weights.spec.name, "cutray.engine": str(network.info.engine)}
+        for trace in traces:
+            self._tracer.record("engine", trace, started_ns, time.time_ns(), {**facts, "cutray.batch": len(maps)})
         answers: list[Probs | ModelSpec] = []
         for tensors, asked in zip(stages, specs, strict=True):
             if asked != loaded.preprocess:

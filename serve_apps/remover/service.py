@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,25 +15,25 @@ from ray.serve.handle import DeploymentHandle
 from serve_apps.remover.api_keys import ApiKeyAuth
 from serve_apps.remover.errors import ApiError, RequestError
 from serve_apps.remover.metrics import IngressMetrics
+from serve_apps.remover.models import Models
 from serve_apps.remover.replicas import queue_full, replica_lost
-from serve_apps.remover.schemas import AppArgs, CutReply, CutRequest, EditReply, ErrorReply, ModelInfo
+from serve_apps.remover.schemas import AppArgs, CutReply, CutRequest, EditReply, ErrorReply, InferReply, InferRequest
+from serve_apps.remover.tracing import open_tracer
 
 _LOG = logging.getLogger("ray.serve")
 _TRIES = 2
 _EDIT_TRIES, _EDIT_PAUSE_S = 5, 0.1
-_INFO_TIMEOUT_S = 2.0
-_INFO_FRESH_S = 1.0
 
 
 class Service:
     """The state of one Ingress replica. It owns the bytes of a photo until its result is there."""
 
-    def __init__(self, cutter: DeploymentHandle, segmenter: DeploymentHandle, args: AppArgs) -> None:
+    def __init__(self, cutter: DeploymentHandle, segmenters: Mapping[str, DeploymentHandle], args: AppArgs) -> None:
         """Keep the ways to the other deployments.
 
         Args:
             cutter: Handle of the Cutter deployment.
-            segmenter: Handle of the Segmenter deployment.
+            segmenters: Handle of the Segmenter deployment of each model, the default first.
             args: Limits, keys and the like.
         """
         self.args = args
@@ -42,8 +42,9 @@ class Service:
         self.metrics = IngressMetrics()
         self.draining = False
         self.in_flight = 0
-        self._cutter, self._segmenter = cutter, segmenter
-        self._info: tuple[float, ModelInfo] | None = None
+        self._cutter = cutter
+        self.models = Models(segmenters, args)
+        self.tracer = open_tracer("Ingress")
 
     def capacity(self) -> int:
         """Return how many photos would be let in now, each by itself."""
@@ -84,6 +85,7 @@ class Service:
         strokes: bytes | None = None,
         *,
         as_zip: bool = False,
+        model: str = "",
     ) -> CutReply:
         """Cut out one photo that was admitted.
 
@@ -93,35 +95,51 @@ class Service:
             backdrop: An encoded picture to lay the subject on, or None.
             strokes: An encoded picture of strokes, or None.
             as_zip: Whether colours and alpha are wanted as two files.
+            model: From ``Models.choose``.
 
         Raises:
             ApiError: There is no result; the code says why.
         """
+        request = CutRequest(data, options, backdrop, strokes=strokes, as_zip=as_zip, model=model)
+        reply: CutReply = await self._within_deadline("cut", request)
+        for stage, spent_ms in reply.report.timings_ms.items():
+            self.metrics.stage_ms.observe(spent_ms, {"stage": stage, "model": reply.report.model})
+        if not reply.report.subject_found:
+            self.metrics.no_subject.inc(tags={"model": reply.report.model})
+        return reply
+
+    async def infer(self, request: InferRequest) -> InferReply:
+        """Run the network alone on tensors that were admitted.
+
+        Args:
+            request: The tensors.
+
+        Raises:
+            ApiError: There is no result; the code says why.
+        """
+        reply: InferReply = await self._within_deadline("infer", request)
+        return reply
+
+    async def _within_deadline(self, method: str, request: CutRequest | InferRequest) -> Any:
+        """Have a Cutter work on a request while anybody waits for it; an error as a value becomes an exception."""
         until = time.monotonic() + self.limits.deadline_s
         try:
-            async with asyncio.timeout_at(asyncio.get_running_loop().time() + self.limits.deadline_s):
-                reply = await self._try_twice(
-                    CutRequest(data, options, backdrop, strokes=strokes, as_zip=as_zip), until
-                )
+            async with asyncio.timeout(self.limits.deadline_s):
+                reply = await self._try_twice(method, request, until)
         except TimeoutError as error:
             raise ApiError("deadline_exceeded", retry_after_s=self.limits.retry_after_s) from error
         if isinstance(reply, ErrorReply):
             self.metrics.rejected.inc(tags={"reason": reply.code})
             kind = RequestError if reply.of_request else ApiError
             raise kind(reply.code, reply.message, self.limits.retry_after_s)
-        for stage, spent_ms in reply.report.timings_ms.items():
-            self.metrics.stage_ms.observe(spent_ms, {"stage": stage})
-        if not reply.report.subject_found:
-            self.metrics.no_subject.inc()
         return reply
 
-    async def _try_twice(self, request: CutRequest, until: float) -> CutReply | ErrorReply:
+    async def _try_twice(self, method: str, request: CutRequest | InferRequest, until: float) -> Any:
         """Ask a Cutter, and another one if the first was lost: the work changes nothing, so a retry is safe."""
         for attempt in range(1, _TRIES + 1):
-            left = replace(request, seconds_left=max(0.1, until - time.monotonic()))
+            left = replace(request, seconds_left=max(0.1, until - time.monotonic()), trace=self.tracer.current())
             try:
-                reply: CutReply | ErrorReply = await self._cutter.cut.remote(left)
-                return reply
+                return await getattr(self._cutter, method).remote(left)
             except Exception as error:
                 if queue_full(error):
                     raise ApiError("overloaded", retry_after_s=self.limits.retry_after_s) from error
@@ -148,7 +166,7 @@ class Service:
         for attempt in range(_EDIT_TRIES):
             try:
                 async with asyncio.timeout(self.limits.deadline_s):
-                    timed = replace(request, seconds_left=self.limits.deadline_s)
+                    timed = replace(request, seconds_left=self.limits.deadline_s, trace=self.tracer.current())
                     reply: CutReply | EditReply | ErrorReply = await cutter.edit.remote(action, timed)
             except TimeoutError as error:
                 raise ApiError("deadline_exceeded", retry_after_s=self.limits.retry_after_s) from error
@@ -174,23 +192,6 @@ class Service:
         if reply.code:
             self.metrics.rejected.inc(tags={"reason": reply.code})
             raise ApiError(reply.code, reply.message, self.limits.retry_after_s)
-
-    async def model_info(self) -> ModelInfo:
-        """Ask a Segmenter what it runs; the answer is kept for a second.
-
-        Raises:
-            ApiError: None answers in time.
-        """
-        now = time.monotonic()
-        if self._info and now - self._info[0] < _INFO_FRESH_S:
-            return self._info[1]
-        try:
-            async with asyncio.timeout(_INFO_TIMEOUT_S):
-                info: ModelInfo = await self._segmenter.describe.remote()
-        except Exception as error:
-            raise ApiError("not_ready", retry_after_s=self.limits.retry_after_s) from error
-        self._info = (now, info)
-        return info
 
     async def drain(self, timeout_s: float) -> int:
         """Take no more photos and wait for those under way.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -75,14 +76,32 @@ async def read_upload(
         ApiError: It is malformed, has too many files or fields, or does not arrive in time.
     """
     try:
-        async with asyncio.timeout(limits.upload_timeout_s):
+        async with _arriving(limits):
             return await _read(request, max_files, max_field_bytes)
-    except TimeoutError as error:
-        raise ApiError("upload_too_slow") from error
     except (MultiPartException, HTTPException) as error:
         raise _form_error(str(getattr(error, "detail", error)), max_files, max_field_bytes) from error
     except UnicodeDecodeError as error:
         raise ApiError("bad_request", "The form holds text that is not UTF-8.") from error
+
+
+async def read_body(request: Request, limits: Limits) -> bytes:
+    """Read a request's body as it is.
+
+    Raises:
+        ApiError: It is too long, or does not arrive in time.
+    """
+    async with _arriving(limits):
+        return await request.body()
+
+
+@asynccontextmanager
+async def _arriving(limits: Limits) -> AsyncIterator[None]:
+    """Wait for a body, for as long as it may take."""
+    try:
+        async with asyncio.timeout(limits.upload_timeout_s):
+            yield
+    except TimeoutError as error:
+        raise ApiError("upload_too_slow") from error
     except ClientDisconnect as error:
         raise ApiError("body_too_large", "The body has too many bytes, or broke off.") from error
 
@@ -182,6 +201,11 @@ def pick_strokes(upload: Upload) -> bytes | None:
     if upload.fields.pop(STROKES_FIELD, "").strip():
         raise ApiError("bad_option", f"{STROKES_FIELD} came as text: send the picture as a file.")
     return pictures[0] if pictures else None
+
+
+def pick_model(upload: Upload) -> str:
+    """Take the name of the model out of an upload's fields; empty where the default one is meant."""
+    return upload.fields.pop("model", "").strip()
 
 
 def is_true(name: str, value: str) -> bool:

@@ -78,7 +78,7 @@ def test_addresses_and_headers_are_those_of_the_page(url: str, photo_files: Path
 def test_keys_origins_and_rates_are_set_as_the_page_says(tmp_path: Path, photo_files: Path) -> None:
     """The page's YAML, with the hash of the key at hand, lets its requests in, others not, and counts them."""
     require_weights("u2netp")
-    (block,) = [found for found in blocks("yaml") if found.page.endswith("serving.md")]
+    (block,) = blocks("yaml", group="serving with keys")
     args = yaml.safe_load(block.text)["args"]
     args["api_keys"] = {name: hashlib.sha256(KEY.encode()).hexdigest() for name in args["api_keys"]}
     (origin,) = args["cors_origins"]

@@ -20,7 +20,7 @@ KEYS = {"shop": hashlib.sha256(b"s3cret").hexdigest()}
 
 def make(**args: Any) -> Service:
     """Return the state of an Ingress that has nobody to ask."""
-    return Service(None, None, AppArgs(**args))
+    return Service(None, {}, AppArgs(**args))
 
 
 def call(service: Service, method: str, path: str, **options: Any) -> Any:

@@ -99,7 +99,7 @@ def test_a_change_that_is_given_up_keeps_the_edit_locked(monkeypatch: pytest.Mon
         finally:
             at_work[0] -= 1
 
-    async def predict(_image: np.ndarray, _settings: RemoverSettings) -> tuple[Prediction, NetworkInfo]:
+    async def predict(_image: np.ndarray, _settings: RemoverSettings, _model: str) -> tuple[Prediction, NetworkInfo]:
         return SEEN, NETWORK
 
     async def scenario() -> EditReply:
@@ -135,7 +135,7 @@ def test_a_change_that_is_given_up_keeps_the_edit_locked(monkeypatch: pytest.Mon
 def test_the_picture_may_leave_out_the_shadow_that_the_edit_began_with() -> None:
     """What belongs to the shadow goes with it, so that ``shadow=none`` says enough."""
 
-    async def predict(_image: np.ndarray, _settings: RemoverSettings) -> tuple[Prediction, NetworkInfo]:
+    async def predict(_image: np.ndarray, _settings: RemoverSettings, _model: str) -> tuple[Prediction, NetworkInfo]:
         return SEEN, NETWORK
 
     async def picture(begun: dict[str, object], options: dict[str, object]) -> bytes:
