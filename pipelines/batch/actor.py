@@ -69,6 +69,8 @@ class RemoverActor:
         """
         import ray
 
+        if job.batch_settings.niceness and hasattr(os, "nice"):
+            os.nice(job.batch_settings.niceness)
         self._job = job
         self._reader, self._target, self._masks = reader, job.target_storage, job.mask_storage
         self._tracker = tracker

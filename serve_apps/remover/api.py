@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from cutray import __version__
+from serve_apps.jobs.routes import jobs_router
 from serve_apps.remover import openapi
 from serve_apps.remover.access_log import AccessLog
 from serve_apps.remover.compat_routes import compat_router
@@ -52,7 +53,14 @@ def create_api(service: Service) -> FastAPI:
     install_handlers(app)
     largest = service.limits.max_image_bytes
     static = page_router(page=service.args.page, key_needed=service.keys.needed, max_image_bytes=largest)
-    routers = (_photos(service), _state(service), compat_router(service), edits_router(service), static)
+    routers = (
+        _photos(service),
+        _state(service),
+        compat_router(service),
+        edits_router(service),
+        jobs_router(service),
+        static,
+    )
     for router in routers:
         app.include_router(router)
     app.add_middleware(HttpMethods, routes=[*app.routes, *(route for router in routers for route in router.routes)])
@@ -61,7 +69,7 @@ def create_api(service: Service) -> FastAPI:
             CORSMiddleware,
             allow_origins=service.args.cors_origins,
             allow_methods=["GET", "HEAD", "POST", "DELETE"],
-            allow_headers=["X-API-Key", "Authorization", "Content-Type", "X-Request-Id"],
+            allow_headers=["X-API-Key", "Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id"],
             expose_headers=EXPOSED_HEADERS,
         )
     app.add_middleware(CapacityHeader, capacity=service.capacity)
@@ -72,6 +80,7 @@ def create_api(service: Service) -> FastAPI:
         max_body_bytes=limits.max_body_bytes,
         max_batch_body_bytes=limits.max_batch_body_bytes,
         cors_origins=service.args.cors_origins,
+        max_job_body_bytes=service.args.jobs.max_body_bytes,
     )
     return app
 

@@ -10,6 +10,7 @@ from ray.serve.config import RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
 
 from cutray.config import parse_settings
+from serve_apps.jobs.runner import JobRunner
 from serve_apps.remover.api import create_api
 from serve_apps.remover.cutter import Cutter
 from serve_apps.remover.schemas import AppArgs, ModelConfig
@@ -17,6 +18,7 @@ from serve_apps.remover.segmenter import Segmenter
 from serve_apps.remover.service import Service
 
 _deployment: Any = serve.deployment  # Ray's types cannot tell its two forms apart
+_ONE: dict[str, Any] = {"num_replicas": 1, "ray_actor_options": {"num_cpus": 0.1}}
 _router_config: Any = RequestRouterConfig  # and take the name of a class for its arguments
 
 
@@ -24,7 +26,13 @@ _router_config: Any = RequestRouterConfig  # and take the name of a class for it
 class Ingress:
     """Takes requests, owns their bytes, and answers. Thin: it computes nothing."""
 
-    def __init__(self, cutter: DeploymentHandle, segmenter: DeploymentHandle, args: AppArgs) -> None:
+    def __init__(
+        self,
+        cutter: DeploymentHandle,
+        segmenter: DeploymentHandle,
+        args: AppArgs,
+        _runner: DeploymentHandle | None = None,  # works by itself; Serve starts what is bound
+    ) -> None:
         """Build the service of this replica."""
         self._service = Service(cutter, segmenter, args)
 
@@ -38,7 +46,7 @@ class Ingress:
 
 
 def build(args: dict[str, Any]) -> Application:
-    """Bind the three deployments. Replicas, queues and timeouts come from the YAML.
+    """Bind the deployments. Replicas, queues and timeouts come from the YAML.
 
     Args:
         args: The application's arguments in the YAML: fields of ``AppArgs``.
@@ -53,5 +61,6 @@ def build(args: dict[str, Any]) -> Application:
     segmenter = _deployment(Segmenter, name="Segmenter", user_config=ModelConfig().model_dump()).bind(parsed.engine)
     router = _router_config(request_router_class="serve_apps.remover.edit_router:EditRouter")
     cutter = _deployment(Cutter, name="Cutter", request_router_config=router).bind(segmenter, parsed.limits)
-    application: Application = _deployment(Ingress, name="Ingress").bind(cutter, segmenter, parsed)
+    runner = _deployment(JobRunner, name="JobRunner", **_ONE).bind(segmenter, parsed) if parsed.jobs.folder else None
+    application: Application = _deployment(Ingress, name="Ingress").bind(cutter, segmenter, parsed, runner)
     return application
