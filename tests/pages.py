@@ -24,6 +24,7 @@ GROUPS = {
     "quick": "tests/e2e/test_pages.py",
     "serving": "tests/integration/test_serve_docs.py",
     "serving with keys": "tests/integration/test_serve_docs.py",
+    "jobs": "tests/integration/test_serve_docs.py",
     "batch": "tests/integration/test_batch_docs.py",
 }
 

@@ -31,6 +31,7 @@ from serve_apps.jobs.spool import Spool, number_of
 from serve_apps.jobs.store import JobStore
 from serve_apps.remover.schemas import AppArgs
 
+_PIPE = 0  # standard input
 _FETCHERS, _WRITERS = 8, 8
 _PHOTOS_PER_TASK = 8  # rows are written down after each, so a lost process costs no more than a few photos
 _PASSING = (EngineError, OutputError)  # another try may go well
@@ -172,13 +173,15 @@ def _side_by_side(threads: int, items: Iterable[_Item], work: Callable[[_Item], 
 
 def _end_with_pipe() -> None:
     """End this process when the runner has gone: nothing more comes through the pipe until then."""
-    sys.stdin.buffer.read()
+    while os.read(_PIPE, 1):  # not through sys.stdin, whose lock would be held when this process ends by itself
+        pass
     os._exit(1)
 
 
 def main(job_id: str) -> int:
     """Do a job; returns the exit code."""
-    told = json.loads(sys.stdin.buffer.readline())
+    with open(_PIPE, "rb", closefd=False) as pipe:
+        told = json.loads(pipe.readline())
     threading.Thread(target=_end_with_pipe, name="pipe", daemon=True).start()
     return JobWorker(job_id, parse_settings(AppArgs, told)).run()
 
