@@ -113,6 +113,12 @@ class JobIntake:
             return _Body(query)
         if data.startswith(MAGIC):
             return _Body(query, archive=io.BytesIO(data))
+        try:
+            detect_format(data[:_HEAD_BYTES])
+        except InputError as error:
+            if kind == "application/x-www-form-urlencoded":
+                return _Body(query)  # a form without files
+            raise ApiError("unsupported_format", f"The body is neither a photo nor a ZIP: {error}") from error
         return _Body(query, photos=(("", io.BytesIO(data)),))
 
     def _keep(self, body: _Body, owner: str, key: str | None) -> tuple[dict[str, Any], bool]:

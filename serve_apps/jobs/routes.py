@@ -100,9 +100,9 @@ def jobs_router(service: Service) -> APIRouter:
     @router.get("/{job_id}/results/{file:path}", openapi_extra=openapi.result(), response_class=Response)
     async def result(job_id: str, file: str, request: Request) -> Response:
         """Fetch one result, as soon as it is there."""
-        await find(job_id, check(request))
+        job = await find(job_id, check(request))
         photo = await asyncio.to_thread(store.photo, job_id, file)
-        if photo is not None and photo["status"] == "pending":
+        if photo is not None and photo["status"] == "pending" and job["state"] not in ENDED:
             raise ApiError("job_running")
         path = Spool.of(settings.folder, job_id).results / photo["output"] if photo and photo["output"] else None
         if path is None or not await asyncio.to_thread(path.is_file):

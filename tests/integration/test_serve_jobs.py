@@ -153,7 +153,9 @@ def test_archives_addresses_and_cancelling(client: Any, url: str, receiver: Rece
     assert client.delete(f"/jobs/{packed['job_id']}").status_code in (202, 409)  # a fast machine may be done
     status = ended(client, packed["job_id"])
     assert status["results"][0]["name"] == "sku/0.jpg"
-    assert client.get(f"/jobs/{packed['job_id']}/results/sku/0.png").status_code == 200
+    row = next(row for row in status["results"] if row["status"] == "ok")
+    assert row["file"].startswith("sku/")
+    assert client.get(f"/jobs/{packed['job_id']}/results/{row['file']}").status_code == 200
 
     status = ended(client, fetched["job_id"])
     assert [row["status"] for row in status["results"]] == ["ok", "failed"], status
@@ -171,6 +173,7 @@ def test_what_cannot_be_taken_is_refused(client: Any, url: str, receiver: Receiv
     cases = [
         (client.post("/jobs"), 400, "missing_image"),
         (client.post("/jobs", data={"format": "png"}), 400, "missing_image"),
+        (client.post("/jobs", content=b"no photo"), 415, "unsupported_format"),
         (client.post("/jobs", json={"sources": []}), 400, "missing_image"),
         (client.post("/jobs", json={"sources": "a"}), 400, "bad_request"),
         (client.post("/jobs", json=[1]), 400, "bad_request"),
