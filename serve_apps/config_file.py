@@ -14,7 +14,13 @@ CONFIG = Path(__file__).with_name("remover.local.yaml")
 
 
 def load_config(
-    path: Path, *, host: str | None, port: int | None, engine: dict[str, Any], metrics_port: int | None = None
+    path: Path,
+    *,
+    host: str | None,
+    port: int | None,
+    engine: dict[str, Any],
+    metrics_port: int | None = None,
+    jobs: str | None = None,
 ) -> dict[str, Any]:
     """Read the YAML, lay the command line over it, and check all of it.
 
@@ -24,6 +30,7 @@ def load_config(
         port: Port instead of the YAML's.
         engine: Fields of ``EngineSettings`` instead of the YAML's; the model goes to the Segmenter.
         metrics_port: Port of Ray's metrics instead of the YAML's.
+        jobs: Folder for jobs instead of the YAML's.
 
     Returns:
         A complete Serve configuration.
@@ -35,7 +42,7 @@ def load_config(
     import yaml
 
     from cutray.config import parse_settings
-    from cutray.config.paths import absolute_model
+    from cutray.config.paths import absolute_model, absolute_path
     from serve_apps.remover.model_names import DEFAULT_DEPLOYMENT
     from serve_apps.remover.schemas import AppArgs, ModelConfig
     from serve_apps.several_models import lay_out_models
@@ -49,7 +56,7 @@ def load_config(
         for part, name in ((config, "http_options"), (application, "args"), (default, "user_config")):
             part[name] = {**(part.get(name) or {})}
         network, http, args = default["user_config"], config["http_options"], application["args"]
-        args |= {name: {**(args.get(name) or {})} for name in ("engine", "limits") if name in args}
+        args |= {name: {**(args.get(name) or {})} for name in ("engine", "limits", "jobs") if name in args}
     except OSError as error:
         raise ConfigError(got=f"cannot read {path}: {error.strerror}", fix="correct the path, or its rights") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -70,6 +77,10 @@ def load_config(
     if metrics_port is not None:
         args["metrics_port"] = metrics_port
     args["engine"] = {**args.get("engine", {}), **engine}
+    if jobs is not None:
+        args["jobs"] = {**args.get("jobs", {}), "folder": jobs}
+    if (args.get("jobs") or {}).get("folder"):
+        args["jobs"]["folder"] = absolute_path(args["jobs"]["folder"])  # replicas have another working folder
     parse_settings(AppArgs, args)
     for network in _networks(config):
         parse_settings(ModelConfig, network)

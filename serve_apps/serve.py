@@ -52,6 +52,7 @@ _INFO_TIMEOUT_S = 30
 @click.option("--host", help="Address to listen on; the YAML's by default, which only this machine can reach.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on; the YAML's by default.")
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Port of Ray's metrics; the YAML's by default.")
+@click.option("--jobs", type=click.Path(file_okay=False), help="Folder for asynchronous jobs, which are taken then.")
 @settings_options(EngineSettings)
 @click.option(
     "--config", "config_file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Another YAML."
@@ -62,6 +63,7 @@ def serve(
     host: str | None,
     port: int | None,
     metrics_port: int | None,
+    jobs: str | None,
     config_file: Path | None,
     verbose: bool,
     **options: Any,
@@ -81,7 +83,7 @@ def serve(
 
     def read() -> dict[str, Any]:
         config = load_config(
-            config_file or CONFIG, host=host, port=port, metrics_port=metrics_port, engine=given(options)
+            config_file or CONFIG, host=host, port=port, metrics_port=metrics_port, jobs=jobs, engine=given(options)
         )
         check_model(config)
         return config
@@ -140,13 +142,15 @@ def proxy_variables(args: dict[str, Any]) -> dict[str, str]:
     Args:
         args: The application's arguments in the YAML: fields of ``AppArgs``.
     """
-    from serve_apps.remover.schemas import BATCH_VARIABLE, BODY_VARIABLE, ORIGINS_VARIABLE, Limits
+    from serve_apps.remover.schemas import BATCH_VARIABLE, BODY_VARIABLE, JOB_VARIABLE, ORIGINS_VARIABLE, AppArgs
 
-    limits = Limits(**args.get("limits", {}))
+    parsed = AppArgs(**{name: args[name] for name in ("limits", "jobs") if args.get(name)})
+    limits = parsed.limits
     return {
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": PROXY_MIDDLEWARE,
         BODY_VARIABLE: str(limits.max_body_bytes),
         BATCH_VARIABLE: str(limits.max_batch_body_bytes),
+        JOB_VARIABLE: str(parsed.jobs.max_body_bytes),
         **({ORIGINS_VARIABLE: " ".join(origins)} if (origins := args.get("cors_origins")) else {}),
     }
 

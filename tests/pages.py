@@ -25,6 +25,7 @@ GROUPS = {
     "serving": "tests/integration/test_serve_docs.py",
     "serving with keys": "tests/integration/test_serve_docs.py",
     "serving with models": "tests/integration/test_serve_models.py",
+    "jobs": "tests/integration/test_serve_docs.py",
     "batch": "tests/integration/test_batch_docs.py",
 }
 

@@ -33,6 +33,8 @@ class RemoverActor:
         """
         import ray
 
+        if job.batch_settings.niceness and hasattr(os, "nice"):
+            os.nice(job.batch_settings.niceness)
         self._tracker = tracker
         node = ray.get_runtime_context().get_node_id()[:12]
         self._worker = BatchWorker(job, reader, _RemoteCrashLog(tracker), node, cpus, photos)

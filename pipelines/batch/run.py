@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
@@ -32,17 +32,19 @@ from pipelines.batch.sources import Listing, list_photos
 from pipelines.batch.storage import absolute_address
 from pipelines.batch.storage_base import Reader, Storage
 
+Observer = Callable[[Sequence[Mapping[str, Any]]], None]
 _KEEP_AFTER_S = 5.0
 _KEEP_AFTER_ROWS = 1000
 _SAY_AFTER_S = 30.0
 REPORT = f"{FOLDER}/report.html"
 
 
-def run_batch(job: BatchJob) -> dict[str, Any]:
+def run_batch(job: BatchJob, observe: Observer | None = None) -> dict[str, Any]:
     """Cut out every photo of a source, once.
 
     Args:
         job: Source, target, settings, and what to do with what is there.
+        observe: Is given rows of the manifest as soon as they are kept, some of them again after a crash.
 
     Returns:
         A summary that JSON can hold; ``ok`` says whether the job counts as done.
@@ -77,7 +79,7 @@ def run_batch(job: BatchJob) -> dict[str, Any]:
         progress = BatchProgress(kept=plan.kept, failed=plan.still_failed + len(plan.blocked))
         worked_s = 0.0
         if plan.tasks:
-            worked_s = _work(plan, manifest, job, listing.reader, progress)
+            worked_s = _work(plan, manifest, job, listing.reader, progress, observe)
             _sweep(job)
         rows = manifest.compact()
         rows = rows.filter(pc.is_in(rows.column("source"), pa.array([photo.key for photo in listing.photos])))
@@ -167,7 +169,14 @@ def _row(task: PhotoTask, fingerprint: str) -> dict[str, Any]:
     }
 
 
-def _work(plan: BatchPlan, manifest: Manifest, job: BatchJob, reader: Reader, progress: BatchProgress) -> float:
+def _work(
+    plan: BatchPlan,
+    manifest: Manifest,
+    job: BatchJob,
+    reader: Reader,
+    progress: BatchProgress,
+    observe: Observer | None,
+) -> float:
     """Have the tasks done, keep their rows as they come, and return how many seconds that took."""
     known = [task.photo.key for task in plan.tasks if task.known_sha256]
     earlier = manifest.rows_of(known) if known else {}
@@ -184,13 +193,13 @@ def _work(plan: BatchPlan, manifest: Manifest, job: BatchJob, reader: Reader, pr
                 if progress.halted is not None:
                     break
                 if time.monotonic() - progress.kept_at_s > _KEEP_AFTER_S or len(progress.waiting) >= _KEEP_AFTER_ROWS:
-                    _keep(manifest, progress)
+                    _keep(manifest, progress, observe)
                 if not shown and time.monotonic() - said > _SAY_AFTER_S:
                     said = time.monotonic()
                     click.echo(progress_line(progress, len(plan.tasks), said - started), err=True)
         finally:
             worked_s = time.monotonic() - started
-            _keep(manifest, progress)
+            _keep(manifest, progress, observe)
     if progress.halted is not None:
         raise OutputError(
             got=f"the job was stopped: {progress.halted}",
@@ -207,9 +216,11 @@ def _blocks(tasks: Sequence[PhotoTask], job: BatchJob) -> list[list[PhotoTask]]:
     return [list(tasks[start : start + step]) for start in range(0, len(tasks), step)]
 
 
-def _keep(manifest: Manifest, progress: BatchProgress) -> None:
-    """Write the waiting rows down."""
+def _keep(manifest: Manifest, progress: BatchProgress, observe: Observer | None) -> None:
+    """Write the waiting rows down, and tell of them."""
     manifest.append(progress.waiting)
+    if observe is not None:
+        observe(progress.waiting)
     progress.waiting = []
     progress.kept_at_s = time.monotonic()
 

@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from cutray import __version__
+from serve_apps.jobs.routes import jobs_router
 from serve_apps.remover import openapi
 from serve_apps.remover.access_log import AccessLog
 from serve_apps.remover.compat_routes import compat_router
@@ -62,6 +63,7 @@ def create_api(service: Service) -> FastAPI:
         compat_router(service),
         edits_router(service),
         infer_router(service),
+        jobs_router(service),
         static,
     )
     for router in routers:
@@ -72,7 +74,7 @@ def create_api(service: Service) -> FastAPI:
             CORSMiddleware,
             allow_origins=service.args.cors_origins,
             allow_methods=["GET", "HEAD", "POST", "DELETE"],
-            allow_headers=["X-API-Key", "Authorization", "Content-Type", "X-Request-Id"],
+            allow_headers=["X-API-Key", "Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id"],
             expose_headers=EXPOSED_HEADERS,
         )
     app.add_middleware(CapacityHeader, capacity=service.capacity)
@@ -85,6 +87,7 @@ def create_api(service: Service) -> FastAPI:
         max_body_bytes=limits.max_body_bytes,
         max_batch_body_bytes=limits.max_batch_body_bytes,
         cors_origins=service.args.cors_origins,
+        max_job_body_bytes=service.args.jobs.max_body_bytes,
     )
     return app
 

@@ -10,6 +10,7 @@ from ray.serve.config import RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
 
 from cutray.config import parse_settings
+from serve_apps.jobs.runner import JobRunner
 from serve_apps.remover.api import create_api
 from serve_apps.remover.cutter import Cutter
 from serve_apps.remover.model_names import deployment_of
@@ -20,6 +21,7 @@ from serve_apps.remover.service import Service
 _deployment: Any = serve.deployment  # Ray's types cannot tell its two forms apart
 # For a model that the YAML has no entry for; Serve's own queue is endless.
 _QUEUE = {"max_ongoing_requests": 32, "max_queued_requests": 64}
+_ONE: dict[str, Any] = {"num_replicas": 1, "ray_actor_options": {"num_cpus": 0.1}}
 _router_config: Any = RequestRouterConfig  # and take the name of a class for its arguments
 
 
@@ -27,7 +29,13 @@ _router_config: Any = RequestRouterConfig  # and take the name of a class for it
 class Ingress:
     """Takes requests, owns their bytes, and answers. Thin: it computes nothing."""
 
-    def __init__(self, cutter: DeploymentHandle, segmenters: dict[str, DeploymentHandle], args: AppArgs) -> None:
+    def __init__(
+        self,
+        cutter: DeploymentHandle,
+        segmenters: dict[str, DeploymentHandle],
+        args: AppArgs,
+        _runner: DeploymentHandle | None = None,  # works by itself; Serve starts what is bound
+    ) -> None:
         """Build the service of this replica."""
         self._service = Service(cutter, segmenters, args)
 
@@ -59,7 +67,9 @@ def build(args: dict[str, Any]) -> Application:
     segmenters = {name: _segmenter(name, parsed) for name in parsed.models or [""]}
     router = _router_config(request_router_class="serve_apps.remover.edit_router:EditRouter")
     cutter = _deployment(Cutter, name="Cutter", request_router_config=router).bind(segmenters, parsed.limits)
-    application: Application = _deployment(Ingress, name="Ingress").bind(cutter, segmenters, parsed)
+    default = next(iter(segmenters.values()))
+    runner = _deployment(JobRunner, name="JobRunner", **_ONE).bind(default, parsed) if parsed.jobs.folder else None
+    application: Application = _deployment(Ingress, name="Ingress").bind(cutter, segmenters, parsed, runner)
     return application
 
 

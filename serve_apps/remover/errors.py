@@ -23,18 +23,25 @@ CODES: Mapping[str, tuple[int, str]] = MappingProxyType(
         "too_many_images": (400, "More photos than a batch may have, or several where one is taken."),
         "url_not_fetched": (400, "Photos are never fetched from addresses; send the bytes."),
         "unauthorized": (401, "An API key is needed, and none or an unknown one came."),
+        "address_not_allowed": (403, "An address is malformed, on no list of this endpoint, or in a private network."),
         "not_found": (404, "There is nothing at this address."),
         "unknown_model": (404, "The model is unknown, or not one that this endpoint serves."),
+        "job_not_found": (404, "There is no such job, or no such photo in it."),
         "method_not_allowed": (405, "This address takes another method."),
         "upload_too_slow": (408, "The body did not arrive in time."),
         "edit_changed": (409, "The edit has been changed by another request; fetch its alpha channel again."),
+        "job_ended": (409, "The job has ended already."),
+        "job_running": (409, "The result is not there yet."),
         "edit_gone": (410, "There is no such edit any more; send the photo again to POST /edits."),
         "body_too_large": (413, "The body has too many bytes."),
         "too_large": (413, "The photo has too many bytes, pixels or scans."),
         "unsupported_encoding": (415, "Compressed bodies are not taken."),
         "unsupported_format": (415, "The file is of a type that is never opened."),
+        "bad_archive": (422, "The ZIP is damaged, encrypted or a bomb, or holds names that are not taken."),
+        "idempotency_mismatch": (422, "The idempotency key came before with another request."),
         "not_decodable": (422, "The bytes are not a picture, or a damaged one."),
         "shape_mismatch": (422, "Two pictures that belong together differ in size."),
+        "quota_exceeded": (429, "The API key has as many jobs, photos or bytes as it may."),
         "rate_limited": (429, "The API key has used up its requests of this minute."),
         "overloaded": (429, "Too many photos are under way."),
         "internal": (500, "A fault on this side; the request id finds it in the logs."),
@@ -46,7 +53,9 @@ CODES: Mapping[str, tuple[int, str]] = MappingProxyType(
 RETRY_AFTER_S = 2  # what a client is told to wait where nobody has set it
 _INFERENCE_PATH = re.compile(r"/v2(/|$)")
 REMOVE_BG_PATH = "/v1.0/removebg"
-_RETRYABLE = frozenset({"rate_limited", "overloaded", "not_ready", "unavailable", "deadline_exceeded"})
+_RETRYABLE = frozenset(
+    {"quota_exceeded", "rate_limited", "overloaded", "not_ready", "unavailable", "deadline_exceeded"}
+)
 _REMOVE_BG_CODES = {
     "too_large": "resolution_too_high",
     "not_decodable": "failed_to_read_image",

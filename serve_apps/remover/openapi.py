@@ -12,8 +12,8 @@ from serve_apps.remover.responses import MEDIA
 from serve_apps.remover.schemas import CutOptions
 
 _REFUSALS = (400, 401, 404, 408, 413, 415, 422, 429, 500, 503)
-_BINARY = {"type": "string", "format": "binary"}
-_STROKES = {**_BINARY, "description": "Picture with green strokes on the subject and red ones on the background."}
+BINARY = {"type": "string", "format": "binary"}
+_STROKES = {**BINARY, "description": "Picture with green strokes on the subject and red ones on the background."}
 _MODEL = {"type": "string", "description": "Model, one of those that /model-info lists; the first of them by default."}
 _MATTING = ("af", "ab", "ae")  # numbers of rembg's own matting
 _ERROR_SCHEMA = {
@@ -27,7 +27,7 @@ _ERROR_SCHEMA = {
 }
 
 
-def _options() -> dict[str, Any]:
+def option_schemas() -> dict[str, Any]:
     """Return the schema of each option."""
     schemas = {}
     for name, schema in CutOptions.model_json_schema()["properties"].items():
@@ -45,12 +45,12 @@ def _options() -> dict[str, Any]:
 
 def _form(images: dict[str, Any], required: str) -> dict[str, Any]:
     """Return a form with photos, a backdrop and every option."""
-    backdrop = {**_BINARY, "description": "A picture to lay the subject on."}
+    backdrop = {**BINARY, "description": "A picture to lay the subject on."}
     properties = {**images, "background_image": backdrop, "strokes": _STROKES, "model": _MODEL}
-    return {"schema": {"type": "object", "required": [required], "properties": {**properties, **_options()}}}
+    return {"schema": {"type": "object", "required": [required], "properties": {**properties, **option_schemas()}}}
 
 
-def _errors(*statuses: int) -> dict[str, Any]:
+def errors(*statuses: int) -> dict[str, Any]:
     """Return the answers that are errors."""
     content = {"application/json": {"schema": _ERROR_SCHEMA}}
     named = {}
@@ -62,40 +62,38 @@ def _errors(*statuses: int) -> dict[str, Any]:
 
 def single() -> dict[str, Any]:
     """Describe POST /remove-background."""
-    raw = {kind: {"schema": _BINARY} for kind in ("image/jpeg", "image/png", "image/webp", "application/octet-stream")}
-    pictures = {kind: {"schema": _BINARY} for kind in MEDIA.values()}
-    given = {"model": _MODEL, **_options()}
+    raw = {kind: {"schema": BINARY} for kind in ("image/jpeg", "image/png", "image/webp", "application/octet-stream")}
+    pictures = {kind: {"schema": BINARY} for kind in MEDIA.values()}
+    given = {"model": _MODEL, **option_schemas()}
     query = [{"name": name, "in": "query", "schema": schema} for name, schema in given.items()]
     return {
         "parameters": query,
         "requestBody": {
             "required": True,
             "content": {
-                "multipart/form-data": _form({"image": {**_BINARY, "description": "The photo."}}, "image"),
+                "multipart/form-data": _form({"image": {**BINARY, "description": "The photo."}}, "image"),
                 **raw,
             },
         },
         "responses": {
             "200": {"description": "The result; X-Subject-Found says whether there is one.", "content": pictures},
-            **_errors(*_REFUSALS),
+            **errors(*_REFUSALS),
         },
     }
 
 
 def many() -> dict[str, Any]:
     """Describe POST /batch-remove-background."""
-    images = {
-        "images": {"type": "array", "items": _BINARY, "minItems": 1, "maxItems": 10, "description": "The photos."}
-    }
+    images = {"images": {"type": "array", "items": BINARY, "minItems": 1, "maxItems": 10, "description": "The photos."}}
     return {
         "requestBody": {"required": True, "content": {"multipart/form-data": _form(images, "images")}},
         "responses": {
             "200": {
                 "description": "A zip with results.json, or multipart/mixed if that is what Accept names. "
                 "Results have the names of their photos.",
-                "content": {"application/zip": {"schema": _BINARY}, "multipart/mixed": {"schema": _BINARY}},
+                "content": {"application/zip": {"schema": BINARY}, "multipart/mixed": {"schema": BINARY}},
             },
-            **_errors(400, 401, 404, 408, 413, 415, 429, 500, 503),
+            **errors(400, 401, 404, 408, 413, 415, 429, 500, 503),
         },
     }
 
@@ -103,7 +101,7 @@ def many() -> dict[str, Any]:
 def rembg() -> dict[str, Any]:
     """Describe POST /api/remove."""
     fields = {
-        "file": {**_BINARY, "description": "The photo."},
+        "file": {**BINARY, "description": "The photo."},
         "om": {"type": "boolean", "description": "Give the mask instead of the cutout."},
         "ppm": {"type": "boolean", "description": "Harden the mask."},
         "bgc": {"type": "string", "description": "Background as red,green,blue,alpha."},
@@ -120,32 +118,32 @@ def rembg() -> dict[str, Any]:
         "extras": {"type": "string", "description": "Ignored, and named in X-Notes."},
     }
     form = {"schema": {"type": "object", "required": ["file"], "properties": fields}}
-    pictures = {"image/png": {"schema": _BINARY}, "image/jpeg": {"schema": _BINARY}}
+    pictures = {"image/png": {"schema": BINARY}, "image/jpeg": {"schema": BINARY}}
     return {
         "requestBody": {"required": True, "content": {"multipart/form-data": form}},
-        "responses": {"200": {"description": "The cutout.", "content": pictures}, **_errors(*_REFUSALS)},
+        "responses": {"200": {"description": "The cutout.", "content": pictures}, **errors(*_REFUSALS)},
     }
 
 
 def rembg_url() -> dict[str, Any]:
     """Describe GET /api/remove, which only ever refuses."""
-    return {"responses": {"200": {"description": "Never given: addresses are not fetched."}, **_errors(400)}}
+    return {"responses": {"200": {"description": "Never given: addresses are not fetched."}, **errors(400)}}
 
 
 def removebg() -> dict[str, Any]:
     """Describe POST /v1.0/removebg, whose errors have remove.bg's shape."""
     entry = {"type": "object", "properties": {"title": {"type": "string"}, "code": {"type": "string"}}}
-    errors = {"type": "object", "properties": {"errors": {"type": "array", "items": entry}}}
+    shape = {"type": "object", "properties": {"errors": {"type": "array", "items": entry}}}
     fields = {name: {"type": "string"} for name in PARAMETERS if not name.endswith("_file")}
     files = {
-        "image_file": {**_BINARY, "description": "The photo."},
-        "bg_image_file": {**_BINARY, "description": "A picture to lay the subject on."},
+        "image_file": {**BINARY, "description": "The photo."},
+        "bg_image_file": {**BINARY, "description": "A picture to lay the subject on."},
     }
     form = {"schema": {"type": "object", "properties": {**files, **fields}}}
     kinds = ("image/png", "image/jpeg", "image/webp", "application/zip")
-    pictures = {kind: {"schema": _BINARY} for kind in kinds}
+    pictures = {kind: {"schema": BINARY} for kind in kinds}
     refusals = {
-        str(status): {"description": "Refused.", "content": {"application/json": {"schema": errors}}}
+        str(status): {"description": "Refused.", "content": {"application/json": {"schema": shape}}}
         for status in (400, 403, 429, 500, 503)
     }
     return {
@@ -162,7 +160,7 @@ def removebg() -> dict[str, Any]:
                 "content": {**pictures, "application/json": {"schema": {"type": "object"}}},
             },
             **refusals,
-            **_errors(413, 415),
+            **errors(413, 415),
         },
     }
 
@@ -175,20 +173,20 @@ _REPORT_HEADERS = {
         ("X-Report", "What is known about the mask, as JSON."),
     )
 }
-_ALPHA = {"image/png": {"schema": _BINARY}}
+_ALPHA = {"image/png": {"schema": BINARY}}
 _EDIT_REFUSALS = (400, 401, 408, 410, 413, 415, 422, 429, 500, 503)
 
 
 def _some_options(names: Iterable[str]) -> dict[str, Any]:
     """Return the schemas of some options."""
-    schemas = _options()
+    schemas = option_schemas()
     return {name: schemas[name] for name in names if name in schemas}
 
 
 def edit_begin() -> dict[str, Any]:
     """Describe POST /edits."""
-    files = {"file": {**_BINARY, "description": "The photo."}, "strokes": _STROKES, "model": _MODEL}
-    form = {"schema": {"type": "object", "required": ["file"], "properties": {**_options(), **files}}}
+    files = {"file": {**BINARY, "description": "The photo."}, "strokes": _STROKES, "model": _MODEL}
+    form = {"schema": {"type": "object", "required": ["file"], "properties": {**option_schemas(), **files}}}
     fields = {
         "id": {"type": "string"},
         "width": {"type": "integer"},
@@ -200,7 +198,7 @@ def edit_begin() -> dict[str, Any]:
     body = {"application/json": {"schema": {"type": "object", "required": [*fields], "properties": fields}}}
     return {
         "requestBody": {"required": True, "content": {"multipart/form-data": form}},
-        "responses": {"201": {"description": "The edit.", "content": body}, **_errors(*_REFUSALS)},
+        "responses": {"201": {"description": "The edit.", "content": body}, **errors(*_REFUSALS)},
     }
 
 
@@ -213,7 +211,7 @@ def edit_strokes() -> dict[str, Any]:
     same = {"description": "Nothing has changed.", "headers": _REPORT_HEADERS}
     return {
         "requestBody": {"content": {"multipart/form-data": form}},
-        "responses": {"200": changed, "204": same, **_errors(409, *_EDIT_REFUSALS)},
+        "responses": {"200": changed, "204": same, **errors(409, *_EDIT_REFUSALS)},
     }
 
 
@@ -221,17 +219,17 @@ def edit_alpha() -> dict[str, Any]:
     """Describe GET /edits/{edit_id}/alpha."""
     side = {"name": "max_side", "in": "query", "schema": {"type": "integer", "minimum": 1}}
     whole = {"description": "The alpha channel.", "content": _ALPHA, "headers": _REPORT_HEADERS}
-    return {"parameters": [side], "responses": {"200": whole, **_errors(*_EDIT_REFUSALS)}}
+    return {"parameters": [side], "responses": {"200": whole, **errors(*_EDIT_REFUSALS)}}
 
 
 def edit_result() -> dict[str, Any]:
     """Describe POST /edits/{edit_id}/result."""
-    files = {"background_image": {**_BINARY, "description": "A picture to lay the subject on."}}
+    files = {"background_image": {**BINARY, "description": "A picture to lay the subject on."}}
     fields = {**_some_options([*PictureSettings.model_fields, "clean_edges"]), **files}
-    pictures = {kind: {"schema": _BINARY} for kind in MEDIA.values()}
+    pictures = {kind: {"schema": BINARY} for kind in MEDIA.values()}
     return {
         "requestBody": {"content": {"multipart/form-data": {"schema": {"type": "object", "properties": fields}}}},
-        "responses": {"200": {"description": "The picture.", "content": pictures}, **_errors(*_EDIT_REFUSALS)},
+        "responses": {"200": {"description": "The picture.", "content": pictures}, **errors(*_EDIT_REFUSALS)},
     }
 
 
@@ -239,17 +237,17 @@ def infer() -> dict[str, Any]:
     """Describe POST /v2/models/{name}/infer, whose body may be raw bytes behind the JSON."""
     tensor = {"type": "object", "required": ["name", "datatype", "shape"]}
     body = {"type": "object", "required": ["inputs"], "properties": {"inputs": {"type": "array", "items": tensor}}}
-    kinds = {"application/json": {"schema": body}, "application/octet-stream": {"schema": _BINARY}}
-    answers = {"application/json": {"schema": {"type": "object"}}, "application/octet-stream": {"schema": _BINARY}}
+    kinds = {"application/json": {"schema": body}, "application/octet-stream": {"schema": BINARY}}
+    answers = {"application/json": {"schema": {"type": "object"}}, "application/octet-stream": {"schema": BINARY}}
     return {
         "requestBody": {"required": True, "content": kinds},
         "responses": {
             "200": {"description": "The network's map for each picture.", "content": answers},
-            **_errors(400, 401, 404, 408, 413, 415, 429, 500, 503),
+            **errors(400, 401, 404, 408, 413, 415, 429, 500, 503),
         },
     }
 
 
 def edit_end() -> dict[str, Any]:
     """Describe DELETE /edits/{edit_id}."""
-    return {"responses": {"204": {"description": "It is gone."}, **_errors(401, 410, 429, 500, 503)}}
+    return {"responses": {"204": {"description": "It is gone."}, **errors(401, 410, 429, 500, 503)}}

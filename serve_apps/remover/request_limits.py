@@ -33,7 +33,7 @@ from serve_apps.remover.tracing import are_wanted, open_tracer
 
 _DROPPED = frozenset({b"x-request-timeout-seconds", b"x-request-disconnect-disabled", b"serve_multiplexed_model_id"})
 _GOOD_ID = re.compile(rb"[A-Za-z0-9-]{1,64}")
-_BATCH_PATH = "/batch-remove-background"
+_BATCH_PATH, _JOBS_PATH = "/batch-remove-background", "/jobs"
 _SECURITY = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -45,7 +45,12 @@ class RequestLimits:
     """Pure ASGI middleware; counts the body's bytes as they arrive, whatever the headers promise."""
 
     def __init__(
-        self, app: ASGIApp, max_body_bytes: int, max_batch_body_bytes: int, cors_origins: Sequence[str] = ()
+        self,
+        app: ASGIApp,
+        max_body_bytes: int,
+        max_batch_body_bytes: int,
+        cors_origins: Sequence[str] = (),
+        max_job_body_bytes: int = 0,
     ) -> None:
         """Wrap an application.
 
@@ -54,9 +59,11 @@ class RequestLimits:
             max_body_bytes: Largest body.
             max_batch_body_bytes: Largest body of a batch.
             cors_origins: Web origins that may read what is refused here; the application tells them the rest.
+            max_job_body_bytes: Largest body of a job; 0 means that of a request.
         """
         self._app = app
-        self._limit, self._batch_limit = max_body_bytes, max_batch_body_bytes
+        self._limit = max_body_bytes
+        self._limits = {_BATCH_PATH: max_batch_body_bytes, _JOBS_PATH: max_job_body_bytes or max_body_bytes}
         self._origins = frozenset(cors_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,7 +99,8 @@ class RequestLimits:
 
     def _limit_of(self, scope: Scope) -> int:
         """Return how many bytes a body may have at this address."""
-        return self._batch_limit if scope.get("path", "").rstrip("/").endswith(_BATCH_PATH) else self._limit
+        path = scope.get("path", "").rstrip("/")
+        return next((limit for end, limit in self._limits.items() if path.endswith(end)), self._limit)
 
     def _check(self, scope: Scope) -> tuple[list[tuple[bytes, bytes]], str, ApiError | None]:
         """Look at the headers: what stays, which id the request has, and whether it goes no further."""
@@ -192,7 +200,13 @@ def _too_large(limit: int) -> ApiError:
 
 def middlewares() -> list[Middleware]:
     """Return what Serve puts on its proxies and on replicas that are reached directly; the last one is outermost."""
-    single, batch = body_limits()
-    limits = Middleware(RequestLimits, max_body_bytes=single, max_batch_body_bytes=batch, cors_origins=cors_origins())
+    single, batch, job = body_limits()
+    limits = Middleware(
+        RequestLimits,
+        max_body_bytes=single,
+        max_batch_body_bytes=batch,
+        cors_origins=cors_origins(),
+        max_job_body_bytes=job,
+    )
     traces = [Middleware(TraceRequests, open_tracer("proxy"), "proxy")] if are_wanted() else []
     return [Middleware(LoadShedder), *traces, limits]

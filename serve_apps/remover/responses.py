@@ -23,7 +23,7 @@ MEDIA = {
     "TIFF": "image/tiff",
 }
 _ZIP_MEDIA = "application/zip"
-_ENDINGS = {"PNG": "png", "WEBP": "webp", "AVIF": "avif", "JPEG": "jpg", "TIFF": "tif"}
+ENDINGS = {"PNG": "png", "WEBP": "webp", "AVIF": "avif", "JPEG": "jpg", "TIFF": "tif"}
 # All headers of answers that a page of another origin may read, if its origin may call at all.
 EXPOSED_HEADERS = (
     "X-Subject-Found",
@@ -53,6 +53,8 @@ EXPOSED_HEADERS = (
     "X-RateLimit-Remaining",
     "X-RateLimit-Reset",
     "Content-Disposition",
+    "Idempotent-Replayed",
+    "Location",
     "Retry-After",
     "Server-Timing",
 )
@@ -106,7 +108,7 @@ def _result_rows(
     results: Sequence[CutReply | ApiError], names: Sequence[str], request_id: str
 ) -> list[dict[str, object]]:
     """Describe each result or error, in order."""
-    endings = [None if isinstance(result, ApiError) else _ENDINGS[result.format] for result in results]
+    endings = [None if isinstance(result, ApiError) else ENDINGS[result.format] for result in results]
     rows: list[dict[str, object]] = []
     for index, (result, name, file) in enumerate(zip(results, names, name_results(names, endings), strict=True)):
         shared: dict[str, object] = {"index": index, "name": name}
@@ -150,7 +152,7 @@ def _multipart(results: Sequence[CutReply | ApiError], rows: list[dict[str, obje
     for result, row in zip(results, rows, strict=True):
         if isinstance(result, CutReply):
             head = {"Content-Type": MEDIA[result.format], **result_headers(result), "X-Status": "200"}
-            head["Content-Disposition"] = _disposition(str(row["file"]))
+            head["Content-Disposition"] = disposition(str(row["file"]))
             body = result.data
         else:
             head, body = {"Content-Type": "application/json", "X-Status": str(result.status)}, json.dumps(row).encode()
@@ -159,7 +161,7 @@ def _multipart(results: Sequence[CutReply | ApiError], rows: list[dict[str, obje
     return b"".join(parts) + f"--{boundary}--\r\n".encode()
 
 
-def _disposition(name: str) -> str:
+def disposition(name: str) -> str:
     """Name a part's file, in ASCII and in full. Source: RFC 6266, section 4.1."""
     plain = _header_text(name).replace('"', "_").replace("?", "_")
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

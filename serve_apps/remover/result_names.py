@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import count
 
 _LONGEST_BYTES = 120  # of a name without its ending: unpacked into deep folders, it must still fit
 _FORBIDDEN = frozenset('<>:"|?*')  # on Windows
@@ -43,14 +46,16 @@ def name_results(uploaded: Sequence[str], endings: Sequence[str | None]) -> list
         several with one name, all but the first get a number.
     """
     taken: set[str] = set()
+    numbers: defaultdict[str, Iterator[int]] = defaultdict(lambda: count(2))
     names: list[str | None] = []
     for number, (name, ending) in enumerate(zip(uploaded, endings, strict=True), 1):
         if ending is None:
             names.append(None)
             continue
-        stem = name.rpartition(".")[0] or name or f"{number:02d}"
-        candidates = (f"{stem}{suffix}.{ending}" for suffix in ["", *(f"-{count}" for count in range(2, 1000))])
-        chosen = next(candidate for candidate in candidates if candidate.casefold() not in taken)
+        stem = posixpath.splitext(name)[0] or f"{number:02d}"
+        chosen = f"{stem}.{ending}"
+        while chosen.casefold() in taken:
+            chosen = f"{stem}-{next(numbers[stem.casefold()])}.{ending}"
         taken.add(chosen.casefold())
         names.append(chosen)
     return names

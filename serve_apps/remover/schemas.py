@@ -9,13 +9,14 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from cutray.config import MIB, EngineSettings, PhotoSettings, Settings
+from cutray.config import MIB, EngineSettings, JobSettings, PhotoSettings, Settings
 from cutray.models.catalog import ModelSpec
 from cutray.removal import RemovalReport
 from cutray.segmenter import NetworkInfo
 
 BODY_VARIABLE = "CUTRAY_MAX_BODY_BYTES"
 BATCH_VARIABLE = "CUTRAY_MAX_BATCH_BODY_BYTES"
+JOB_VARIABLE = "CUTRAY_MAX_JOB_BODY_BYTES"
 ORIGINS_VARIABLE = "CUTRAY_CORS_ORIGINS"
 
 
@@ -58,6 +59,7 @@ class AppArgs(Settings):
     )
     cors_origins: list[str] = Field(default_factory=list, description="Web origins that may call; none by default.")
     metrics_port: int = Field(0, ge=0, le=65535, description="Ray's metrics port on each node; 0 hides /metrics.")
+    jobs: JobSettings = Field(default_factory=JobSettings, description="Asynchronous jobs; without a folder, none.")
     page: bool = Field(True, description="Serve the page at /.")
     models: list[str] = Field(
         default_factory=list,
@@ -73,12 +75,13 @@ class ModelConfig(Settings):
     batch_wait_s: float = Field(0.0, ge=0, le=1, description="How long a batch waits for more photos.")
 
 
-def body_limits() -> tuple[int, int]:
-    """Return the largest body of a request and of a batch, from the environment of the cluster or the defaults."""
+def body_limits() -> tuple[int, int, int]:
+    """Return the largest body of a request, a batch and a job, from the environment of the cluster or the defaults."""
     fields = Limits.model_fields
     single = os.environ.get(BODY_VARIABLE, fields["max_body_bytes"].default)
     batch = os.environ.get(BATCH_VARIABLE, fields["max_batch_body_bytes"].default)
-    return int(single), int(batch)
+    job = os.environ.get(JOB_VARIABLE, JobSettings.model_fields["max_body_bytes"].default)
+    return int(single), int(batch), int(job)
 
 
 def cors_origins() -> tuple[str, ...]:

@@ -30,6 +30,7 @@ class _Loaded:
     network: Network
     preprocess: PreprocessSpec
     warm_up_ms: float
+    model: str
 
     @classmethod
     def load(cls, engine: EngineSettings, model: str) -> _Loaded:
@@ -38,7 +39,7 @@ class _Loaded:
         side = network.weights.spec.input_size_px
         started = time.perf_counter()
         network.engine.infer(np.zeros((1, 3, side, side), np.float32))
-        return cls(network, PreprocessSpec.of(network.weights.spec), (time.perf_counter() - started) * 1000)
+        return cls(network, PreprocessSpec.of(network.weights.spec), (time.perf_counter() - started) * 1000, model)
 
 
 class Segmenter:
@@ -104,6 +105,12 @@ class Segmenter:
             warm_up_ms=round(self._loaded.warm_up_ms, 1),
             swap_error=self._swap_error,
         )
+
+    async def configured_model(self) -> str:
+        """Return the model in use as the YAML names it, so that a job can load the same one."""
+        if self._loaded is None:
+            raise EngineError(got="no model is loaded", fix="try again when it is")
+        return self._loaded.model
 
     async def spec(self) -> ModelSpec:
         """Return the description that photos are prepared by."""

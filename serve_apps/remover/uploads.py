@@ -24,8 +24,8 @@ from serve_apps.remover.errors import ApiError
 from serve_apps.remover.result_names import clean_name
 from serve_apps.remover.schemas import CutOptions, Limits
 
-_MAX_FIELDS = 60
-_MAX_FIELD_BYTES = 64 << 10
+MAX_FIELDS = 60
+MAX_FIELD_BYTES = 64 << 10
 _ECHOED_CHARACTERS = 300
 _TRUE = frozenset({"true", "1", "yes", "on", "y", "t"})
 _FALSE = frozenset({"false", "0", "no", "off", "n", "f", ""})
@@ -62,7 +62,7 @@ class Upload:
 
 
 async def read_upload(
-    request: Request, limits: Limits, *, max_files: int, max_field_bytes: int = _MAX_FIELD_BYTES
+    request: Request, limits: Limits, *, max_files: int, max_field_bytes: int = MAX_FIELD_BYTES
 ) -> Upload:
     """Read a request's body.
 
@@ -75,9 +75,28 @@ async def read_upload(
     Raises:
         ApiError: It is malformed, has too many files or fields, or does not arrive in time.
     """
+    async with upload_errors(limits.upload_timeout_s, max_files, max_field_bytes):
+        upload = await _read(request, max_files, max_field_bytes)
+    return upload  # noqa: RET504 (mypy cannot see that nothing is swallowed)
+
+
+@asynccontextmanager
+async def upload_errors(
+    timeout_s: float, max_files: int, max_field_bytes: int = MAX_FIELD_BYTES
+) -> AsyncIterator[None]:
+    """Turn whatever goes wrong while a body is read into an answer.
+
+    Args:
+        timeout_s: Longest time for it to arrive.
+        max_files: Most photos, for the message.
+        max_field_bytes: Longest field of a form that is no file, for the message.
+
+    Raises:
+        ApiError: The body is malformed, has too many files or fields, or does not arrive in time.
+    """
     try:
-        async with _arriving(limits):
-            return await _read(request, max_files, max_field_bytes)
+        async with _arriving(timeout_s):
+            yield
     except (MultiPartException, HTTPException) as error:
         raise _form_error(str(getattr(error, "detail", error)), max_files, max_field_bytes) from error
     except UnicodeDecodeError as error:
@@ -90,15 +109,15 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     Raises:
         ApiError: It is too long, or does not arrive in time.
     """
-    async with _arriving(limits):
+    async with _arriving(limits.upload_timeout_s):
         return await request.body()
 
 
 @asynccontextmanager
-async def _arriving(limits: Limits) -> AsyncIterator[None]:
+async def _arriving(timeout_s: float) -> AsyncIterator[None]:
     """Wait for a body, for as long as it may take."""
     try:
-        async with asyncio.timeout(limits.upload_timeout_s):
+        async with asyncio.timeout(timeout_s):
             yield
     except TimeoutError as error:
         raise ApiError("upload_too_slow") from error
@@ -111,7 +130,7 @@ def _form_error(told: str, max_files: int, max_field_bytes: int) -> ApiError:
     if "many files" in told:
         return ApiError("too_many_images", f"More files came than {max_files} photos and a background.")
     if "many fields" in told:
-        return ApiError("bad_request", f"The form has more than {_MAX_FIELDS} fields.")
+        return ApiError("bad_request", f"The form has more than {MAX_FIELDS} fields.")
     if "maximum size" in told:
         return ApiError("bad_request", f"A field of the form has more than {max_field_bytes} bytes.")
     return ApiError("bad_request", "The form is malformed.")
@@ -126,7 +145,7 @@ async def _read(request: Request, max_files: int, max_field_bytes: int) -> Uploa
         if body:
             upload.files.append(UploadedFile("", body))
         return upload
-    form = await request.form(max_files=max_files + 2, max_fields=_MAX_FIELDS, max_part_size=max_field_bytes)
+    form = await request.form(max_files=max_files + 2, max_fields=MAX_FIELDS, max_part_size=max_field_bytes)
     try:
         for name, value in form.multi_items():
             if isinstance(value, UploadFile):

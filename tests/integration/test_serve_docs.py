@@ -1,14 +1,16 @@
-"""The requests of docs/guides/serving.md, as they stand there, to a real endpoint."""
+"""The requests of docs/guides/serving.md and jobs.md, as they stand there, to a real endpoint."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import shutil
+import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -19,6 +21,7 @@ from tests.pages import ROOT, blocks, run_block
 
 pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
 httpx = pytest.importorskip("httpx")
+from serve_apps.jobs.webhooks import signed_headers  # noqa: E402
 from tests.endpoint import running, write_config  # noqa: E402
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
@@ -40,9 +43,11 @@ def send(group: str, url: str, folder: Path, photos: Path) -> None:
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run the endpoint without keys."""
+    """Run the endpoint without keys, with a folder for jobs."""
     require_weights("u2netp")
-    with running(write_config(tmp_path_factory.mktemp("open") / "serve.yaml"), "-m", "u2netp", "--offline") as (at, _):
+    folder = tmp_path_factory.mktemp("open")
+    options = ("-m", "u2netp", "--offline", "--jobs", str(folder / "jobs"))
+    with running(write_config(folder / "serve.yaml"), *options) as (at, _):
         yield at
 
 
@@ -73,6 +78,23 @@ def test_addresses_and_headers_are_those_of_the_page(url: str, photo_files: Path
     of_some_answers |= {"X-Type", "X-Credits-Charged", "X-RateLimit-Limit"}  # of /v1.0/removebg
     of_some_answers |= {"X-Report", "X-Revision"}  # of edits
     assert {name for name in named if name not in answer.headers} <= of_some_answers
+
+
+def test_jobs_do_what_their_page_says(url: str, tmp_path: Path, photo_files: Path) -> None:
+    """Each command succeeds; the results are those of the two photos, and the sample takes a genuine webhook alone."""
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.write(photo_files / "rocket.jpg", "rocket.jpg")
+    send("jobs", url, tmp_path, photo_files)
+    assert zipfile.ZipFile(tmp_path / "results.zip").namelist() == ["a.webp", "b.webp", "results.json"]
+    assert decode_image((tmp_path / "a.webp").read_bytes()).alpha is not None
+    (block,) = blocks("python", group="jobs")
+    names: dict[str, Any] = {}
+    exec(block.text, names)  # the page's own code
+    secret = httpx.get(f"{url}/jobs/webhook-secret", timeout=60).json()["secret"]
+    headers = signed_headers(secret, "evt_1", b"{}", int(time.time()))
+    assert names["verify"](secret, headers, b"{}")
+    assert not names["verify"](secret, headers, b"{ }")
+    assert not names["verify"](secret, signed_headers(secret, "evt_1", b"{}", int(time.time()) - 301), b"{}")
 
 
 def test_keys_origins_and_rates_are_set_as_the_page_says(tmp_path: Path, photo_files: Path) -> None:

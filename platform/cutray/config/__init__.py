@@ -11,6 +11,7 @@ from cutray.config.base import Settings, parse_settings
 from cutray.config.batch import BatchSettings
 from cutray.config.canvas import CanvasSettings
 from cutray.config.hints import HintSettings
+from cutray.config.jobs import JobSettings
 from cutray.config.metadata import Setting, describe_differences, fingerprint, result_values, setting_of, walk_fields
 from cutray.config.refiner import RefinerSettings
 from cutray.config.remover import (
@@ -47,6 +48,7 @@ __all__ = [
     "EngineSettings",
     "HintSettings",
     "InputLimits",
+    "JobSettings",
     "LossSettings",
     "MattingSettings",
     "OptimSettings",

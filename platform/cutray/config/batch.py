@@ -45,6 +45,9 @@ class BatchSettings(ClusterSettings):
     photos_per_actor: Annotated[int, _SPREAD] = Field(
         0, ge=0, le=256, description="Photos that one actor works on at a time; 0 means one more than its CPUs."
     )
+    niceness: Annotated[int, _SPREAD] = Field(
+        0, ge=0, le=19, description="How much the actors give way to other programs: 0 not at all, 19 most."
+    )
     photos_per_task: Annotated[int, _SPREAD] = Field(
         16, ge=1, le=4096, description="Photos in one call of an actor; progress is saved after each call."
     )

@@ -1,0 +1,277 @@
+"""Guards what strangers may have contacted: an allow-list of addresses, one resolution, no private networks.
+
+A name is resolved once and the connection goes to just that address, so that a second answer of the name server
+(DNS rebinding) changes nothing. Redirects are not followed. Variables for proxies are not read.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import re
+import socket
+import ssl
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from cutray.errors import ConfigError, InputError
+
+_PORTS = {"https": 443, "http": 80, "s3": 0}
+_LONGEST = 2048
+_PLAIN = re.compile(r"[!-~]+")  # printable ASCII without a space
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]*:[0-9a-f:.]*")
+_NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_BLOCK_BYTES = 1 << 16
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class AddressNotAllowedError(InputError):
+    """An address is malformed, on no list, or in a network that is out of bounds."""
+
+    code = "address_not_allowed"
+
+
+class FetchError(InputError):
+    """What is at an address could not be fetched."""
+
+    code = "url_not_fetched"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address that was taken apart.
+
+    Attributes:
+        scheme: https, http or s3.
+        host: Lower case; of s3 the bucket.
+        port: Port, 0 of s3.
+        path: Path with its slash, as it was written.
+        query: Query without its mark.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+    query: str = ""
+
+    @property
+    def netloc(self) -> str:
+        """Host and port, as the header ``Host`` has them."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port in (0, _PORTS[self.scheme]) else f"{host}:{self.port}"
+
+    @property
+    def target(self) -> str:
+        """What a request line asks for."""
+        return self.path + (f"?{self.query}" if self.query else "")
+
+
+def parse_address(text: str) -> Address:
+    """Take an address apart, and refuse what two programs could read in two ways.
+
+    Args:
+        text: The address.
+
+    Raises:
+        AddressNotAllowedError: It has another scheme, a user name, a fragment, odd characters, an odd spelling of an
+            IP address, or ``..`` in its path.
+    """
+    if len(text) > _LONGEST or not _PLAIN.fullmatch(text) or "\\" in text or "#" in text:
+        raise _refused(text, "no spaces, backslashes, fragments or letters that are not ASCII")
+    try:
+        parts = urlsplit(text)
+        host, port = (parts.hostname or "").lower(), parts.port
+    except ValueError as error:
+        raise _refused(text, "a host and a port that are spelt rightly") from error
+    if parts.scheme not in _PORTS or not text.startswith(f"{parts.scheme}://"):
+        raise _refused(text, "https://, or http:// and s3:// where the configuration says so")
+    if "@" in parts.netloc or not _HOST.fullmatch(host) or "%" in parts.netloc:
+        raise _refused(text, "a host without a user name")
+    if ":" not in host and _NUMERIC_LABEL.fullmatch(host.rstrip(".").rpartition(".")[2]) and not _is_dotted(host):
+        raise _refused(text, "IP addresses as four decimal numbers")
+    if any(part in ("..", ".") for part in re.split(r"[/\\]", unquote(unquote(parts.path)))):
+        raise _refused(text, "a path without . and ..")
+    if parts.scheme == "s3" and (parts.query or port is not None):
+        raise _refused(text, "s3://BUCKET/PATH without options: endpoint and keys come from the environment")
+    return Address(parts.scheme, host, port or _PORTS[parts.scheme], parts.path or "/", parts.query)
+
+
+class AllowList:
+    """Beginnings of addresses that may be contacted."""
+
+    def __init__(self, entries: Sequence[str], schemes: Sequence[str]) -> None:
+        """Take the entries apart.
+
+        Args:
+            entries: Such as ``https://*.shop.example/photos/``.
+            schemes: Those that make sense here.
+
+        Raises:
+            ConfigError: An entry is no beginning of an address.
+        """
+        self._entries = []
+        for entry in entries:
+            try:
+                parsed = parse_address(entry.replace("://*.", "://wildcard.", 1))
+            except AddressNotAllowedError as error:
+                raise ConfigError(got=error.got, allowed=error.allowed, fix="correct the YAML") from error
+            if parsed.scheme not in schemes or parsed.query:
+                raise ConfigError(
+                    got=f"the entry {entry!r}",
+                    allowed=f"{', '.join(f'{name}://' for name in schemes)} with a host and a path",
+                    fix="correct the YAML",
+                )
+            self._entries.append((parsed, "://*." in entry))
+
+    def check(self, text: str) -> Address:
+        """Take an address apart that is on the list.
+
+        Raises:
+            AddressNotAllowedError: It is malformed, or not on the list.
+        """
+        address = parse_address(text)
+        if not any(_matches(address, entry, wildcard) for entry, wildcard in self._entries):
+            raise _refused(text, "addresses that the configuration of this endpoint lists")
+        return address
+
+
+def _matches(address: Address, entry: Address, wildcard: bool) -> bool:
+    """Whether an address begins like an entry; a path ends at a slash, so that /in does not open /internal."""
+    if (address.scheme, address.port) != (entry.scheme, entry.port):
+        return False
+    if wildcard:
+        same_host = address.host.endswith(entry.host.removeprefix("wildcard"))
+    else:
+        same_host = address.host == entry.host
+    path = entry.path if entry.path.endswith("/") else f"{entry.path}/"
+    return same_host and (address.path.startswith(path) or address.path == entry.path)
+
+
+def resolve(address: Address, *, private: bool) -> tuple[int, str]:
+    """Resolve a host once.
+
+    Args:
+        address: Whose host it is.
+        private: Whether it may be in a private network.
+
+    Returns:
+        Address family and numerical address to connect to.
+
+    Raises:
+        AddressNotAllowedError: One of its addresses is not public.
+        FetchError: It has none.
+    """
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise FetchError(got=f"the host {address.host!r} is not known", fix="check the address") from error
+    if not private and not all(is_public(ipaddress.ip_address(str(entry[4][0]).partition("%")[0])) for entry in found):
+        raise AddressNotAllowedError(
+            got=f"the host {address.host!r} is in a network that is not public", allowed="public addresses alone"
+        )
+    return int(found[0][0]), str(found[0][4][0])
+
+
+def is_public(address: IPAddress) -> bool:
+    """Whether an IP address is that of the open internet, also behind the ways to write IPv4 within IPv6.
+
+    Source: the IANA special-purpose registries, as ``ipaddress`` knows them; RFC 6052 for 64:ff9b::/96.
+    """
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if address in _NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(inner)
+        if address.teredo is not None or address.is_site_local:
+            return False
+    return address.is_global and not address.is_multicast and not address.is_reserved
+
+
+def request(
+    method: str,
+    address: Address,
+    *,
+    private: bool,
+    timeout_s: float,
+    max_bytes: int,
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+    context: ssl.SSLContext | None = None,
+) -> tuple[int, bytes]:
+    """Send one request to an address that an ``AllowList`` has let through.
+
+    Args:
+        method: GET or POST.
+        address: Where to.
+        private: Whether it may be in a private network.
+        timeout_s: Longest time for all of it.
+        max_bytes: Longest answer that is read.
+        headers: Further headers.
+        body: Body of a POST.
+        context: Certificates that count; those of the system by default.
+
+    Returns:
+        Status and body.
+
+    Raises:
+        AddressNotAllowedError: The host is in a network that is out of bounds.
+        FetchError: There was no answer, it was too long, or it took too long.
+    """
+    until = time.monotonic() + timeout_s
+    family, place = resolve(address, private=private)
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as plain:
+            plain.settimeout(timeout_s)
+            plain.connect((place, address.port))
+            connection = http.client.HTTPConnection(address.host, address.port, timeout=timeout_s)
+            if address.scheme == "https":
+                trusted = context or ssl.create_default_context()
+                connection.sock = trusted.wrap_socket(plain, server_hostname=address.host)
+            else:
+                connection.sock = plain
+            connection.sock.settimeout(max(0.1, until - time.monotonic()))
+            connection.request(
+                method, address.target, body, {"Host": address.netloc, "User-Agent": "cutray", **(headers or {})}
+            )
+            answer = connection.getresponse()
+            try:
+                return answer.status, _read(answer, connection.sock or plain, max_bytes, until)
+            finally:
+                connection.close()
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise FetchError(got=f"{address.netloc} did not answer: {type(error).__name__}", fix="try again") from error
+
+
+def _read(answer: http.client.HTTPResponse, connection: socket.socket, max_bytes: int, until: float) -> bytes:
+    """Read an answer block by block, so that one that trickles ends in time."""
+    data = bytearray()
+    while True:
+        left_s = until - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        if connection.fileno() >= 0:  # an answer without more to come has closed it
+            connection.settimeout(left_s)
+        block = answer.read1(_BLOCK_BYTES)
+        if not block:
+            return bytes(data)
+        data += block
+        if len(data) > max_bytes:
+            raise FetchError(got=f"an answer of more than {max_bytes} bytes", fix="send a smaller one")
+
+
+def _is_dotted(host: str) -> bool:
+    """Whether a host is an IPv4 address in its one usual spelling."""
+    try:
+        return str(ipaddress.IPv4Address(host)) == host
+    except ValueError:
+        return False
+
+
+def _refused(text: str, allowed: str) -> AddressNotAllowedError:
+    """Build the error; what it repeats of a stranger's text is short and printable."""
+    return AddressNotAllowedError(got=f"the address {text[:200]!a}", allowed=allowed, fix="correct it")

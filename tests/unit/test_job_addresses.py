@@ -1,0 +1,219 @@
+"""The guard of addresses that strangers name: lists, odd spellings, private networks, rebinding, redirects."""
+
+from __future__ import annotations
+
+import http.server
+import ipaddress
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from cutray.errors import ConfigError
+
+pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
+from serve_apps.jobs.addresses import (
+    AddressNotAllowedError,
+    AllowList,
+    FetchError,
+    is_public,
+    parse_address,
+    request,
+    resolve,
+)
+
+LISTED = AllowList(
+    ["https://cdn.example/photos/", "https://*.shop.example/", "s3://bucket/in", "http://plain.example:8080/"],
+    ("https", "http", "s3"),
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://cdn.example/photos/a.jpg?size=1",
+        "https://CDN.example:443/photos/",
+        "https://eu.img.shop.example/a%20b.jpg",
+        "s3://bucket/in/2026/a.jpg",
+        "http://plain.example:8080/a",
+    ],
+)
+def test_listed_addresses_pass(text: str) -> None:
+    """What begins like an entry may be contacted."""
+    assert LISTED.check(text).host
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "photos/a.jpg",
+        "//cdn.example/photos/a",
+        "file:///etc/passwd",
+        "gopher://cdn.example/photos/",
+        "http://cdn.example/photos/a",  # the list says https
+        "https://cdn.example:8443/photos/a",
+        "https://cdn.example/other/a",
+        "https://cdn.example/photos/../secret",
+        "https://cdn.example/photos/%2e%2e/secret",
+        "https://cdn.example/photos/%252e%252e/secret",
+        "https://cdn.example/photosecret",
+        "https://cdn.example.evil.example/photos/",
+        "https://evil.example/https://cdn.example/photos/",
+        "https://shop.example/",  # the wildcard stands for at least one label
+        "https://evilshop.example/",
+        "https://cdn.example@evil.example/photos/",
+        "https://evil.example#@cdn.example/photos/",
+        "https://evil.example\\@cdn.example/photos/",
+        "https://cdn.example\\.evil.example/photos/",
+        "https://cdn.example%2eevil.example/photos/",
+        "https://cdn.example /photos/",
+        "https://cdn.example/photos/\r\nHost: x",
+        "https://cdn.\u0435xample/photos/",  # a Cyrillic letter
+        "https://cdn.example:99999/photos/",
+        "s3://bucket/in/a?endpoint_override=169.254.169.254",
+        "s3://key:secret@bucket/in/a",
+        "s3://bucket/internal/a",
+        "s3://other/in/a",
+        "https://cdn.example/photos/" + "a" * 3000,
+    ],
+)
+def test_everything_else_is_refused(text: str) -> None:
+    """Other schemes, hosts, ports and paths, user names and tricks of spelling are no way around the list."""
+    with pytest.raises(AddressNotAllowedError):
+        LISTED.check(text)
+
+
+@pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0x7f.1", "127.0.0.01"])
+def test_ip_addresses_have_one_spelling(host: str) -> None:
+    """Decimal, octal, hexadecimal and short forms are refused before any resolver reads them its own way."""
+    with pytest.raises(AddressNotAllowedError):
+        parse_address(f"https://{host}/")
+    assert parse_address("https://127.0.0.1/").host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("8.8.8.8", True),
+        ("2606:4700::1111", True),
+        ("127.0.0.1", False),
+        ("10.1.2.3", False),
+        ("172.16.0.1", False),
+        ("192.168.1.1", False),
+        ("100.64.0.1", False),
+        ("169.254.169.254", False),
+        ("0.0.0.0", False),
+        ("224.0.0.1", False),
+        ("255.255.255.255", False),
+        ("::1", False),
+        ("::", False),
+        ("fe80::1", False),
+        ("fc00::1", False),
+        ("fd00:ec2::254", False),
+        ("ff02::1", False),
+        ("::ffff:127.0.0.1", False),
+        ("::ffff:169.254.169.254", False),
+        ("::ffff:8.8.8.8", True),
+        ("64:ff9b::7f00:1", False),
+        ("2002:7f00:1::", False),
+        ("2001:0:4136:e378:8000:63bf:3fff:fdd2", False),
+    ],
+)
+def test_private_networks_are_known_in_every_form(address: str, public: bool) -> None:
+    """Loopback, private, link-local, metadata, multicast and reserved, in IPv4, IPv6 and IPv4 within IPv6."""
+    assert is_public(ipaddress.ip_address(address)) is public
+
+
+def test_one_private_answer_of_the_resolver_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host with a public and a private address is refused, because either may be taken."""
+    both = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (place, 443)) for place in ("8.8.8.8", "10.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
+    with pytest.raises(AddressNotAllowedError):
+        resolve(parse_address("https://cdn.example/"), private=False)
+    assert resolve(parse_address("https://cdn.example/"), private=True)[1] == "8.8.8.8"
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """Answers, redirects, trickles or sends too much, by path; counts what it is asked."""
+
+    asked: list[str]
+
+    def do_GET(self) -> None:
+        type(self).asked.append(self.path)
+        if self.path == "/redirect":
+            self.send_response(302)
+            self.send_header("Location", "/secret")
+            self.end_headers()
+            return
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"x" * (5000 if self.path == "/large" else 5))
+        if self.path == "/slow":
+            self.wfile.flush()
+            threading.Event().wait(3)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, list[str]]]:
+    """Run a server on the loopback; yields its address and what it was asked."""
+    asked: list[str] = []
+    handler = type("Handler", (_Handler,), {"asked": asked})
+    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=running.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://localhost:{running.server_port}", asked
+    running.shutdown()
+    running.server_close()
+    thread.join()
+
+
+def get(text: str, *, private: bool = True) -> tuple[int, bytes]:
+    return request("GET", parse_address(text), private=private, timeout_s=1.0, max_bytes=1000)
+
+
+def test_a_request_is_answered_and_never_redirected(server: tuple[str, list[str]]) -> None:
+    """What is there comes back; a redirect is an answer like any other."""
+    url, asked = server
+    assert get(f"{url}/photo") == (200, b"xxxxx")
+    assert get(f"{url}/redirect")[0] == 302
+    assert asked == ["/photo", "/redirect"]
+
+
+def test_private_hosts_are_not_contacted(server: tuple[str, list[str]]) -> None:
+    """Without the permission nothing is even connected to."""
+    url, asked = server
+    with pytest.raises(AddressNotAllowedError):
+        get(f"{url}/photo", private=False)
+    assert asked == []
+
+
+def test_a_second_answer_of_the_name_server_changes_nothing(
+    server: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host is resolved once: a name server that answers otherwise the second time is not asked again."""
+    url, asked = server
+    port = int(url.rpartition(":")[2])
+    answers = [[(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers.pop())
+    assert get(f"http://rebinding.example:{port}/photo")[0] == 200
+    assert (answers, asked) == ([], ["/photo"])
+
+
+@pytest.mark.parametrize("path", ["/large", "/slow"])
+def test_answers_have_limits(server: tuple[str, list[str]], path: str) -> None:
+    """An answer that is too long, or trickles, is an error."""
+    with pytest.raises(FetchError):
+        get(server[0] + path)
+
+
+def test_entries_are_checked() -> None:
+    """A list with something else than beginnings of addresses is refused when it is read."""
+    for entry in ("cdn.example", "ftp://cdn.example/", "https://user@cdn.example/", "https://cdn.example/?a"):
+        with pytest.raises(ConfigError):
+            AllowList([entry], ("https",))
