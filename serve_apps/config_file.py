@@ -10,7 +10,9 @@ from typing import Any
 
 from cutray.errors import ConfigError
 
-CONFIG = Path(__file__).with_name("remover.local.yaml")
+# The YAML that is shipped, for one machine and for a cluster.
+SHIPPED = {kind: Path(__file__).with_name(f"remover.{kind}.yaml") for kind in ("local", "prod")}
+CONFIG = SHIPPED["local"]
 
 
 def load_config(
@@ -57,7 +59,7 @@ def load_config(
         raise ConfigError(
             got=f"{path} is no configuration of the endpoint",
             allowed="one application with deployments, one of which is named Segmenter",
-            fix="start from a copy of serve_apps/remover.local.yaml",
+            fix="start from what `cutray serve --print-config local` prints",
         ) from error
     http |= {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     engine = dict(engine)
@@ -83,18 +85,21 @@ def check_model(config: dict[str, Any]) -> None:
     """Make sure that the model is known and its weights are on this machine; they are fetched if need be.
 
     Args:
-        config: From ``load_config``.
+        config: From ``load_config``. The hash of the weights is noted in it, so that it differs once they do.
 
     Raises:
         WeightsError: They cannot be had, or are not what they should be.
     """
+    from cutray.config import parse_settings
     from cutray.models.weights import resolve
     from serve_apps.remover.schemas import ModelConfig
 
     (application,) = config["applications"]
     network = next(entry for entry in application["deployments"] if entry["name"] == "Segmenter")
-    model = network["user_config"].get("model", ModelConfig.model_fields["model"].default)
-    resolve(model, offline=bool(application["args"]["engine"].get("offline", False)))
+    wanted = parse_settings(ModelConfig, network["user_config"])
+    weights = resolve(wanted.model, offline=bool(application["args"]["engine"].get("offline", False)))
+    wanted.check(weights)
+    network["user_config"]["sha256"] = weights.sha256
 
 
 def _check(config: dict[str, Any], path: Path) -> None:
