@@ -44,10 +44,10 @@ docs: $(VENV)/.dev  ## Build the site of the documentation into out/site
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "out/site/index.html"
 
-bench: $(VENV)/.dev $(VENV)-rembg/.ready  ## Measure speed side by side with rembg; writes docs/benchmarks/
-	$(BIN)/cutray bench --rembg-python $(VENV)-rembg/bin/python --output docs/benchmarks/photo.md
-	$(BIN)/cutray bench batch --rembg $(VENV)-rembg/bin/rembg --output docs/benchmarks/folder.md -- --quality fast
-	$(BIN)/cutray bench servers --rembg $(VENV)-rembg/bin/rembg --output docs/benchmarks/endpoint.md
+bench: $(VENV)/.dev $(VENV)-rembg/.ready  ## Measure speed side by side with rembg; renews docs/benchmarks/
+	$(BIN)/cutray bench --rembg-python $(VENV)-rembg/bin/python --overwrite --output docs/benchmarks/photo.md
+	$(BIN)/cutray bench batch --rembg $(VENV)-rembg/bin/rembg --overwrite --output docs/benchmarks/folder.md -- --quality fast
+	$(BIN)/cutray bench servers --rembg $(VENV)-rembg/bin/rembg --overwrite --output docs/benchmarks/endpoint.md
 
 clean:  ## Remove the environments and what the tools left
 	rm -rf $(VENV) $(VENV)-rembg out dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

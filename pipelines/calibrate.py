@@ -22,6 +22,7 @@ from cutray.imaging.decode import decode_image
 from cutray.imaging.files import write_atomically
 from cutray.models.int8_stats import SUFFIX
 from cutray.models.weights import Weights, resolve
+from cutray.preflight import check_new_file
 from cutray.preprocess import prepare
 from cutray.privacy import import_openvino
 
@@ -35,17 +36,19 @@ from cutray.privacy import import_openvino
     "--count", type=click.IntRange(min=1), default=100, show_default=True, help="Photos, spread over the folder."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="File to write; beside the weights by default.")
-def calibrate(model: str, images: Path, count: int, out: Path | None) -> None:
+@click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
+def calibrate(model: str, images: Path, count: int, out: Path | None, overwrite: bool) -> None:
     """Measure what int8 has to know about a model, on photos that it will not be evaluated with."""
     with download_progress() as report:
         weights = resolve(model, progress=report)
     if weights.path.suffix.lower() != ".onnx":
         raise ConfigError(got=f"{weights.path.name} is not an ONNX file", allowed="int8 is for .onnx files")
+    target = weights.path.with_suffix(SUFFIX) if out is None else out
+    check_new_file(target, overwrite=overwrite)
     photos = spread_files(images, count)
     with click.progressbar(photos, label="calibrating", file=sys.stderr) as bar:
         stats = measure(weights, (prepare(decode_image(photo.read_bytes()).pixels, weights.spec) for photo in bar))
-    target = weights.path.with_suffix(SUFFIX) if out is None else out
-    write_atomically(target, encode_stats(stats), overwrite=True)
+    write_atomically(target, encode_stats(stats), overwrite=overwrite)
     click.echo(f"{target}: {len(stats.peaks)} layers, {len(photos)} photos")
 
 

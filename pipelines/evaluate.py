@@ -20,7 +20,7 @@ from cutray.evaluation.metrics import summarise
 from cutray.evaluation.report import ModelScores, markdown_table, write_html_report
 from cutray.evaluation.uncertainty import bootstrap_interval
 from cutray.preflight import check_new_file
-from pipelines.scoring import score_model, scored_samples, warn_if_seen
+from pipelines.scoring import mask_name, score_model, scored_samples, warn_if_seen
 
 _SHORT = ("iou", "dice", "mae_binary", "weighted_f", "f_max", "s_measure", "e_max", "boundary_iou", "boundary_f_3px")
 
@@ -33,7 +33,7 @@ _SHORT = ("iou", "dice", "mae_binary", "weighted_f", "f_max", "s_measure", "e_ma
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Use that many photos, spread over the whole set.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write a page with tables and the worst cases (HTML).")
-@click.option("--overwrite", is_flag=True, help="Replace the report if it exists.")
+@click.option("--overwrite", is_flag=True, help="Replace the report and masks if they exist.")
 @click.option(
     "--save-masks", type=click.Path(path_type=Path), help="Keep the masks in this folder, one sub-folder per model."
 )
@@ -84,6 +84,9 @@ def evaluate(
         # The report shows the masks of the worst cases, whether they are to be kept or not.
         parent = save_masks or (Path(temporary) if report is not None else None)
         folders = _mask_folders(models, parent) if parent is not None else {}
+        for folder in folders.values():
+            for sample in samples:
+                check_new_file(folder / mask_name(sample), overwrite=overwrite)
         for model in models:
             scores, failed = score_model(settings[model], samples, folders.get(model), name=model)
             results.append(scores)

@@ -79,7 +79,7 @@ def score_model(
     Args:
         settings: Those of the remover.
         samples: From ``check_samples``.
-        keep: Folder to keep the masks in; None keeps none.
+        keep: Folder to keep the masks in, in place of those that are there; None keeps none.
         name: The model's name in tables; that of the settings if empty.
         invert: Whether to compare with the opposite of the masks.
 
@@ -142,6 +142,11 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
+def mask_name(sample: Sample) -> str:
+    """Name the file that a photo's mask is kept in."""
+    return f"{sample.stem}.png"
+
+
 def _case(sample: Sample, removal: Removal | CutrayError, keep: Path | None, invert: bool) -> Case:
     """Score one photo; without a result it counts as if nothing had been found."""
     ignored = read_ignored(sample)
@@ -151,7 +156,7 @@ def _case(sample: Sample, removal: Removal | CutrayError, keep: Path | None, inv
     mask = removal.mask.astype(np.float32) / 255.0
     path = None
     if keep is not None:
-        path = keep / f"{sample.stem}.png"
+        path = keep / mask_name(sample)
         write_atomically(path, encode_image(removal.mask, "PNG"), overwrite=True)
     truth = read_truth(sample, shape=mask.shape)
     return Case(sample, score(mask, 1 - truth if invert else truth, ignored), path)

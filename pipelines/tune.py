@@ -1,6 +1,6 @@
 """The sweep: a file with a search space in, the best settings and weights out.
 
-python -m pipelines.tune tune_configs/smoke.yaml    the same as ``cutray tune tune_configs/smoke.yaml``
+python -m pipelines.tune smoke    the same as ``cutray tune smoke``
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from cutray.errors import ConfigError, DatasetError
 from cutray.imaging.files import write_atomically
 from pipelines.ray_session import ray_session, require_gpus_here
 from pipelines.run_settings import assign_changes, merged, read_yaml
+from pipelines.sweep.shipped import find_space
 from pipelines.sweep.space import SearchSpace
 from pipelines.sweep.trial_results import SWEEP, read_trial_results
 
@@ -50,16 +51,16 @@ def tune(file: Path | None, dry_run: bool, resume: Path | None, changes: tuple[s
     """Search for better settings, on this machine or on a Ray cluster; every trial is a run in MLflow.
 
     \b
-    cutray tune tune_configs/smoke.yaml                          drawn scenes, a few minutes, no data needed
-    cutray tune tune_configs/finetune.yaml --data shoes/         your own products
-    cutray tune tune_configs/edges.yaml --data shoes/            settings of the mask, without training
-    cutray tune FILE --data shoes/ --trials 40 --max-minutes 120 --set optim.epochs=12
+    cutray tune smoke                                            drawn scenes, a few minutes, no data needed
+    cutray tune finetune --data shoes/                           your own products
+    cutray tune edges --data shoes/                              settings of the mask, without training
+    cutray tune my-space.yaml --data shoes/ --trials 40 --max-minutes 120 --set optim.epochs=12
     cutray tune --resume runs/smoke-20260101-120000              go on after an interruption
     cutray train --config runs/NAME/best.yaml --data shoes/      train on with what was found
     """
     if (file is None) == (resume is None):
         raise ConfigError(got="a file and --resume together" if file else "no file", allowed="FILE, or --resume DIR")
-    sweep = _begun(resume) if resume else _settings(Path(str(file)), given(options), changes)
+    sweep = _begun(resume) if resume else _settings(find_space(Path(str(file))), given(options), changes)
     sweep = sweep.model_copy(update={"address": resolve_address(sweep.address)})
     space = SearchSpace(sweep)
     _check_data(sweep, space)

@@ -10,7 +10,9 @@ from typing import Any
 
 from cutray.errors import ConfigError
 
-CONFIG = Path(__file__).with_name("remover.local.yaml")
+# The YAML that is shipped, for one machine and for a cluster.
+SHIPPED = {kind: Path(__file__).with_name(f"remover.{kind}.yaml") for kind in ("local", "prod")}
+CONFIG = SHIPPED["local"]
 
 
 def load_config(
@@ -66,7 +68,7 @@ def load_config(
         raise ConfigError(
             got=f"{path} is no configuration of the endpoint",
             allowed="one application with deployments, one of which is named Segmenter",
-            fix="start from a copy of serve_apps/remover.local.yaml",
+            fix="start from what `cutray serve --print-config local` prints",
         ) from error
     http |= {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     engine = dict(engine)
@@ -92,17 +94,21 @@ def check_model(config: dict[str, Any]) -> None:
     """Make sure that the models are known and their weights are on this machine; they are fetched if need be.
 
     Args:
-        config: From ``load_config``.
+        config: From ``load_config``. The hash of the weights is noted in it, so that it differs once they do.
 
     Raises:
         WeightsError: They cannot be had, or are not what they should be.
     """
+    from cutray.config import parse_settings
     from cutray.models.weights import resolve
     from serve_apps.remover.schemas import ModelConfig
 
     offline = bool(application_args(config)["engine"].get("offline", False))
     for network in _networks(config):
-        resolve(network.get("model", ModelConfig.model_fields["model"].default), offline=offline)
+        wanted = parse_settings(ModelConfig, network)
+        weights = resolve(wanted.model, offline=offline)
+        wanted.check(weights)
+        network["sha256"] = weights.sha256
 
 
 def _networks(config: dict[str, Any]) -> list[dict[str, Any]]:

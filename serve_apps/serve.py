@@ -25,6 +25,7 @@ from cutray.errors import CutrayError, MissingExtraError
 from cutray.privacy import disable_ray_reporter
 from serve_apps.config_file import (
     CONFIG,
+    SHIPPED,
     application_args,
     check_model,
     check_ports,
@@ -57,6 +58,12 @@ _INFO_TIMEOUT_S = 30
 @click.option(
     "--config", "config_file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Another YAML."
 )
+@click.option(
+    "--print-config",
+    type=click.Choice(list(SHIPPED)),
+    help="Write the YAML that is shipped for one machine, or for a cluster, to be changed and used with --config, and "
+    "stop.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Show the log of every process.")
 @requires_extra("serve", "ray", "fastapi", "python_multipart", "yaml")
 def serve(
@@ -65,6 +72,7 @@ def serve(
     metrics_port: int | None,
     jobs: str | None,
     config_file: Path | None,
+    print_config: str | None,
     verbose: bool,
     **options: Any,
 ) -> int:
@@ -74,9 +82,13 @@ def serve(
     cutray serve                          http://127.0.0.1:8000, this machine only
     cutray serve --port 9000 -m u2netp    another port, the small model
     cutray serve --host 0.0.0.0           everybody who can reach this machine
+    cutray serve --print-config local > my.yaml   all limits and replicas, to change them and use them with --config
 
     Ctrl+C lets photos that are under way finish. SIGHUP reads the YAML again and swaps the model in place.
     """
+    if print_config is not None:
+        click.echo(SHIPPED[print_config].read_text(encoding="utf-8"), nl=False)
+        return 0
     started = time.monotonic()
     signals = Signals()
     prepare_environment(verbose=verbose)

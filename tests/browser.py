@@ -9,8 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 CHROMIUM = Path("/usr/bin/chromium")
 PHONE, DESKTOP = (390, 844), (1366, 768)
+# For tests of one kind of window; all others run in both.
+ON_PHONE = pytest.mark.parametrize("window", [PHONE], indirect=True, ids=["phone"])
+ON_DESKTOP = pytest.mark.parametrize("window", [DESKTOP], indirect=True, ids=["desktop"])
 PATIENCE_MS = 300_000  # nothing is measured here
 # Refusals that tests ask for; the browser itself writes a line for each.
 _ALLOWED = re.compile("40[014]|410|415|422|429|INTERNET_DISCONNECTED")

@@ -17,7 +17,7 @@ from pipelines.bench.folder import batch_speed
 from pipelines.bench.gpu import gpu
 from pipelines.bench.hints import hints
 from pipelines.bench.load import load
-from pipelines.bench.pages import write_page
+from pipelines.bench.pages import check_page, page_options, write_page
 from pipelines.bench.photo import measure_speed
 from pipelines.bench.quality import quality
 from pipelines.bench.servers import servers
@@ -34,12 +34,7 @@ from pipelines.bench.servers import servers
 @click.option(
     "--rembg-python", type=click.Path(path_type=Path), help="Interpreter that has rembg; without it only we run."
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="Write the page, with the instruction set in its name: photo.md becomes photo.avx2.md.",
-)
+@page_options
 def bench(
     context: click.Context,
     images: Path | None,
@@ -48,6 +43,7 @@ def bench(
     rounds: int,
     rembg_python: Path | None,
     output: Path | None,
+    overwrite: bool,
 ) -> None:
     """Measure speed, side by side with rembg.
 
@@ -66,12 +62,13 @@ def bench(
     """
     if context.invoked_subcommand:
         return
+    check_page(output, overwrite=overwrite)
     with download_progress() as progress:
         remover = BackgroundRemover(model, precision=cast(Precision, precision), progress=progress)
     with tempfile.TemporaryDirectory() as folder:
         text, facts = measure_speed(remover, images, rembg_python, rounds, Path(folder))
     click.echo(text)
-    write_page(output, text)
+    write_page(output, text, overwrite=overwrite)
     click.echo(json.dumps({"job": "bench", **facts}))
 
 

@@ -22,7 +22,9 @@ from cutray.imaging.contact_sheet import draw_grid
 from cutray.imaging.decode import decode_image
 from cutray.imaging.encode import encode_image
 from cutray.imaging.files import write_atomically
+from cutray.preflight import check_new_file
 from cutray.remover import BackgroundRemover
+from pipelines.bench.pages import overwrite_option
 from pipelines.bench.worker_process import start_rembg
 
 _BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "magenta": (255, 0, 255)}
@@ -32,6 +34,7 @@ _WAYS = ("rembg", "rembg -a", "Cutray")
 @click.command(cls=GroupedCommand)
 @click.argument("photos", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("-o", "--output", default="edge_sheet.png", show_default=True, type=click.Path(path_type=Path))
+@overwrite_option
 @click.option("--rembg-python", required=True, type=click.Path(path_type=Path), help="Interpreter that has rembg.")
 @click.option(
     "--cell", "cell_px", default=240, show_default=True, type=click.IntRange(64, 1024), help="Cell, in pixels."
@@ -39,13 +42,20 @@ _WAYS = ("rembg", "rembg -a", "Cutray")
 @click.option("--detail", is_flag=True, help="Show the part with the most soft pixels at its own resolution.")
 @settings_options(MattingSettings, EngineSettings)
 def edge_sheet(
-    photos: tuple[Path, ...], output: Path, rembg_python: Path, cell_px: int, detail: bool, **options: Any
+    photos: tuple[Path, ...],
+    output: Path,
+    overwrite: bool,
+    rembg_python: Path,
+    cell_px: int,
+    detail: bool,
+    **options: Any,
 ) -> int:
     """Lay the cutouts of several photos side by side.
 
     \b
     python -m pipelines.bench.edge_sheet photos/*.jpg --rembg-python .venv-rembg/bin/python --quality best
     """
+    check_new_file(output, overwrite=overwrite)
     remover = BackgroundRemover(**given(options))
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -58,7 +68,7 @@ def edge_sheet(
             rows.append(_row(photo[window], [cutout[window] for cutout in (*theirs, ours)], cell_px))
     headings = ["photo", *(f"{way}, {name}" for name in _BACKGROUNDS for way in _WAYS)]
     sheet = draw_grid(headings, rows, [path.stem for path in photos], cell_px)
-    write_atomically(output, encode_image(np.asarray(sheet), "PNG"), overwrite=True)
+    write_atomically(output, encode_image(np.asarray(sheet), "PNG"), overwrite=overwrite)
     click.echo(f"{output}")
     return 0
 

@@ -25,9 +25,11 @@ from cutray.imaging.encode import encode_image
 from cutray.imaging.files import write_atomically
 from cutray.imaging.resize import resize_area
 from cutray.matting.refine import WEIGHTS, Refiner, Region
+from cutray.preflight import check_new_file
 from cutray.remover import BackgroundRemover, Removal
 from pipelines.bench.edge_page import CONTROL, EMPTY, Result, success_rate, write_page
 from pipelines.bench.edge_trials import Trial, drawn_trials, pasted_trials
+from pipelines.bench.pages import overwrite_option
 from pipelines.bench.row_text import read_row
 
 _DEFAULT_ROWS = (
@@ -70,6 +72,7 @@ _SHOWN = 16
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the tables to this file (Markdown).")
 @click.option("--pictures", type=click.Path(path_type=Path), help="Write a sheet of the worst results (JPEG).")
+@overwrite_option
 def edges(
     amount: int,
     side_px: int,
@@ -81,6 +84,7 @@ def edges(
     backgrounds: int,
     output: Path | None,
     pictures: Path | None,
+    overwrite: bool,
 ) -> None:
     """Measure hard edges on scenes whose alpha is exact.
 
@@ -94,6 +98,8 @@ def edges(
     cutray bench edges --row "defaults:" --refiner refiner.onnx
     cutray bench edges --alphas data/am2k -o docs/benchmarks/edges.md --pictures out/edges.jpg
     """
+    for path in filter(None, (output, pictures)):
+        check_new_file(path, overwrite=overwrite)
     rows = [_EdgeSetup(text, model) for text in row_texts]
     if refiner is not None:
         base = _EdgeSetup(f"{row_texts[-1]} refine=never edge_cases=true", model)
@@ -121,9 +127,9 @@ def edges(
     text = write_page(results, _head(rows, amount, side_px, family, alphas))
     click.echo(text)
     if output is not None:
-        write_atomically(output, text.encode(), overwrite=True)
+        write_atomically(output, text.encode(), overwrite=overwrite)
     if pictures is not None:
-        worst.write(pictures)
+        worst.write(pictures, overwrite=overwrite)
     rates = {
         row.name: {case: success_rate(results[row.name], case)[0] for case in CASES if case != EMPTY} for row in rows
     }
@@ -229,7 +235,7 @@ class _Worst:
         self._kept.sort(key=lambda entry: -entry[0])
         del self._kept[self._amount :]
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path, *, overwrite: bool) -> None:
         """Write a sheet with the truth above each result."""
         rows = []
         for error, trial, cutout in self._kept:
@@ -237,7 +243,7 @@ class _Worst:
             rows += [(f"{trial.name}: truth", trial.image, known)]
             rows += [(f"{trial.name}: result, error {error:.0f}", trial.image, cutout)]
         sheet = np.asarray(draw_contact_sheet(rows, cell_px=280))
-        write_atomically(path, encode_image(sheet, "JPEG", quality=85), overwrite=True)
+        write_atomically(path, encode_image(sheet, "JPEG", quality=85), overwrite=overwrite)
 
 
 def _head(rows: Sequence[_EdgeSetup], amount: int, side_px: int, family: str, alphas: Path | None) -> list[str]:

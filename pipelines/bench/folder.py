@@ -23,7 +23,7 @@ from cutray.errors import EngineError
 from cutray.imaging.files import write_atomically
 from cutray.models.weights import resolve
 from pipelines.bench.memory import Run, run_watched
-from pipelines.bench.pages import describe_machine, write_page
+from pipelines.bench.pages import check_page, describe_machine, page_options, write_page
 from pipelines.bench.photo import peer_versions
 from pipelines.bench.photos import mixed_photos
 
@@ -115,12 +115,7 @@ class _Bench:
 @click.option(
     "--only", multiple=True, help="Measure only this part now: photos, rembg, beside-rembg, cutray-NUMBER, overhead."
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="Write the page, with the instruction set in its name: folder.md becomes folder.avx2.md.",
-)
+@page_options
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def batch_speed(
     images: Path | None,
@@ -133,6 +128,7 @@ def batch_speed(
     work: Path | None,
     only: tuple[str, ...],
     output: Path | None,
+    overwrite: bool,
     options: tuple[str, ...],
 ) -> None:
     """Measure a whole folder of mixed photos, side by side with rembg.
@@ -145,6 +141,7 @@ def batch_speed(
     cutray bench batch -n 20 --memory-at ''  -- --threads 1
     cutray bench batch --work bench/ --only cutray-1000
     """
+    check_page(output, overwrite=overwrite)
     numbers = sorted({photos, *(int(text) for text in memory_at.split(",") if text.strip())})
     with ExitStack() as stack:
         place = work or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cutray-bench-")))
@@ -166,7 +163,7 @@ def batch_speed(
         return
     text = _page(mine, sides["theirs"], sides["beside"], runs, cost, facts, (model, options, rembg))
     click.echo(text)
-    write_page(output, text)
+    write_page(output, text, overwrite=overwrite)
     peer = sides["theirs"]
     ratio = mine.per_s / peer.per_s if peer else None
     click.echo(json.dumps({"job": "bench batch", "photos_per_s": mine.per_s, "times_rembg": ratio}))

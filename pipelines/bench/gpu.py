@@ -15,6 +15,8 @@ from cutray.console.progress import download_progress
 from cutray.console.run import run
 from cutray.errors import EngineUnavailableError
 from cutray.imaging.files import write_atomically
+from cutray.preflight import check_new_file
+from pipelines.bench.pages import overwrite_option
 
 if TYPE_CHECKING:
     from pipelines.bench.networks import GpuFigures
@@ -29,7 +31,15 @@ _PRODUCT_SIDE = 8192
 @click.option("--train-batch", default=64, show_default=True, type=click.IntRange(min=2), help="Photos per step.")
 @click.option("--compile", "compiled", is_flag=True, help="Compile the networks first; takes minutes.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the page to this file (Markdown).")
-def gpu(models: Sequence[str], sides: Sequence[int], train_batch: int, compiled: bool, output: Path | None) -> None:
+@overwrite_option
+def gpu(
+    models: Sequence[str],
+    sides: Sequence[int],
+    train_batch: int,
+    compiled: bool,
+    output: Path | None,
+    overwrite: bool,
+) -> None:
     """Measure the networks alone on a GPU, against the fastest product of matrices that it computes.
 
     Running in fp16, learning in bf16 with the losses of `cutray train`; photos are random and lie on the GPU already.
@@ -38,6 +48,8 @@ def gpu(models: Sequence[str], sides: Sequence[int], train_batch: int, compiled:
     cutray bench gpu
     cutray bench gpu -m u2netp --side 320 -o docs/benchmarks/gpu.md
     """
+    if output is not None:
+        check_new_file(output, overwrite=overwrite)
     import torch
 
     from cutray.models.u2net import load_u2net
@@ -71,7 +83,7 @@ def gpu(models: Sequence[str], sides: Sequence[int], train_batch: int, compiled:
     text = _page(torch, rows, peak, compiled)
     click.echo(text)
     if output is not None:
-        write_atomically(output, text.encode(), overwrite=True)
+        write_atomically(output, text.encode(), overwrite=overwrite)
     click.echo(json.dumps({"job": "bench gpu", "product_tflops": peak, "rows": [asdict(row) for row in rows]}))
 
 

@@ -23,7 +23,7 @@ from cutray.imaging.decode import decode_image
 from cutray.imaging.subject_box import mask_box
 from cutray.remover import BackgroundRemover, Removal
 from cutray.tta import predict
-from pipelines.bench.pages import describe_machine, write_page
+from pipelines.bench.pages import check_page, describe_machine, page_options, write_page
 
 _POINTS = 3
 _STROKE_MP = (1.0, 6.0, 12.0)
@@ -50,13 +50,8 @@ class Row:
 @click.option("-m", "--model", default="u2net", show_default=True, help="Model that runs.")
 @click.option("--below", default=0.6, show_default=True, help="Only photos whose mask without hints has a lower IoU.")
 @click.option("--strokes/--no-strokes", default=True, show_default=True, help="Time strokes at 1, 6 and 12 megapixels.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="Write the page to this file, named after the instruction set.",
-)
-def hints(data: Path, model: str, below: float, strokes: bool, output: Path | None) -> None:
+@page_options
+def hints(data: Path, model: str, below: float, strokes: bool, output: Path | None, overwrite: bool) -> None:
     """Measure what a box and points gain, and what a stroke costs.
 
     The box is that of the truth. Each point is put by a rule: in the middle of the largest wrong region, on its pixel
@@ -65,6 +60,7 @@ def hints(data: Path, model: str, below: float, strokes: bool, output: Path | No
     \b
     cutray bench hints --data DUTS-TE/
     """
+    check_page(output, overwrite=overwrite)
     with download_progress() as progress:
         remover = BackgroundRemover(model, progress=progress)
     samples = find_samples(data)
@@ -77,7 +73,7 @@ def hints(data: Path, model: str, below: float, strokes: bool, output: Path | No
     if strokes:
         text += _stroke_table(remover, samples[0])
     click.echo(text)
-    write_page(output, text)
+    write_page(output, text, overwrite=overwrite)
     click.echo(json.dumps({"job": "bench hints", "photos": len(rows), "mean_iou": _means(rows)}))
 
 

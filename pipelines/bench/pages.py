@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import click
 
 from cutray.engines.hardware import Hardware, inspect_hardware
 from cutray.imaging.files import write_atomically
+from cutray.preflight import check_new_file
 
 # What each side makes of a cap: OpenVINO gets slower, and the package of MNN has no code that could be capped.
 _ABOUT_THE_CAP = (
@@ -26,7 +31,30 @@ def describe_machine(hardware: Hardware) -> str:
     return f"{line} {_ABOUT_THE_CAP}" if hardware.capped else line
 
 
-def write_page(output: Path | None, text: str) -> None:
+def page_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--output`` and ``--overwrite`` to a benchmark whose page is named after the instruction set."""
+    about = "Write the page, with the instruction set in its name: page.md becomes page.avx2.md."
+    output = click.option("-o", "--output", type=click.Path(path_type=Path), help=about)
+    return output(overwrite_option(command))
+
+
+def overwrite_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--overwrite`` to a benchmark."""
+    return click.option("--overwrite", is_flag=True, help="Replace what is there of an earlier run.")(command)
+
+
+def check_page(output: Path | None, *, overwrite: bool) -> None:
+    """Check, before anything is measured, that a page can be written to the file of this instruction set.
+
+    Raises:
+        OutputExistsError: It exists, and may not be replaced.
+        OutputError: Its folder cannot be written to.
+    """
+    if output is not None:
+        check_new_file(page_path(output, inspect_hardware()), overwrite=overwrite)
+
+
+def write_page(output: Path | None, text: str, *, overwrite: bool = False) -> None:
     """Write a page to the file of this machine's instruction set, if one was asked for."""
     if output is not None:
-        write_atomically(page_path(output, inspect_hardware()), text.encode(), overwrite=True)
+        write_atomically(page_path(output, inspect_hardware()), text.encode(), overwrite=overwrite)

@@ -27,6 +27,7 @@ from cutray.imaging.encode import encode_image
 from cutray.imaging.files import write_atomically
 from cutray.models.weights import resolve
 from cutray.preflight import check_new_file
+from pipelines.bench.pages import overwrite_option
 from pipelines.bench.quality_tables import SetResult, overall_table, set_table
 from pipelines.bench.row_text import read_row
 from pipelines.bench.worker_process import WorkerProcess, start_rembg
@@ -77,7 +78,7 @@ class _Row:
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the tables to this file (Markdown).")
 @click.option("--pages", type=click.Path(path_type=Path), help="Write a page with the worst cases of each set (HTML).")
-@click.option("--overwrite", is_flag=True, help="Replace the output and the pages if they exist.")
+@overwrite_option
 def quality(
     datasets: tuple[Path, ...],
     row_texts: tuple[str, ...],

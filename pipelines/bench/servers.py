@@ -21,7 +21,7 @@ from cutray.engines.hardware import inspect_hardware
 from cutray.errors import EngineError
 from cutray.models.weights import resolve
 from pipelines.bench.load import LoadStats, form, run_load
-from pipelines.bench.pages import describe_machine, write_page
+from pipelines.bench.pages import check_page, describe_machine, page_options, write_page
 from pipelines.bench.photo import peer_versions
 from pipelines.bench.photos import photos_of_size
 from pipelines.bench.processes import free_port, running
@@ -75,12 +75,7 @@ class _ServerStats:
 @click.option("--concurrency", default="1,4,16", show_default=True, help="Requests at a time.")
 @click.option("--seconds", default=14.0, show_default=True, help="How long `fast` is measured at each, per round.")
 @click.option("-r", "--rounds", default=2, show_default=True, type=click.IntRange(1), help="How often they take turns.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="Write the page, with the instruction set in its name: endpoint.md becomes endpoint.avx2.md.",
-)
+@page_options
 def servers(
     rembg: Path | None,
     images: Path | None,
@@ -90,6 +85,7 @@ def servers(
     seconds: float,
     rounds: int,
     output: Path | None,
+    overwrite: bool,
 ) -> None:
     """Measure `cutray serve` side by side with `rembg s`.
 
@@ -99,6 +95,7 @@ def servers(
     \b
     cutray bench servers --rembg .venv-rembg/bin/rembg -o docs/benchmarks/endpoint.md
     """
+    check_page(output, overwrite=overwrite)
     levels = [int(text) for text in concurrency.split(",")]
     rows = {(name, level): _ServerStats() for name in _SHARE for level in levels}
     starts_s: dict[str, list[float]] = {"Cutray": [], _REMBG: []}
@@ -128,7 +125,7 @@ def servers(
         if times:
             text += f"\n{name} was ready {' and '.join(f'{spent:.1f}' for spent in times)} s after its start.\n"
     click.echo(text)
-    write_page(output, text)
+    write_page(output, text, overwrite=overwrite)
     facts = {f"{name} at {level}": round(row.per_s, 2) for (name, level), row in rows.items()}
     click.echo(json.dumps({"job": "bench servers", "photos_per_s": facts}))
     if lost := {f"{name} at {level}": row.lost for (name, level), row in rows.items() if row.lost}:

@@ -20,6 +20,7 @@ from cutray.errors import OptionError
 from cutray.evaluation.dataset_check import check_samples
 from cutray.evaluation.datasets import Sample, find_samples
 from cutray.imaging.files import write_atomically
+from cutray.preflight import check_new_file
 from cutray.remover import BackgroundRemover
 from pipelines.run_settings import assign_changes
 from pipelines.train_refiner.examples import Sources
@@ -40,6 +41,7 @@ _LARGE, _SMALL = "u2net", "u2netp"
 @click.option(
     "-o", "--output", default="refiner.onnx", show_default=True, type=click.Path(path_type=Path), help="File to write."
 )
+@click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 def train_refiner(
     amount: int,
     photos: Path | None,
@@ -49,6 +51,7 @@ def train_refiner(
     weights: Path | None,
     changes: Sequence[str],
     output: Path,
+    overwrite: bool,
 ) -> None:
     """Train a small network that draws fine edges. Takes about an hour on two cores, minutes on a GPU.
 
@@ -57,6 +60,8 @@ def train_refiner(
     cutray bench edges --refiner refiner.onnx            how good it is
     python -m pipelines.train_refiner -n 16 --set steps=20        a try
     """
+    for path in filter(None, (output, weights)):
+        check_new_file(path, overwrite=overwrite)
     values: dict[str, Any] = {}
     assign_changes(values, changes)
     settings = parse_settings(RefinerSettings, values)
@@ -76,7 +81,7 @@ def train_refiner(
         )
     if weights is not None:
         save_refiner(network, weights)
-    write_atomically(output, data := export_refiner(network), overwrite=True)
+    write_atomically(output, data := export_refiner(network), overwrite=overwrite)
     click.echo(f"{output}: {len(data)} bytes", err=True)
     click.echo(
         json.dumps({"job": "train_refiner", "examples": len(files), "steps": settings.steps, "bytes": len(data)})

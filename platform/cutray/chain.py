@@ -78,23 +78,11 @@ def postprocess(
     *,
     backdrop: DecodedImage | None = None,
 ) -> Removal:
-    """Turn a prediction into the picture that was asked for: matte, render, encode.
+    """Turn a prediction into the picture that was asked for: matte, then ``finish``, which describes all the rest.
 
     Args:
         photo: From ``decode_source``.
         prediction: From ``predict`` or a ``TTARunner``.
-        settings: What is asked for.
-        format_name: PNG, WEBP, AVIF, JPEG or TIFF, from ``output_format``.
-        network: What made the prediction, for the report.
-        timer: Holds the stages so far.
-        backdrop: A decoded picture that takes the place of ``settings.background``.
-
-    Returns:
-        The pictures as arrays, the encoded file and the report.
-
-    Raises:
-        InputError: An option cannot be used.
-        OutputError: The encoder failed.
     """
     with timer.stage("matte"):
         matte = matte_photo(photo, prediction, settings)
@@ -139,7 +127,7 @@ def finish(
         data = encode(rendered, photo.image, settings, format_name)
     notes = photo.image.notes + matte.notes + rendered.notes
     report = report_of(photo, looks, matte, rendered.box, settings, network, notes=notes, timings_ms=timer.milliseconds)
-    return Removal(rendered.picture, rendered.mask, report, data)
+    return Removal(rendered.picture, rendered.mask, report, data, metadata=photo.image.metadata)
 
 
 def report_of(

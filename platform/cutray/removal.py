@@ -16,18 +16,19 @@ from PIL import AvifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlug
 from cutray.config import HintSettings, RemoverSettings, parse_settings
 from cutray.errors import OptionError
 from cutray.hints import Points, format_points
-from cutray.imaging.compose import compose
+from cutray.imaging.checkerboard import lay_on_checkerboard
 from cutray.imaging.decode import DecodedImage, from_array, from_pil
 from cutray.imaging.detect_format import detect_format
-from cutray.imaging.encode import encode_image, parse_format
+from cutray.imaging.encode import encode_image, format_of_output, parse_format
 from cutray.imaging.files import write_atomically
+from cutray.imaging.metadata import Metadata
 from cutray.imaging.resize import resize_within
 from cutray.matting.objects import FoundObject
 from cutray.options import PictureOptions
 from cutray.render import encode, render, shape_alpha
 
-# A notebook shows a preview of this longer side, on a checkerboard of squares of this size in these greys.
-_PREVIEW_SIDE_PX, _SQUARE_PX, _GREYS = 480, 8, (255, 204)
+# A notebook shows a preview of this longer side, on a checkerboard of squares of this size.
+_PREVIEW_SIDE_PX, _SQUARE_PX = 480, 8
 _PLUGINS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     "PNG": PngImagePlugin.PngImageFile,
     "WEBP": WebPImagePlugin.WebPImageFile,
@@ -86,6 +87,7 @@ class Removal(tuple[Any, Any]):
 
     report: RemovalReport
     data: bytes
+    _metadata: Metadata | None
     _correct: Callable[[HintSettings], Removal] | None
 
     def __new__(
@@ -95,15 +97,16 @@ class Removal(tuple[Any, Any]):
         report: RemovalReport,
         data: bytes,
         correct: Callable[[HintSettings], Removal] | None = None,
+        metadata: Metadata | None = None,
     ) -> Removal:
-        """Build the pair; ``correct`` makes it anew with further hints."""
+        """Build the pair; ``correct`` makes it anew with further hints, ``metadata`` is what was kept."""
         pair = super().__new__(cls, (cutout, mask))
-        pair.report, pair.data, pair._correct = report, data, correct
+        pair.report, pair.data, pair._correct, pair._metadata = report, data, correct, metadata
         return pair
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Survive pickling with all attributes but what is kept for ``refine``."""
-        return type(self), (self[0], self[1], self.report, self.data)
+        return type(self), (self[0], self[1], self.report, self.data, None, self._metadata)
 
     @property
     def cutout(self) -> Any:
@@ -119,7 +122,7 @@ class Removal(tuple[Any, Any]):
         """Write the cutout to a file, atomically, in the format of its ending.
 
         The encoded file is written as it is if it has that format. Else the cutout is encoded anew, with the colour
-        profile and resolution of the encoded file.
+        profile, the resolution and the metadata of the encoded file.
 
         Args:
             path: File to write; missing folders are made.
@@ -130,12 +133,13 @@ class Removal(tuple[Any, Any]):
             OutputExistsError: The file exists and ``overwrite`` is off.
             OutputError: It cannot be written.
         """
-        name = parse_format(path)
+        name = format_of_output(path)
         data = self.data
         if detect_format(data) != name:
             info = _read_info(data)
             picture = np.asarray(self.cutout)
-            data = encode_image(picture, name, icc_profile=info.get("icc_profile"), dpi=info.get("dpi"))
+            profile, dpi = info.get("icc_profile"), info.get("dpi")
+            data = encode_image(picture, name, icc_profile=profile, dpi=dpi, metadata=self._metadata)
         write_atomically(path, data, overwrite=overwrite)
 
     def refine(self, *, keep: Points = None, drop: Points = None, strokes: str | None = None) -> Removal:
@@ -205,12 +209,13 @@ class Removal(tuple[Any, Any]):
         settings = parse_settings(RemoverSettings, {**options, **({} if named is None else {"background": named})})
         info = _read_info(self.data)
         picture = from_array(cutout, keep_uint16=True)
-        image = replace(picture, alpha=None, icc_profile=info.get("icc_profile"), dpi=info.get("dpi"))
+        profile, dpi = info.get("icc_profile"), info.get("dpi")
+        image = replace(picture, alpha=None, icc_profile=profile, dpi=dpi, metadata=self._metadata)
         alpha = shape_alpha(cutout[..., 3].astype(np.float32) / np.iinfo(cutout.dtype).max, image, settings)
         rendered = render(image, alpha, settings, clean_edges=False, limits=settings, backdrop=backdrop)
         data = encode(rendered, image, settings, parse_format("png" if settings.format == "auto" else settings.format))
         report = replace(self.report, notes=self.report.notes + rendered.notes)
-        result = Removal(rendered.picture, rendered.mask, report, data)
+        result = Removal(rendered.picture, rendered.mask, report, data, metadata=self._metadata)
         return result.as_pillow() if isinstance(self.cutout, Image.Image) else result
 
     def __repr__(self) -> str:
@@ -226,10 +231,7 @@ class Removal(tuple[Any, Any]):
             picture = cv2.convertScaleAbs(picture, alpha=255 / 65535)
         picture = resize_within(picture, _PREVIEW_SIDE_PX)
         if picture.ndim == 3 and picture.shape[2] == 4:
-            rows, columns = np.indices(picture.shape[:2]) // _SQUARE_PX
-            board = np.where((rows + columns) % 2, *_GREYS).astype(np.uint8)
-            alpha = picture[..., 3].astype(np.float32) / np.float32(255)
-            picture = compose(np.ascontiguousarray(picture[..., :3]), alpha, np.dstack([board] * 3))
+            picture = lay_on_checkerboard(picture, _SQUARE_PX)
         return encode_image(picture, "PNG")
 
     def as_pillow(self) -> Removal:
@@ -240,7 +242,7 @@ class Removal(tuple[Any, Any]):
         profile = _read_info(self.data).get("icc_profile")
         if profile:
             cutout.info["icc_profile"] = profile
-        return Removal(cutout, Image.fromarray(self.mask), self.report, self.data, self._correct)
+        return Removal(cutout, Image.fromarray(self.mask), self.report, self.data, self._correct, self._metadata)
 
 
 def _as_picture(background: str | PathLike[str] | Image.Image | np.ndarray | None) -> DecodedImage | None:

@@ -10,7 +10,9 @@ import numpy as np
 from pydantic import Field
 
 from cutray.config import MIB, EngineSettings, JobSettings, PhotoSettings, Settings
+from cutray.errors import ChecksumError
 from cutray.models.catalog import ModelSpec
+from cutray.models.weights import Weights
 from cutray.removal import RemovalReport
 from cutray.segmenter import NetworkInfo
 
@@ -71,8 +73,26 @@ class ModelConfig(Settings):
     """The Segmenter's user_config: changes of these are made in place, without a restart."""
 
     model: str = Field("u2net", description="Model name or path of the weights.")
+    sha256: str = Field(
+        "",
+        description="Hash that the weights must have; `cutray serve` fills it in, so that a file that was replaced "
+        "under its name counts as another model.",
+    )
     max_batch_size: int = Field(1, ge=1, le=256, description="Most photos in one forward pass.")
     batch_wait_s: float = Field(0.0, ge=0, le=1, description="How long a batch waits for more photos.")
+
+    def check(self, weights: Weights) -> None:
+        """Make sure that weights are those that are meant.
+
+        Raises:
+            ChecksumError: They have another hash.
+        """
+        if self.sha256 and weights.sha256 != self.sha256:
+            raise ChecksumError(
+                got=f"{weights.path} has sha256 {weights.sha256}",
+                allowed=f"{self.sha256} is configured",
+                fix="copy the right file there, or correct the configuration",
+            )
 
 
 def body_limits() -> tuple[int, int, int]:

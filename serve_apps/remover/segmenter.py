@@ -33,13 +33,14 @@ class _Loaded:
     model: str
 
     @classmethod
-    def load(cls, engine: EngineSettings, model: str) -> _Loaded:
+    def load(cls, engine: EngineSettings, wanted: ModelConfig) -> _Loaded:
         """Load a network and run it once."""
-        network = Network.load(parse_settings(EngineSettings, {**engine.model_dump(), "model": model}))
+        network = Network.load(parse_settings(EngineSettings, {**engine.model_dump(), "model": wanted.model}))
+        wanted.check(network.weights)
         side = network.weights.spec.input_size_px
         started = time.perf_counter()
         network.engine.infer(np.zeros((1, 3, side, side), np.float32))
-        return cls(network, PreprocessSpec.of(network.weights.spec), (time.perf_counter() - started) * 1000, model)
+        return cls(network, PreprocessSpec.of(network.weights.spec), (time.perf_counter() - started) * 1000, wanted.model)
 
 
 class Segmenter:
@@ -61,7 +62,7 @@ class Segmenter:
         """
         try:
             wanted = parse_settings(ModelConfig, config)
-            loaded = await asyncio.to_thread(_Loaded.load, self._engine, wanted.model)
+            loaded = await asyncio.to_thread(_Loaded.load, self._engine, wanted)
         except Exception as error:
             if self._loaded is None:
                 raise

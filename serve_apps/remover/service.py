@@ -127,11 +127,9 @@ class Service:
             async with asyncio.timeout(self.limits.deadline_s):
                 reply = await self._try_twice(method, request, until)
         except TimeoutError as error:
-            raise ApiError("deadline_exceeded", retry_after_s=self.limits.retry_after_s) from error
+            raise self._failure(error, lost="unavailable") from error
         if isinstance(reply, ErrorReply):
-            self.metrics.rejected.inc(tags={"reason": reply.code})
-            kind = RequestError if reply.of_request else ApiError
-            raise kind(reply.code, reply.message, self.limits.retry_after_s)
+            raise self._refusal(reply)
         return reply
 
     async def _try_twice(self, method: str, request: CutRequest | InferRequest, until: float) -> Any:
@@ -141,13 +139,8 @@ class Service:
             try:
                 return await getattr(self._cutter, method).remote(left)
             except Exception as error:
-                if queue_full(error):
-                    raise ApiError("overloaded", retry_after_s=self.limits.retry_after_s) from error
-                if not replica_lost(error):
-                    _LOG.error("cutting failed: %s", type(error).__name__, exc_info=True)
-                    raise ApiError("internal") from error
-                if attempt == _TRIES:
-                    raise ApiError("unavailable", retry_after_s=self.limits.retry_after_s) from error
+                if attempt == _TRIES or not replica_lost(error):
+                    raise self._failure(error, lost="unavailable") from error
                 self.metrics.retries.inc()
         raise ApiError("internal")
 
@@ -168,30 +161,36 @@ class Service:
                 async with asyncio.timeout(self.limits.deadline_s):
                     timed = replace(request, seconds_left=self.limits.deadline_s, trace=self.tracer.current())
                     reply: CutReply | EditReply | ErrorReply = await cutter.edit.remote(action, timed)
-            except TimeoutError as error:
-                raise ApiError("deadline_exceeded", retry_after_s=self.limits.retry_after_s) from error
             except Exception as error:
-                if queue_full(error):
-                    raise ApiError("overloaded", retry_after_s=self.limits.retry_after_s) from error
-                if not replica_lost(error):
-                    _LOG.error("editing failed: %s", type(error).__name__, exc_info=True)
-                    raise ApiError("internal") from error
-                raise ApiError("edit_gone" if holder else "unavailable", "", self.limits.retry_after_s) from error
+                raise self._failure(error, lost="edit_gone" if holder else "unavailable") from error
             if not isinstance(reply, ErrorReply):
                 return reply
-            if reply.code != "edit_elsewhere":
-                self._fail(reply)
+            if not reply.code:  # nothing has changed
                 return None
+            if reply.code != "edit_elsewhere":
+                raise self._refusal(reply)
             # Under load Serve may hand a request to a replica that another one was meant for.
             await asyncio.sleep(_EDIT_PAUSE_S * attempt)
-        self._fail(ErrorReply("edit_gone", ""))
-        return None
+        raise self._refusal(ErrorReply("edit_gone", ""))
 
-    def _fail(self, reply: ErrorReply) -> None:
-        """Answer with an error; one without a code is none."""
-        if reply.code:
-            self.metrics.rejected.inc(tags={"reason": reply.code})
-            raise ApiError(reply.code, reply.message, self.limits.retry_after_s)
+    def _refusal(self, reply: ErrorReply) -> ApiError:
+        """Count what a Cutter refuses, and return the error that says so."""
+        self.metrics.rejected.inc(tags={"reason": reply.code})
+        kind = RequestError if reply.of_request else ApiError
+        return kind(reply.code, reply.message, self.limits.retry_after_s)
+
+    def _failure(self, error: Exception, *, lost: str) -> ApiError:
+        """Return the error that says why a call to a Cutter failed; ``lost`` is its code where the replica died."""
+        if isinstance(error, TimeoutError):
+            code = "deadline_exceeded"
+        elif queue_full(error):
+            code = "overloaded"
+        elif replica_lost(error):
+            code = lost
+        else:
+            _LOG.error("a Cutter failed: %s", type(error).__name__, exc_info=error)
+            return ApiError("internal")
+        return ApiError(code, retry_after_s=self.limits.retry_after_s)
 
     async def drain(self, timeout_s: float) -> int:
         """Take no more photos and wait for those under way.

@@ -15,13 +15,11 @@ from PIL import Image
 
 from tests.browser import (
     CHROMIUM,
-    DESKTOP,
-    PHONE,
+    ON_DESKTOP,
+    ON_PHONE,
     add_photos,
     color_at,
     open_part,
-    opened,
-    started,
 )
 from tests.conftest import require_weights
 
@@ -40,24 +38,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     config = write_config(tmp_path_factory.mktemp("page") / "serve.yaml")
     with running(config, "--model", "u2netp", "--offline") as (url, _):
         yield url
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Start Chromium without a window."""
-    with started() as running_browser:
-        yield running_browser
-
-
-@pytest.fixture(params=[PHONE, DESKTOP], ids=["phone", "desktop"])
-def page(request: pytest.FixtureRequest, browser: Any, address: str) -> Iterator[Any]:
-    """Open the page in a width."""
-    with opened(browser, address, request.param) as tab:
-        yield tab
-
-
-_PHONE = pytest.mark.parametrize("page", [PHONE], indirect=True, ids=["phone"])
-_DESKTOP = pytest.mark.parametrize("page", [DESKTOP], indirect=True, ids=["desktop"])
 
 
 def test_photos_become_files(page: Any, photo_files: Path, tmp_path: Path) -> None:
@@ -84,7 +64,7 @@ def test_photos_become_files(page: Any, photo_files: Path, tmp_path: Path) -> No
         assert picture.getpixel((3, 3)) == (255, 255, 255)
 
 
-@_PHONE
+@ON_PHONE
 def test_background_is_painted(page: Any, photo_files: Path) -> None:
     """A corner takes the colour, the blur or the picture that is chosen, and JPEG is offered only then."""
     add_photos(page, photo_files / "astronaut.jpg")
@@ -103,7 +83,7 @@ def test_background_is_painted(page: Any, photo_files: Path) -> None:
     assert color_at(page, 0.01, 0.01) != blurred
 
 
-@_PHONE
+@ON_PHONE
 def test_glass_is_cut_out_again(page: Any, photo_files: Path) -> None:
     """The button sends the photo once more as see-through; a background that is too busy for that is told."""
     add_photos(page, photo_files / "chelsea.jpg")
@@ -119,7 +99,7 @@ def test_glass_is_cut_out_again(page: Any, photo_files: Path) -> None:
     page.wait_for_selector("#note", state="hidden")
 
 
-@_DESKTOP
+@ON_DESKTOP
 def test_keyboard_alone_does_all(page: Any, photo_files: Path) -> None:
     """Without a mouse: the list of keys, zoom, the line between before and after, the next photo, a download."""
     add_photos(page, photo_files / "chelsea.jpg", photo_files / "coffee.jpg")
@@ -149,7 +129,7 @@ def test_keyboard_alone_does_all(page: Any, photo_files: Path) -> None:
     page.wait_for_function("() => document.querySelectorAll('#photos li').length === 1")
 
 
-@_DESKTOP
+@ON_DESKTOP
 def test_mouse_zooms_and_pans(page: Any, photo_files: Path) -> None:
     """The wheel zooms at the pointer, dragging moves the picture, a double click shows all of it again."""
     add_photos(page, photo_files / "chelsea.jpg")
@@ -171,7 +151,7 @@ def test_mouse_zooms_and_pans(page: Any, photo_files: Path) -> None:
     assert page.evaluate(place) == fitted
 
 
-@_DESKTOP
+@ON_DESKTOP
 def test_picture_is_copied(page: Any, address: str, photo_files: Path) -> None:
     """The clipboard has the finished picture as PNG; pasting it adds a photo."""
     page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=address)
@@ -183,7 +163,7 @@ def test_picture_is_copied(page: Any, address: str, photo_files: Path) -> None:
     page.wait_for_function("() => document.querySelectorAll('#photos li').length === 2")
 
 
-@_PHONE
+@ON_PHONE
 def test_endpoint_without_edits_has_no_tools(page: Any, address: str, photo_files: Path) -> None:
     """In front of an endpoint that keeps no edits and lays nothing out, the page hides what it cannot do."""
     plain = page.request.get(f"{address}/openapi.json").json()
@@ -201,7 +181,7 @@ def test_endpoint_without_edits_has_no_tools(page: Any, address: str, photo_file
         page.click("#save")
 
 
-@_PHONE
+@ON_PHONE
 def test_bad_file_says_why_and_can_be_tried_again(page: Any, tmp_path: Path) -> None:
     """A file that is no photo gets a sentence, another try, and can be taken away."""
     bad = tmp_path / "bad.png"
@@ -217,7 +197,7 @@ def test_bad_file_says_why_and_can_be_tried_again(page: Any, tmp_path: Path) -> 
     assert page.locator("#work").is_hidden()
 
 
-@_PHONE
+@ON_PHONE
 def test_lost_network_loses_nothing(page: Any, photo_files: Path) -> None:
     """Without a network the photo stays and says so; it is cut out once the network is back."""
     page.context.set_offline(True)
@@ -228,7 +208,7 @@ def test_lost_network_loses_nothing(page: Any, photo_files: Path) -> None:
     page.wait_for_selector("#photos .done")
 
 
-@_PHONE
+@ON_PHONE
 def test_busy_server_is_asked_again(page: Any, photo_files: Path) -> None:
     """A refusal with Retry-After is waited out and told meanwhile."""
     refusals = iter([{"status": 429, "headers": {"Retry-After": "1"}, "body": "{}"}])
@@ -243,7 +223,7 @@ def test_busy_server_is_asked_again(page: Any, photo_files: Path) -> None:
     page.wait_for_selector("#photos .done")
 
 
-@_PHONE
+@ON_PHONE
 def test_what_has_no_place_waits(page: Any, photo_files: Path, tmp_path: Path) -> None:
     """Of twelve photos two wait, by name, while the others are worked on; they are added when there is a place."""
     photos = [tmp_path / f"photo {number:02d}.jpg" for number in range(1, 13)]
@@ -267,7 +247,7 @@ def test_what_has_no_place_waits(page: Any, photo_files: Path, tmp_path: Path) -
     assert page.get_attribute("#photos .thumb", "title") == "photo 12"
 
 
-@_PHONE
+@ON_PHONE
 def test_what_is_left_out_is_named_and_can_be_forgotten(page: Any, photo_files: Path, tmp_path: Path) -> None:
     """A text among eleven photos is not taken, and the page says which one; the notice goes when it is answered."""
     (tmp_path / "notes.txt").write_text("no picture")
@@ -278,7 +258,7 @@ def test_what_is_left_out_is_named_and_can_be_forgotten(page: Any, photo_files: 
     assert page.locator("#photos li").count() == 10
 
 
-@_PHONE
+@ON_PHONE
 def test_formats_are_those_that_the_server_reads(page: Any) -> None:
     """What is promised and offered for choice comes from the server."""
     page.wait_for_function("() => document.getElementById('formats').textContent.includes('JPEG')")
@@ -288,7 +268,7 @@ def test_formats_are_those_that_the_server_reads(page: Any) -> None:
     assert "image/*" not in accepted
 
 
-@_PHONE
+@ON_PHONE
 def test_description_needs_no_outside_resource(page: Any, address: str) -> None:
     """The page about the HTTP interface lists every address, from this server alone."""
     page.goto(f"{address}/docs")

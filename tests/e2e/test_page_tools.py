@@ -10,7 +10,18 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.browser import CHROMIUM, DESKTOP, PHONE, add_photos, color_at, open_part, opened, settle, started, stroke
+from tests.browser import (
+    CHROMIUM,
+    ON_DESKTOP,
+    ON_PHONE,
+    PHONE,
+    add_photos,
+    color_at,
+    open_part,
+    opened,
+    settle,
+    stroke,
+)
 from tests.conftest import require_weights
 
 pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
@@ -32,24 +43,12 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Start Chromium without a window."""
-    with started() as running_browser:
-        yield running_browser
-
-
-@pytest.fixture(params=[PHONE, DESKTOP], ids=["phone", "desktop"])
-def page(request: pytest.FixtureRequest, browser: Any, address: str) -> Iterator[Any]:
-    """Open the page in a width, and give it the key."""
-    with opened(browser, address, request.param) as tab:
-        tab.fill("#key", _KEY)
-        tab.press("#key", "Enter")
-        yield tab
-
-
-_PHONE = pytest.mark.parametrize("page", [PHONE], indirect=True, ids=["phone"])
-_DESKTOP = pytest.mark.parametrize("page", [DESKTOP], indirect=True, ids=["desktop"])
+@pytest.fixture
+def page(page: Any) -> Any:
+    """Give the page the key."""
+    page.fill("#key", _KEY)
+    page.press("#key", "Enter")
+    return page
 
 
 def _choose_white(tab: Any) -> None:
@@ -103,7 +102,7 @@ def test_marks_correct_the_subject(page: Any, photo_files: Path) -> None:
         assert shown.getpixel((round(0.07 * width), round(0.05 * height))) != (255, 255, 255)
 
 
-@_DESKTOP
+@ON_DESKTOP
 def test_keyboard_draws_a_box(page: Any, photo_files: Path) -> None:
     """Keys alone choose the tool, set it down, move it and lift it; what lies outside the box is background."""
     add_photos(page, photo_files / "astronaut.jpg")
@@ -123,7 +122,7 @@ def test_keyboard_draws_a_box(page: Any, photo_files: Path) -> None:
     assert color_at(page, 0.45, 0.25) != _WHITE
 
 
-@_PHONE
+@ON_PHONE
 def test_forgotten_edit_is_made_anew(page: Any, address: str, photo_files: Path) -> None:
     """An edit that the endpoint has given up is begun again without a word, with all marks."""
     with page.expect_response("**/edits") as answer:
@@ -138,7 +137,7 @@ def test_forgotten_edit_is_made_anew(page: Any, address: str, photo_files: Path)
     assert page.locator("#note").is_hidden()
 
 
-@_PHONE
+@ON_PHONE
 def test_marks_outlive_a_lost_network(page: Any, photo_files: Path) -> None:
     """A stroke that does not arrive is kept, told, and applied once the network is back."""
     add_photos(page, photo_files / "astronaut.jpg")

@@ -98,6 +98,8 @@ def test_wheel_holds_all_that_the_commands_need(tmp_path: Path) -> None:
     ).stdout.split()
     assert {name.removeprefix("platform/") for name in kept} <= set(names)
     assert {"cutray/models/weights.toml", "serve_apps/remover/page/index.html", "cutray/py.typed"} <= set(names)
+    spaces = {f"pipelines/tune_configs/{path.name}" for path in (ROOT / "tune_configs").glob("*.yaml")}
+    assert spaces and spaces <= set(names)
     weights = {Path(name).name for name in names if name.endswith((".onnx", ".pth", ".safetensors"))}
     assert weights == {"refiner.onnx", "u2netp-distilled.onnx"}
 

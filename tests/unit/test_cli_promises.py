@@ -15,7 +15,9 @@ import pytest
 from cutray import errors
 from cutray.cli import cli
 from cutray.console.run import run
+from cutray.engines.hardware import inspect_hardware
 from cutray.imaging.encode import encode_image
+from pipelines.bench.pages import page_path
 
 ROOT = Path(__file__).parents[2]
 # Why one source of weights failed; what `download` raises joins these and says what to do.
@@ -94,6 +96,14 @@ def _dataset(folder: Path) -> Path:
         ["remove", "photo.png", "-o", "new.png", "--explain", "mine.png"],
         ["remove", "photo.png", "-o", "new.png", "--report", "mine.csv"],
         ["evaluate", "data", "--report", "mine.html"],
+        ["evaluate", "data", "-m", "u2netp-distilled", "--save-masks", "masks"],
+        ["bench", "-o", "page.md"],
+        ["bench", "batch", "-o", "page.md"],
+        ["bench", "servers", "-o", "page.md"],
+        ["bench", "hints", "--data", "data", "-o", "page.md"],
+        ["bench", "edges", "-o", "mine.md"],
+        ["bench", "edges", "--pictures", "mine.png"],
+        ["bench", "gpu", "-o", "mine.md"],
         ["train", "--preset", "smoke", "--show-batch", "mine.png"],
         ["train-ensemble", "u2netp-distilled", "u2netp-distilled", "-o", "mine.onnx"],
         ["export", "u2netp-distilled", "-o", "mine.onnx"],
@@ -111,7 +121,9 @@ def test_no_verb_overwrites_unasked(
     _dataset(tmp_path / "data")
     (tmp_path / "photo.png").write_bytes((tmp_path / "data/images/a.png").read_bytes())
     names = ("mine", "mine.png", "mine.csv", "mine.html", "mine.onnx", "new.fp16.onnx", "new.int8.npz", "new.xml")
+    names += ("mine.md", page_path(Path("page.md"), inspect_hardware()).name, "masks/u2netp-distilled/a.png")
     for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"mine")
     assert run(cli, arguments) == 2
     shown = capsys.readouterr().err

@@ -48,6 +48,8 @@ def test_everything_else_is_refused_without_waiting(tmp_path: Path) -> None:
     for path in (tmp_path / "none", tmp_path, tmp_path / "pipe", "/dev/zero", tmp_path / "loop", "a\0b", "n" * 300):
         with pytest.raises(InputError):
             read_bytes(path, LIMITS)
+    with pytest.raises(InputError, match=r"pipe' is a pipe .*cutray remove - < "):
+        read_bytes(tmp_path / "pipe", LIMITS)
 
 
 def test_results_are_written_with_ordinary_rights(tmp_path: Path) -> None:

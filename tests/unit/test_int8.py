@@ -226,6 +226,16 @@ def test_unusable_statistics_are_refused(own_file: Path, tmp_path: Path) -> None
             _engine(own_file, "int8", stats)
 
 
+def test_statistics_are_not_replaced_unasked(own_file: Path, photos: Path) -> None:
+    """A file in the place of the statistics stays as it is, until replacing it is allowed."""
+    target = own_file.with_suffix(".int8.npz")
+    target.write_bytes(b"mine")
+    assert _calibrate(own_file, photos) == 2
+    assert target.read_bytes() == b"mine"
+    assert _calibrate(own_file, photos, "--overwrite") == 0
+    assert target.read_bytes() != b"mine"
+
+
 def test_smooth_scales_keep_channels_within_range() -> None:
     """Divided by its scale no channel exceeds 1, the largest reaches it, and dead channels do no harm."""
     rng = np.random.default_rng(0)

@@ -181,5 +181,8 @@ def test_commands_know_models_of_other_tools() -> None:
     shown = runner.invoke(cli, ["models", "show", "bria-rmbg"]).output
     assert "CC BY-NC 4.0" in shown
     assert "about 1020 MB" in shown
+    both = runner.invoke(cli, ["models", "show", "u2net+isnet"])
+    assert both.exit_code == 0
+    assert [line.split()[1] for line in both.output.splitlines() if line.startswith("name ")] == ["u2net", "isnet"]
     refused = runner.invoke(cli, ["models", "pull", "sam"])
     assert "points or boxes" in str(refused.exception)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import copy
 import io
+import os
 import pickle
+import stat
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +17,7 @@ from PIL import Image, ImageCms
 
 from cutray.errors import ConfigError, OptionError, OutputExistsError
 from cutray.imaging.encode import encode_image
+from cutray.imaging.metadata import StoredMetadata, select_metadata
 from cutray.removal import Removal, RemovalReport
 
 
@@ -95,6 +100,36 @@ def test_large_results_are_ours_to_open(tmp_path: Path, monkeypatch: pytest.Monk
     removal = Removal(made.cutout, made.mask, made.report, encode_image(made.cutout, format))
     assert removal.as_pillow().cutout.size == (40, 30)
     removal.save(tmp_path / ("a.tiff" if format == "PNG" else "a.png"))
+
+
+@pytest.mark.parametrize("travel", [lambda one: one, lambda one: pickle.loads(pickle.dumps(one)), Removal.as_pillow])
+def test_kept_metadata_goes_into_every_format(travel: Callable[[Removal], Removal], tmp_path: Path) -> None:
+    """What was kept of a photo is in the file, whatever its format, also of a result that travelled or is laid out."""
+    exif = Image.Exif()
+    exif[0x013B] = "Ann"
+    kept = select_metadata(StoredMetadata(exif=exif.tobytes()))
+    made = _removal(30, 40)
+    removal = travel(Removal(made.cutout, made.mask, made.report, made.data, metadata=kept))
+    removal.save(tmp_path / "a.webp")
+    removal.composite("white").save(tmp_path / "b.jpg")
+    for name in ("a.webp", "b.jpg"):
+        with Image.open(tmp_path / name) as saved:
+            assert saved.getexif()[0x013B] == "Ann", name
+    made.save(tmp_path / "none.webp")
+    with Image.open(tmp_path / "none.webp") as saved:
+        assert 0x013B not in saved.getexif()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+def test_a_pipe_is_saved_to(tmp_path: Path) -> None:
+    """A named pipe without an ending gets a PNG, and stays."""
+    os.mkfifo(tmp_path / "pipe")
+    removal = _removal(30, 40)
+    with ThreadPoolExecutor(1) as pool:
+        saved = pool.submit(removal.save, tmp_path / "pipe")
+        assert (tmp_path / "pipe").read_bytes() == removal.data
+        saved.result()
+    assert stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
 
 
 def test_saving_refuses_what_it_cannot_do(tmp_path: Path) -> None:

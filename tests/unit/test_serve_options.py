@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import re
+import shutil
 import socket
 from pathlib import Path
 
@@ -13,15 +14,17 @@ import yaml
 
 pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
 
+import cutray
 from cluster.hosts.ray_host import PORTS
-from cutray.config import RemoverSettings
-from cutray.errors import ConfigError, InputError
+from cutray.config import RemoverSettings, parse_settings
+from cutray.errors import ChecksumError, ConfigError, InputError
+from cutray.models.weights import resolve
 from pipelines.bench.processes import free_port
-from serve_apps.config_file import CONFIG, check_ports, load_config, shown_address, with_single_replicas
+from serve_apps.config_file import CONFIG, check_model, check_ports, load_config, shown_address, with_single_replicas
 from serve_apps.reload import changed_parts
 from serve_apps.remover.api_keys import ApiKeyAuth
 from serve_apps.remover.errors import CODES, ApiError
-from serve_apps.remover.schemas import CutOptions
+from serve_apps.remover.schemas import CutOptions, ModelConfig
 from serve_apps.remover.uploads import Upload, UploadedFile, parse_options, pick_background, pick_images
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -255,6 +258,21 @@ def test_changed_parts_are_named() -> None:
     new["applications"][0]["deployments"][1]["num_replicas"] = 7
     new["applications"][0]["args"]["limits"]["deadline_s"] = 7
     assert changed_parts(old, new) == ["Cutter", "http_options", "limits.deadline_s"]
+
+
+def test_model_that_was_replaced_under_its_name_has_changed(tmp_path: Path) -> None:
+    """A reload sees other weights behind the same path, and a replica refuses weights that are not those."""
+    file, package = tmp_path / "mine.onnx", Path(cutray.__file__).parent
+    configs = []
+    for source in (package / "models" / "u2netp-distilled.onnx", package / "matting" / "refiner.onnx"):
+        shutil.copyfile(source, file)
+        configs.append(load_config(CONFIG, host=None, port=None, engine={"model": str(file)}))
+        check_model(configs[-1])
+    assert changed_parts(*configs) == ["Segmenter"]
+    old, new = (parse_settings(ModelConfig, one["applications"][0]["deployments"][2]["user_config"]) for one in configs)
+    new.check(resolve(str(file)))
+    with pytest.raises(ChecksumError, match=old.sha256):
+        old.check(resolve(str(file)))
 
 
 def test_misspelt_configuration_is_refused(tmp_path: Path) -> None:

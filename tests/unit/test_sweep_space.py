@@ -11,6 +11,7 @@ import pytest
 from cutray.config import SweepSettings, parse_settings
 from cutray.errors import ConfigError
 from pipelines.run_settings import read_yaml
+from pipelines.sweep.shipped import find_space, list_spaces
 from pipelines.sweep.space import SearchSpace
 from pipelines.tune import _begun, _settings
 
@@ -38,6 +39,17 @@ def test_the_files_of_the_project_are_sound(path: Path) -> None:
     first = SearchSpace(sweep).defaults()
     assert first is not None
     assert set(first) <= set(sweep.search)
+
+
+def test_shipped_spaces_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bare name is a shipped space wherever one stands; a file of that name comes first; else all are named."""
+    monkeypatch.chdir(tmp_path)
+    assert list_spaces() == {path.stem: path for path in FILES}
+    assert find_space(Path("smoke")).name == "smoke.yaml"
+    with pytest.raises(ConfigError, match="cutray tune smoke"):
+        find_space(Path("tune_configs/smoke.yaml"))
+    Path("smoke").write_text("search: {}")
+    assert find_space(Path("smoke")) == Path("smoke")
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,19 @@ def show(name: str) -> None:
     \b
     cutray models show u2net                 hash, licence, sources, and where it is on this machine
     cutray models show shoes.onnx            what a file of your own says of itself
+    cutray models show u2net+isnet           each member of an ensemble
     """
+    from cutray.models.weights import JOIN
+
+    members = [name] if os.path.isfile(name) else name.split(JOIN)
+    for member in members:
+        if member != members[0]:
+            click.echo()
+        _show(member)
+
+
+def _show(name: str) -> None:
+    """Print what is known about a single model."""
     from cutray.models.weights import locate
 
     path = Path(name)

@@ -92,8 +92,20 @@ def background_stripe(alpha: np.ndarray) -> tuple[slice, slice] | None:
     Returns:
         Rows and columns.
     """
-    height, width = alpha.shape
-    box = subject_box(alpha)
+    return stripe_beside(subject_box(alpha), *alpha.shape)
+
+
+def stripe_beside(box: tuple[int, int, int, int] | None, height: int, width: int) -> tuple[slice, slice] | None:
+    """Tell where the largest stripe of a photo beside a box is; None where that would be a narrow strip.
+
+    Args:
+        box: Top, left, bottom and right of the subject in pixels; None without one.
+        height: That of the photo, in pixels.
+        width: Likewise.
+
+    Returns:
+        Rows and columns.
+    """
     if box is None:
         return slice(0, height), slice(0, width)
     top, left, bottom, right = box

@@ -8,22 +8,12 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from cutray.imaging.checkerboard import draw_checkerboard
 from cutray.imaging.compose import compose
 
 # A strong colour that no subject has: any leftover of the old background shows at once.
 _STRONG = (255, 0, 255)
 _HEADINGS = ("photo", "mask", "cutout", "on a strong colour")
-
-
-def draw_checkerboard(height_px: int, width_px: int, square_px: int = 12) -> np.ndarray:
-    """Draw the grey squares that stand for transparency.
-
-    Returns:
-        (height_px, width_px, 3) uint8.
-    """
-    rows, columns = np.mgrid[:height_px, :width_px] // square_px
-    grey = np.where((rows + columns) % 2, 204, 255).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
 
 
 def draw_contact_sheet(rows: Sequence[tuple[str, np.ndarray, np.ndarray]], cell_px: int = 360) -> Image.Image:

@@ -25,6 +25,7 @@ _STANDARD = {"stdout": 1, "stderr": 2}
 _MAX_LINKS = 40
 _READER_WAIT_S = 60.0
 _NOT_WRITTEN = ((stat.S_ISDIR, "folder"), (stat.S_ISBLK, "block device"), (stat.S_ISSOCK, "socket"))
+_NOT_READ = ((stat.S_ISDIR, "folder"), (stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"))
 _OPEN_FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # Windows has none
 
@@ -52,7 +53,9 @@ def read_bytes(path: str | os.PathLike[str], limits: InputLimits) -> bytes:
     status = os.fstat(handle)
     if not stat.S_ISREG(status.st_mode):
         os.close(handle)
-        raise InputError(f"{name!r} is not a regular file", "a picture file", "give the path of a picture")
+        kind = next((word for is_kind, word in _NOT_READ if is_kind(status.st_mode)), "device")
+        fix = f"give its bytes, or run `cutray remove - < {name}`" if kind == "pipe" else "give the path of a picture"
+        raise InputError(f"{name!r} is a {kind}", "a picture file", fix)
     with os.fdopen(handle, "rb", buffering=0) as file:
         check_bytes(status.st_size, limits)
         try:

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from cutray.imaging.compose import compose
-from cutray.imaging.contact_sheet import draw_checkerboard
+from cutray.imaging.checkerboard import lay_on_checkerboard
 from cutray.imaging.resize import resize_within
 
 _GAP_PX, _LINE_PX = 16, 26
@@ -41,11 +40,5 @@ def _tile(picture: np.ndarray, side_px: int) -> np.ndarray:
     if picture.ndim == 2:
         picture = np.dstack([picture] * 3)
     if picture.shape[2] == 4:
-        alpha = picture[..., 3].astype(np.float32) / np.float32(255)
-        height, width = alpha.shape
-        picture = compose(
-            np.ascontiguousarray(picture[..., :3]),
-            alpha,
-            draw_checkerboard(height, width, max(4, max(height, width) // 32)),
-        )
+        picture = lay_on_checkerboard(picture, max(4, max(picture.shape[:2]) // 32))
     return resize_within(picture, side_px)

@@ -16,9 +16,9 @@ from cutray.data.augment import (
     LEAST_SUBJECT,
     QUALITY,
     SHRINK,
-    background_stripe,
     cut_window,
     random_view,
+    stripe_beside,
     subject_box,
 )
 
@@ -48,7 +48,8 @@ class Shape:
         values = alpha.astype(np.float32) / np.float32(255)
         small = np.asarray(cv2.resize(values, (_SMALL_SIDE, _SMALL_SIDE), interpolation=cv2.INTER_AREA))
         height, width = values.shape
-        box, stripe = subject_box(values), background_stripe(values)
+        box = subject_box(values)
+        stripe = stripe_beside(box, height, width)
         return cls(
             small,
             (box[0] / height, box[1] / width, box[2] / height, box[3] / width) if box else None,

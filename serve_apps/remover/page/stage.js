@@ -3,7 +3,7 @@
 import * as brush from "./brush.js";
 import { drawCutout, load } from "./cutout.js";
 import { apply } from "./edits.js";
-import { paintBackground, release } from "./layers.js";
+import { canvasOf, paintBackground, release } from "./layers.js";
 import * as look from "./look.js";
 import * as list from "./photos.js";
 import { finish } from "./save.js";
@@ -103,8 +103,7 @@ async function askForLayout(photo, key) {
     const bitmap = await createImageBitmap(await finish(photo, look.previewFields(), { signal }));
     if (signal.aborted) return bitmap.close();
     release(finished?.canvas);
-    const canvas = document.createElement("canvas");
-    [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
+    const canvas = canvasOf(bitmap.width, bitmap.height);
     canvas.getContext("2d").drawImage(bitmap, 0, 0);
     bitmap.close();
     finished = { key, canvas };

@@ -100,10 +100,12 @@ def blocked_rows(tasks: Iterable[RemovalTask]) -> list[Row]:
 
 def output_exists(tasks: Sequence[RemovalTask]) -> OutputExistsError:
     """The error for results that are there already."""
+    outdated = all(is_result(task.destination) and not _is_done(task) for task in tasks)
     names = ", ".join(repr(str(task.destination)) for task in tasks[:3])
     more = f" and {len(tasks) - 3} more" if len(tasks) > 3 else ""
     return OutputExistsError(
-        got=f"{names}{more} {'exists' if len(tasks) == 1 else 'exist'}",
+        got=f"{names}{more} {'exists' if len(tasks) == 1 else 'exist'}"
+        + (", made before the photo or its hints changed" if outdated else ""),
         allowed="new files",
         fix="add --overwrite to replace it or --skip-existing to pass over it",
     )
