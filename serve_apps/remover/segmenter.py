@@ -40,7 +40,9 @@ class _Loaded:
         side = network.weights.spec.input_size_px
         started = time.perf_counter()
         network.engine.infer(np.zeros((1, 3, side, side), np.float32))
-        return cls(network, PreprocessSpec.of(network.weights.spec), (time.perf_counter() - started) * 1000, wanted.model)
+        return cls(
+            network, PreprocessSpec.of(network.weights.spec), (time.perf_counter() - started) * 1000, wanted.model
+        )
 
 
 class Segmenter:
