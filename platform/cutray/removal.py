@@ -138,8 +138,8 @@ class Removal(tuple[Any, Any]):
         if detect_format(data) != name:
             info = _read_info(data)
             picture = np.asarray(self.cutout)
-            facts = {name: info.get(name) for name in ("icc_profile", "dpi")}
-            data = encode_image(picture, name, **facts, metadata=self._metadata)
+            profile, dpi = info.get("icc_profile"), info.get("dpi")
+            data = encode_image(picture, name, icc_profile=profile, dpi=dpi, metadata=self._metadata)
         write_atomically(path, data, overwrite=overwrite)
 
     def refine(self, *, keep: Points = None, drop: Points = None, strokes: str | None = None) -> Removal:
@@ -209,8 +209,8 @@ class Removal(tuple[Any, Any]):
         settings = parse_settings(RemoverSettings, {**options, **({} if named is None else {"background": named})})
         info = _read_info(self.data)
         picture = from_array(cutout, keep_uint16=True)
-        facts = {name: info.get(name) for name in ("icc_profile", "dpi")}
-        image = replace(picture, alpha=None, metadata=self._metadata, **facts)
+        profile, dpi = info.get("icc_profile"), info.get("dpi")
+        image = replace(picture, alpha=None, icc_profile=profile, dpi=dpi, metadata=self._metadata)
         alpha = shape_alpha(cutout[..., 3].astype(np.float32) / np.iinfo(cutout.dtype).max, image, settings)
         rendered = render(image, alpha, settings, clean_edges=False, limits=settings, backdrop=backdrop)
         data = encode(rendered, image, settings, parse_format("png" if settings.format == "auto" else settings.format))

@@ -36,5 +36,6 @@ def lay_on_checkerboard(cutout: np.ndarray, square_px: int) -> np.ndarray:
         (H, W, 3) uint8.
     """
     alpha = cutout[..., 3].astype(np.float32) / np.float32(255)
-    board = draw_checkerboard(*alpha.shape, square_px)
+    height, width = alpha.shape
+    board = draw_checkerboard(height, width, square_px)
     return compose(np.ascontiguousarray(cutout[..., :3]), alpha, board)
