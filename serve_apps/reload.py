@@ -98,7 +98,14 @@ class Reloader:
 
 # Ray and the proxies have these from their start.
 _AT_START = frozenset(
-    {"proxy_location", "http_options", "metrics_port", "limits.max_body_bytes", "limits.max_batch_body_bytes"}
+    {
+        "proxy_location",
+        "http_options",
+        "metrics_port",
+        "limits.max_body_bytes",
+        "limits.max_batch_body_bytes",
+        "jobs.max_body_bytes",
+    }
 )
 
 
@@ -110,7 +117,7 @@ def changed_parts(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         new: From ``load_config``.
 
     Returns:
-        Keys of the file, arguments of the application, its limits one by one, and names of deployments.
+        Keys of the file, arguments of the application, its limits and those of jobs one by one, and names of deployments.
     """
     before, after = _parts(old), _parts(new)
     return sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
@@ -122,6 +129,7 @@ def _parts(config: dict[str, Any]) -> dict[str, Any]:
     parts = {name: value for name, value in config.items() if name != "applications"}
     parts |= {name: value for name, value in application.items() if name not in ("args", "deployments")}
     args = application["args"]
-    parts |= {name: value for name, value in args.items() if name != "limits"}
-    parts |= {f"limits.{name}": value for name, value in args.get("limits", {}).items()}
+    groups = ("limits", "jobs")
+    parts |= {name: value for name, value in args.items() if name not in groups}
+    parts |= {f"{group}.{name}": value for group in groups for name, value in args.get(group, {}).items()}
     return parts | {entry["name"]: entry for entry in application["deployments"]}

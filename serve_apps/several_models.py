@@ -74,7 +74,8 @@ def lay_out_models(application: dict[str, Any], folder: Path) -> None:
         entry = entries.get(deployment_of(name, names))
         if entry is None:
             entry = {**copy.deepcopy(default), "name": deployment_of(name, names)}
-            entry["user_config"].pop("model", None)
+            for own in ("model", "sha256"):  # those of the default model
+                entry["user_config"].pop(own, None)
             application["deployments"].append(entry)
         entry["user_config"] = {"model": address, **(entry.get("user_config") or {})}
     for entry in application["deployments"]:

@@ -77,5 +77,6 @@ def _segmenter(model: str, args: AppArgs) -> Application:
     """Bind the Segmenter of one model; an empty name means the only one."""
     config = ModelConfig(model=model) if model else ModelConfig()
     deployment = _deployment(Segmenter, name=deployment_of(model, args.models), user_config=config.model_dump())
-    bound: Application = deployment.options(**_QUEUE).bind(args.engine)
+    # A user_config in the YAML takes the place of this one as a whole, so the name goes along by itself.
+    bound: Application = deployment.options(**_QUEUE).bind(args.engine, model)
     return bound

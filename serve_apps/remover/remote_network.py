@@ -63,7 +63,7 @@ class RemoteNetwork:
                     answers.append(answer)
                     await asyncio.to_thread(runner.update, answer.maps)
                 # Two models may need the same preprocessing; all views of a photo must come from one of them.
-                if runner.next_batch is None and len({answer.network.model for answer in answers}) == 1:
+                if runner.next_batch is None and len({answer.sha256 for answer in answers}) == 1:
                     return runner.result, answers
             except Exception as error:
                 if attempt == _TRIES - 1 or not replica_lost(error):

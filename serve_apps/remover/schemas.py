@@ -226,10 +226,18 @@ class ErrorReply:
 
 @dataclass(frozen=True, slots=True)
 class Probs:
-    """The network's answer: (N, S, S) float32 in [0, 1], what made it, and how long the network took."""
+    """The network's answer.
+
+    Attributes:
+        maps: (N, S, S) float32 in [0, 1].
+        network: What made them.
+        sha256: Hash of its weights; a file may be swapped under its name.
+        forward_ms: How long the network took.
+    """
 
     maps: np.ndarray
     network: NetworkInfo
+    sha256: str
     forward_ms: float
 
 

@@ -48,10 +48,15 @@ class _Loaded:
 class Segmenter:
     """Runs the network on prepared photos. Full-size pixels never come here."""
 
-    def __init__(self, engine: EngineSettings) -> None:
-        """Remember how to run networks; ``reconfigure`` loads one before the replica counts as running."""
+    def __init__(self, engine: EngineSettings, model: str = "") -> None:
+        """Remember how to run networks; ``reconfigure`` loads one before the replica counts as running.
+
+        Args:
+            engine: Engine, device and precision.
+            model: What runs where the YAML names no model; empty takes the default of ``ModelConfig``.
+        """
         lower_priority()
-        self._engine = engine
+        self._engine, self._own = engine, {"model": model} if model else {}
         self._loaded: _Loaded | None = None
         self._swap_error: str | None = None
         self._metrics = SegmenterMetrics()
@@ -63,7 +68,7 @@ class Segmenter:
         Serve takes the application down when this raises, so only the very first load may do so.
         """
         try:
-            wanted = parse_settings(ModelConfig, config)
+            wanted = parse_settings(ModelConfig, {**self._own, **config})
             loaded = await asyncio.to_thread(_Loaded.load, self._engine, wanted)
         except Exception as error:
             if self._loaded is None:
@@ -162,6 +167,6 @@ class Segmenter:
             if asked != loaded.preprocess:
                 answers.append(network.weights.spec)
                 continue
-            answers.append(Probs(maps[: len(tensors)], network.info, forward_ms))
+            answers.append(Probs(maps[: len(tensors)], network.info, network.weights.sha256, forward_ms))
             maps = maps[len(tensors) :]
         return answers

@@ -345,5 +345,5 @@ def test_one_model_is_swapped_in_place(endpoint: tuple[Any, Any, Path], jpeg: by
     assert client.get("/model-info").json()["models"][MODELS[1]]["name"] == MODELS[1]
     switch(own, lambda models: models[MODELS[1]]["swap_error"] is None)
     answer = client.post(f"/remove-background?model={MODELS[1]}", content=jpeg)
-    assert answer.content == BackgroundRemover("u2netp", offline=True).remove_background(jpeg).data
+    assert answer.content == BackgroundRemover("u2netp", engine=ENGINE, offline=True).remove_background(jpeg).data
     assert replicas(process, entry["name"]) == before
