@@ -22,7 +22,7 @@ from cutray.console.extras import requires_extra
 from cutray.console.options import GroupedCommand, given, settings_options
 from cutray.console.ray_address import resolve_address
 from cutray.console.run import run
-from cutray.errors import ConfigError, CutrayError
+from cutray.errors import ConfigError, CutrayError, OptionError
 from cutray.imaging.files import write_atomically
 from cutray.models.registry import store_address
 from cutray.preflight import check_new_file
@@ -95,7 +95,12 @@ def train(
     cutray train --resume runs/finetune-20260101-120000   go on after an interruption
     cutray train --resume runs/finetune-20260101-120000 --epochs 20
     """
-    for picture in (show_batch, find_lr):
+    if find_lr is not None and find_lr.suffix.lower() != ".png":
+        raise OptionError(
+            got=f"{find_lr} for the plot of --find-lr", allowed="a name that ends in .png", fix="change it"
+        )
+    figures = find_lr.with_suffix(".json") if find_lr is not None else None
+    for picture in (show_batch, find_lr, figures):
         if picture is not None:
             check_new_file(picture, overwrite=False)
     settings = _settings(preset, config, given(options), changes, resume)

@@ -117,7 +117,7 @@ def changed_parts(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         new: From ``load_config``.
 
     Returns:
-        Keys of the file, arguments of the application, its limits and those of jobs one by one, and names of deployments.
+        Keys of the file, arguments of the application (limits and what is about jobs one by one), names of deployments.
     """
     before, after = _parts(old), _parts(new)
     return sorted(name for name in {*before, *after} if before.get(name) != after.get(name))

@@ -71,5 +71,5 @@ def main() -> None:
     try:
         while True:
             threads.submit(work, *pickle.load(orders))  # noqa: S301, from the process that started this one
-    except EOFError:
+    except (EOFError, pickle.UnpicklingError):  # the other end has gone, perhaps in the middle of a word
         os._exit(0)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import pickle
 import platform
 import subprocess
 import sys
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,8 +29,8 @@ from pipelines.batch.pool import Pool, local_pool
 from pipelines.batch.storage_base import Reader
 
 _BLOCKS = 2  # that a process has in work: the next one begins before the last photo of one is done
-_DEATHS = 3  # in a row, of processes that had begun no photo: nothing would be gained by another one
-# The child finds our packages where we did, and none of the current folder.
+_DEATHS = 3  # that no photo is to blame for, without a row in between: nothing would be gained by another process
+# The child finds our packages where we did; with -P none of the current folder, not even before this is read.
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from pipelines.batch.local_worker import main; main()"
 )
@@ -65,20 +66,20 @@ class _Process:
     Attributes:
         popen: The process.
         blocks: Its blocks by their numbers.
-        begun: How often it began each photo without ending it.
-        has_begun: Whether it has begun any photo.
+        in_work: Photos that it has begun and not ended.
     """
 
     popen: subprocess.Popen[bytes]
     blocks: dict[int, _Block] = field(default_factory=dict)
-    begun: Counter[str] = field(default_factory=Counter)
-    has_begun: bool = False
+    in_work: set[str] = field(default_factory=set)
 
     @classmethod
     def start(cls, pool: Pool, job: BatchJob, reader: Reader, answers: SimpleQueue[tuple[_Process, Any]]) -> _Process:
         """Start a process whose messages, and at its end None, come by a queue."""
-        command = [sys.executable, "-c", _START, json.dumps(sys.path)]
-        popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        command = [sys.executable, "-P", "-c", _START, json.dumps([path for path in sys.path if isinstance(path, str)])]
+        # As Ray does for actors without a GPU: every process would load a network of its own there.
+        hidden = {} if job.settings.device == "cuda" else {"CUDA_VISIBLE_DEVICES": ""}
+        popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **hidden})
         process = cls(popen)
         process.send((job, reader, platform.node(), pool))
         Thread(target=_receive, args=(process, popen.stdout, answers), name="answers", daemon=True).start()
@@ -101,10 +102,12 @@ class _Process:
 
 def _receive(process: _Process, pipe: BinaryIO, answers: SimpleQueue[tuple[_Process, Any]]) -> None:
     """Pass on what a process says, until it ends."""
-    with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError), pipe:
-        while True:
-            answers.put((process, pickle.load(pipe)))  # noqa: S301, from a process that was started here
-    answers.put((process, None))
+    try:
+        with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError), pipe:
+            while True:
+                answers.put((process, pickle.load(pipe)))  # noqa: S301, from a process that was started here
+    finally:
+        answers.put((process, None))
 
 
 def _run_tasks(
@@ -128,8 +131,9 @@ def _run_tasks(
     processes += [start() for _ in range(min(pool.workers, len(blocks)))]
     deaths = 0
     while waiting or any(process.blocks for process in processes):
-        for process in processes:
-            while waiting and len(process.blocks) < _BLOCKS:
+        # Each process gets a block before any gets a second one.
+        for depth in range(_BLOCKS):
+            for process in [one for one in processes if len(one.blocks) == depth][: len(waiting)]:
                 number, block = waiting.popleft()
                 process.blocks[number] = block
                 process.send((number, list(block.tasks.values()), tracker.crashes(list(block.tasks))))
@@ -139,18 +143,21 @@ def _run_tasks(
             raise _stuck(f"nothing happened for {job.batch_settings.no_progress_timeout_s:g} s") from None
         match message:
             case None:
-                deaths = 0 if process.has_begun else deaths + 1
-                code = process.popen.wait()
+                process.kill()
+                deaths += not process.in_work
                 if deaths >= _DEATHS:
-                    raise _stuck(f"a process ended {deaths} times before it began a photo, at last with code {code}")
+                    code = process.popen.returncode
+                    raise _stuck(f"a process ended {deaths} times with no photo in work, at last with code {code}")
                 waiting.extendleft(process.blocks.items())
                 processes[processes.index(process)] = start()
             case "begin", key:
                 tracker.begin(key)
-                process.has_begun = True
+                process.in_work.add(key)
             case "end", key:
                 tracker.end(key)
+                process.in_work.discard(key)
             case "rows", number, rows:
+                deaths = 0
                 for row in rows:
                     del process.blocks[number].tasks[row["source"]]
                 if not process.blocks[number].tasks:

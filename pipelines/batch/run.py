@@ -30,7 +30,7 @@ from pipelines.batch.report import Pictures, report_page
 from pipelines.batch.shards import SHARD_SUFFIXES, name_shards
 from pipelines.batch.sources import Listing, list_photos
 from pipelines.batch.storage import absolute_address
-from pipelines.batch.storage_base import Reader, Storage
+from pipelines.batch.storage_base import Reader
 
 Observer = Callable[[Sequence[Mapping[str, Any]]], None]
 _KEEP_AFTER_S = 5.0
@@ -90,7 +90,7 @@ def run_batch(job: BatchJob, observe: Observer | None = None) -> dict[str, Any]:
             chosen |= job.settings.model_dump(exclude_defaults=True) | job.result_choices()
             page = report_page(rows, summary, chosen, Pictures(listing, target, job.settings))
             target.write(REPORT, page.encode(), overwrite=True)
-    _tell(summary, progress, target)
+    _tell(summary, progress, f"{target.address}/{REPORT}" if job.report else target.address)
     return summary
 
 
@@ -225,12 +225,12 @@ def _keep(manifest: Manifest, progress: BatchProgress, observe: Observer | None)
     progress.kept_at_s = time.monotonic()
 
 
-def _tell(summary: Mapping[str, Any], progress: BatchProgress, target: Storage) -> None:
+def _tell(summary: Mapping[str, Any], progress: BatchProgress, place: str) -> None:
     """Tell a person how it went and where to look."""
     rate = f" at {summary['photos_per_s']} photos/s" if summary["photos_per_s"] else ""
     skipped = f" {summary['skipped']} skipped as results of Cutray," if summary["skipped"] else ""
     click.echo(
         f"{summary['done']} done, {summary['no_subject']} without a subject,{skipped} {summary['failed']} failed;"
-        f" this time {progress.worked} worked on{rate}, {progress.kept} kept. See {target.address}/{REPORT}",
+        f" this time {progress.worked} worked on{rate}, {progress.kept} kept. See {place}",
         err=True,
     )

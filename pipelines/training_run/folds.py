@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cutray.config import TrainSettings, fingerprint, result_values
+from cutray.config.training import AUTO
 from cutray.console.extras import missing_modules
 from cutray.errors import ConfigError, MissingExtraError
 from cutray.imaging.files import write_atomically
@@ -45,7 +46,7 @@ def train_folds(settings: TrainSettings, train: Callable[[TrainSettings], FitRes
         for name, values in read_scores(run_dir).items():
             scores.setdefault(name, []).extend(values)
     table = score_table(scores)
-    click.echo(f"out of fold, each photo scored by the network that has not seen it:\n{table}", err=True)
+    click.echo(f"out of fold, each photo scored by the network that has not learned from it:\n{table}", err=True)
     folder = Path(settings.save_dir).resolve() / settings.name
     folder.mkdir(parents=True, exist_ok=True)
     ensemble = _write_ensemble(folder / _ENSEMBLE, runs, table)
@@ -76,12 +77,17 @@ def _require_photos(settings: TrainSettings) -> None:
 
 def _train_fold(settings: TrainSettings, fold: int, train: Callable[[TrainSettings], FitResult]) -> Path:
     """Train the run that holds out one fold, unless it is done; return its folder."""
+    from cutray.data.catalog import build_catalog
+
     changes = {"name": f"{settings.name}-fold-{fold}", "data": settings.data.model_copy(update={"fold": fold})}
     own = settings.model_copy(update=changes)
     run_dir = Path(own.save_dir).resolve() / own.name
-    wanted = fingerprint(result_values(own, exclude=["optim.batch_size", "optim.accumulate"]))
+    # What memory decided is not what was asked for; photos are, which the settings name only by their folder.
+    by_memory = [f"optim.{name}" for name in ("batch_size", "accumulate") if getattr(own.optim, name) == AUTO]
+    catalog = build_catalog(own.data, own.seed).fingerprint
+    wanted = fingerprint({**result_values(own, exclude=by_memory), "catalog": catalog})
     done = run_dir / _DONE
-    if done.is_file() and json.loads(done.read_text())["settings"] == wanted:
+    if _settings_of(done) == wanted:
         click.echo(f"fold {fold} of {settings.data.folds} is done: {run_dir}", err=True)
         return run_dir
     click.echo(f"fold {fold} of {settings.data.folds}", err=True)
@@ -91,12 +97,22 @@ def _train_fold(settings: TrainSettings, fold: int, train: Callable[[TrainSettin
     return run_dir
 
 
+def _settings_of(done: Path) -> str | None:
+    """Return the fingerprint that a finished fold has noted; None where it is not finished, or its note is damaged."""
+    try:
+        noted = json.loads(done.read_text(encoding="utf-8"))["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return noted if isinstance(noted, str) else None
+
+
 def _write_ensemble(path: Path, runs: list[Path], table: str) -> Path:
     """Put the networks of the folds together as one file."""
     from cutray.models.weights import resolve
     from cutray.training.runs import BEST_FILE
     from pipelines.training_run.ensemble import write_ensemble
 
-    note = f"{table}\n\nEach photo was scored by the one network of the ensemble that has not seen it."
+    note = f"{table}\n\nEach photo was scored by the one network that has not learned from it; "
+    note += "that network's best epoch was chosen on the same photos, so that other photos may score a little lower."
     write_ensemble(path, [resolve(str(run / BEST_FILE)) for run in runs], {"Out-of-fold scores": note})
     return path

@@ -60,14 +60,15 @@ class DeadOnArrival(DeadlyReader):
         return vars(self)
 
 
-def _run(photos: Path, target: Path, reader: DeadlyReader) -> Iterator[list[dict[str, Any]]]:
+def _run(photos: Path, target: Path, reader: DeadlyReader, **batch: Any) -> Iterator[list[dict[str, Any]]]:
     require_weights("u2netp")
     settings = RemoverSettings(model="u2netp", quality="fast")
     weights = resolve("u2netp", offline=True)
-    job = BatchJob(str(photos), str(target), settings, BatchSettings(max_crashes=2), model_sha256=weights.sha256)
+    batch_settings = BatchSettings(max_crashes=2, **batch)
+    job = BatchJob(str(photos), str(target), settings, batch_settings, model_sha256=weights.sha256)
     tasks = [PhotoTask(photo, f"{photo.key}.png") for photo in list_photos(str(photos)).photos]
     with local_workers(job, reader) as run_tasks:  # type: ignore[arg-type]  # a reader has more that is not used here
-        yield from run_tasks([tasks[:5], tasks[5:]])
+        yield from run_tasks([tasks[:2], tasks[2:]])
 
 
 def test_photo_that_takes_its_process_down(photos: Path, tmp_path: Path) -> None:
@@ -81,8 +82,20 @@ def test_photo_that_takes_its_process_down(photos: Path, tmp_path: Path) -> None
 
 def test_process_that_never_begins_ends_the_job(photos: Path, tmp_path: Path) -> None:
     """Processes that die before any photo are not started for ever."""
-    with pytest.raises(EngineError, match="before it began a photo, at last with code 3"):
+    with pytest.raises(EngineError, match="with no photo in work, at last with code 3"):
         list(_run(photos, tmp_path, DeadOnArrival(str(photos))))
+
+
+def test_all_processes_get_work_and_none_runs_foreign_code(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes share two blocks; a module of the current folder with a common name is not taken for Python's."""
+    (tmp_path / "json.py").write_text("raise SystemExit('foreign code')")
+    monkeypatch.chdir(tmp_path)
+    rows = _run(photos / "a", tmp_path / "out", DeadlyReader(str(photos / "a")), actors=2, cpus_per_actor=1)
+    next(rows)
+    assert len(_workers(os.getpid())) == 2
+    assert {row["status"] for each in rows for row in each} == {"ok"}
 
 
 def test_no_process_is_left(photos: Path, tmp_path: Path) -> None:
@@ -121,7 +134,9 @@ def undisturbed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 def test_killed_worker_is_replaced(photos: Path, tmp_path: Path, undisturbed: dict[str, str]) -> None:
     """After SIGKILL of the process that cuts out, the job goes on by itself, and the results are the same."""
     process = _start_and_wait(photos, tmp_path)
-    for worker in _workers(process.pid):
+    workers = _workers(process.pid)
+    assert workers and process.poll() is None
+    for worker in workers:
         worker.kill()
     assert process.wait() == 0
     assert hashes_of(tmp_path) == undisturbed

@@ -25,7 +25,8 @@ _FEWEST, _MOST = 2, 256
 _STEPS_OF_EPOCH = 4
 # What a run may take of a processor's memory that is free: convolutions need room beside their results, others too.
 _SHARE = 0.5
-_CPU_OUT_OF_MEMORY = "can't allocate memory"  # the words of PyTorch's allocator
+# What the allocator says, and oneDNN where its own buffers find no room.
+_CPU_OUT_OF_MEMORY = ("can't allocate memory", "could not create a primitive")
 
 # Settings, samples and the largest size of interest in; the largest size that fits out.
 Probe = Callable[[TrainSettings, Sequence[SampleSpec], int], int]
@@ -57,7 +58,15 @@ def settle_batch(settings: TrainSettings, samples: Sequence[SampleSpec], workers
     else:
         share = optim.batch_size // workers
         fits = probe(settings, samples, max(_FEWEST, share))
-        chosen = {"accumulate": next(n for n in range(1, share + 1) if share % n == 0 and share // n <= fits)}
+        # Statistics of a batch need two samples.
+        divisors = [n for n in range(1, share + 1) if share % n == 0 and min(_FEWEST, share) <= share // n <= fits]
+        if not divisors:
+            raise TrainingError(
+                got=f"a batch of {share} samples for each worker, and memory for {fits} at a time",
+                allowed=f"a batch that divides into equal parts of {_FEWEST} to {fits} samples",
+                fix=f"use a multiple of {fits}",
+            )
+        chosen = {"accumulate": divisors[0]}
     return settings.model_copy(update={"optim": optim.model_copy(update=chosen)})
 
 
@@ -140,7 +149,9 @@ def size_within(attempt: Callable[[int], None], budget_bytes: int, most: int) ->
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error means that memory has run out, on a GPU or on a processor."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or _CPU_OUT_OF_MEMORY in str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        told in str(error) for told in _CPU_OUT_OF_MEMORY
+    )
 
 
 def available_bytes() -> int:

@@ -92,6 +92,12 @@ def find_lr(
             allowed=f"rising rates above 0, and at least {_FEWEST_STEPS} steps",
             fix="change them",
         )
+    if len(samples) < settings.optim.batch_size:
+        raise TrainingError(
+            got=f"{len(samples)} samples for batches of {settings.optim.batch_size}",
+            allowed="at least one batch",
+            fix="lower --batch-size, or give more photos",
+        )
     rates: list[float] = []
     losses: list[float] = []
     mean = 0.0
@@ -99,6 +105,7 @@ def find_lr(
         wanted = np.geomspace(min_lr, max_lr, num_training).tolist()
         for number, (rate, (image, alpha)) in enumerate(zip(wanted, _endless(trainer), strict=False), 1):
             trainer.step.run(image, alpha, rate, number)
+            trainer.state.total_steps += 1  # decides on the scale of the next batch
             mean = _SMOOTHING * mean + (1 - _SMOOTHING) * trainer.step.last_loss()
             loss = mean / (1 - _SMOOTHING**number)  # the mean began at 0
             if not math.isfinite(loss) or (number > _FEWEST_STEPS and loss > _DIVERGED * min(losses)):

@@ -85,7 +85,12 @@ def set_frozen(network: U2Net, part: str) -> None:
 
 def trained_spec(settings: TrainSettings) -> ModelSpec:
     """Describe the weights that a run leads to: prepared like those it started from, at its own size."""
-    start = resolve(settings.init).spec if settings.init else replace(_official(settings.architecture), trained_on=())
+    if settings.init:
+        start = resolve(settings.init).spec
+    else:  # nothing of the published weights is in it, but how photos are prepared
+        start = replace(
+            _official(settings.architecture), trained_on=(), license="unknown", origin="trained from random weights"
+        )
     return replace(
         start, input_size_px=settings.data.side_px, cpu_precisions=(), description=f"trained as {settings.name}"
     )

@@ -11,6 +11,7 @@ import torch
 
 from cutray.config import TrainSettings
 from cutray.data.loading import SampleSpec
+from cutray.training.network import set_frozen
 from cutray.training.runtime import LocalRuntime
 from cutray.training.trainer import Trainer, TrainJob
 
@@ -37,6 +38,7 @@ def scratch_trainer(
             job = TrainJob(alone, list(samples), [], folder, ("",))
             trainer = Trainer(job, LocalRuntime(Path(folder), alone.keep_checkpoints, place))
             trainer.ddp_model.train()
+            set_frozen(trainer.model, alone.freeze)
             yield trainer
         finally:
             torch.set_num_threads(threads)
