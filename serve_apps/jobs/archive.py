@@ -59,7 +59,7 @@ class ZipPhotos:
             self._archive = zipfile.ZipFile(file)
         except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, UnicodeError) as error:
             raise ArchiveError(got=f"a ZIP that cannot be read: {type(error).__name__}", fix="pack it again") from error
-        entries = [entry for entry in self._archive.infolist() if not entry.is_dir()]
+        entries = [entry for entry in self._archive.infolist() if not entry.filename.endswith("/")]
         for entry in entries:
             _check_entry(entry)
         self.entries = [entry for entry in entries if not _IGNORED.fullmatch(entry.filename)]
@@ -88,7 +88,7 @@ class ZipPhotos:
                     if self._left < 0:
                         raise ArchiveError(got="a ZIP that unpacks to more than it says", fix="pack it again")
                     yield block
-        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+        except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError, ValueError) as error:
             raise ArchiveError(
                 got=f"{entry.filename[:80]!a} in the ZIP cannot be unpacked", fix="pack it again"
             ) from error
@@ -115,7 +115,7 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
     name = entry.orig_filename
     shown = ascii(name[:80])
     parts = name.split("/")
-    if "\x00" in name or "\\" in name or name.startswith("/") or _DRIVE.match(name) or ".." in parts:
+    if not name or "\x00" in name or "\\" in name or name.startswith("/") or _DRIVE.match(name) or ".." in parts:
         raise ArchiveError(got=f"the name {shown} in the ZIP", allowed="paths below the ZIP's own folder")
     if len(name) > _LONGEST_NAME or len(parts) > _DEEPEST:
         raise ArchiveError(

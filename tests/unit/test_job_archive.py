@@ -66,6 +66,30 @@ def lying() -> bytes:
     return bytes(data)
 
 
+def nameless() -> bytes:
+    """Say that a name has no letters; what was one becomes a comment."""
+    data = bytearray(pack(("a.jpg", b"1")))
+    at = data.index(b"PK\x01\x02")
+    struct.pack_into("<HHH", data, at + 28, 0, 0, 5)
+    return bytes(data)
+
+
+def no_utf8() -> bytes:
+    """Promise UTF-8 for a name, and break it in front of the photo alone."""
+    data = bytearray(pack(("caf\u00e9.jpg", b"1")))
+    data[data.index(b"\xc3\xa9")] = 0xFF
+    return bytes(data)
+
+
+def before_the_start() -> bytes:
+    """Say that the table of contents begins later than it does, so that photos would lie before the ZIP."""
+    data = bytearray(pack(("a.jpg", b"1")))
+    at = data.index(b"PK\x05\x06")
+    (offset,) = struct.unpack_from("<I", data, at + 16)
+    struct.pack_into("<I", data, at + 16, offset + 10)
+    return bytes(data)
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -89,6 +113,9 @@ def lying() -> bytes:
         encrypted,
         link,
         lying,
+        nameless,
+        no_utf8,
+        before_the_start,
     ],
 )
 def test_hostile_archives_are_refused(make: Callable[[], bytes]) -> None:
