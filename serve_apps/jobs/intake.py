@@ -37,6 +37,7 @@ _LONGEST_KEY = 255
 _BLOCK_BYTES = 1 << 20
 _HEAD_BYTES = 1024
 _QUOTA_RETRY_S = 60
+_BYTES_PER_ADDRESS, _BRACKETS_PER_ADDRESS = 2100, 8  # of JSON; an address has at most 2048 characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,8 @@ class JobIntake:
                     )
                     body = _from_form(form, self._settings.max_photos)
                 else:
-                    body = self._from_bytes(await request.body(), kind, dict(request.query_params))
+                    data, query = await request.body(), dict(request.query_params)
+                    body = await asyncio.to_thread(self._from_bytes, data, kind, query)
             return await asyncio.to_thread(self._keep, body, owner, key)
         finally:
             self._receiving -= 1
@@ -227,7 +229,11 @@ def _from_form(form: FormData, max_photos: int) -> _Body:
 
 
 def _from_json(data: bytes, max_photos: int) -> _Body:
-    """Read a JSON body with addresses."""
+    """Read a JSON body with addresses; what takes far more memory than bytes is refused before it is parsed."""
+    if len(data) > (longest := max_photos * _BYTES_PER_ADDRESS + MAX_FIELD_BYTES):
+        raise ApiError("body_too_large", f"The JSON has {len(data)} bytes, and at most {longest} are taken.")
+    if data.count(b"[") + data.count(b"{") > max_photos * _BRACKETS_PER_ADDRESS + MAX_FIELDS:
+        raise ApiError("bad_request", "The JSON holds more than a list of addresses and options.")
     try:
         told = json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -256,6 +256,8 @@ def parse_options(values: Mapping[str, str], *, has_backdrop: bool = False) -> d
     Raises:
         ApiError: One is unknown or has a value that is not allowed.
     """
+    if len(values) > MAX_FIELDS:  # each that is unknown would be compared with all that are known
+        raise ApiError("bad_request", f"The request has more than {MAX_FIELDS} fields.")
     plain = {name.replace("-", "_"): _plain(name.replace("-", "_"), value) for name, value in values.items()}
     if plain.get(STROKES_FIELD):
         raise ApiError("bad_option", f"{STROKES_FIELD} came as text, or where it has no meaning: send a file.")
