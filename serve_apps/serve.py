@@ -162,7 +162,7 @@ def proxy_variables(args: dict[str, Any]) -> dict[str, str]:
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": PROXY_MIDDLEWARE,
         BODY_VARIABLE: str(limits.max_body_bytes),
         BATCH_VARIABLE: str(limits.max_batch_body_bytes),
-        JOB_VARIABLE: str(parsed.jobs.max_body_bytes),
+        JOB_VARIABLE: str(parsed.largest_job_body),
         **({ORIGINS_VARIABLE: " ".join(origins)} if (origins := args.get("cors_origins")) else {}),
     }
 

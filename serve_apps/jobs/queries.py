@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,8 +36,10 @@ def lock_owner(connection: sa.Connection, owner: str) -> None:
 
 
 def find_repeated(connection: sa.Connection, job: NewJob) -> dict[str, Any] | None:
-    """Return the job that its owner has sent before under the same idempotency key."""
+    """Return the job that its owner has sent before under the same idempotency key; one that is over gives it up."""
     same = (JOBS.c.owner == job.owner, JOBS.c.idempotency_key == job.idempotency_key)
+    over = sa.update(JOBS).where(*same, JOBS.c.expires_at <= time.time())
+    connection.execute(over.values(idempotency_key=None))
     row = connection.execute(sa.select(JOBS).where(*same)).mappings().first()
     return dict(row) if row else None
 

@@ -10,7 +10,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 
 from serve_apps.jobs import openapi
 from serve_apps.jobs.intake import JobIntake
-from serve_apps.jobs.records import ENDED
+from serve_apps.jobs.records import ENDED, JobState
 from serve_apps.jobs.replies import event_body, job_body, photo_body, stream_zip
 from serve_apps.jobs.spool import Spool
 from serve_apps.jobs.store import JobStore
@@ -41,7 +41,7 @@ class _Desk:
 
     async def find(self, job_id: str, owner: str) -> dict[str, Any]:
         """Return a job of an owner."""
-        job = await asyncio.to_thread(self.store.get, job_id, owner)
+        job = await asyncio.to_thread(self.store.get, job_id, owner) if job_id.isprintable() else None
         if job is None:
             raise ApiError("job_not_found")
         return job
@@ -124,7 +124,7 @@ def _add_following(router: APIRouter, desk: _Desk) -> None:
     async def result(job_id: str, file: str, request: Request) -> Response:
         """Fetch one result, as soon as it is there."""
         job = await desk.find(job_id, desk.check(request))
-        photo = await asyncio.to_thread(desk.store.photo, job_id, file)
+        photo = await asyncio.to_thread(desk.store.photo, job_id, file) if file.isprintable() else None
         if photo is not None and photo["status"] == "pending" and job["state"] not in ENDED:
             raise ApiError("job_running")
         path = Spool.of(desk.settings.folder, job_id).results / photo["output"] if photo and photo["output"] else None
@@ -156,8 +156,11 @@ def _add_following(router: APIRouter, desk: _Desk) -> None:
                 raise ApiError("job_running", "The job has not ended yet: cancel it first.")
             await asyncio.to_thread(desk.store.expire, job_id)
             return Response(status_code=204)
-        if await asyncio.to_thread(desk.store.cancel, job_id, event_body) is None:
+        state = await asyncio.to_thread(desk.store.cancel, job_id, event_body)
+        if state is None:
             raise ApiError("job_ended")
+        if state == JobState.CANCELLED:  # it had not begun, so that nobody else deletes its photos
+            await asyncio.to_thread(Spool.of(desk.settings.folder, job_id).drop_input)
         return await desk.answer(await desk.find(job_id, job["owner"]), 202)
 
 

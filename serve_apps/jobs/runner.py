@@ -6,6 +6,7 @@ runner and ends with it; a lock on the job's folder keeps a second one out.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -74,33 +75,35 @@ class JobRunner:
             raise CutrayError(got="the thread that runs jobs has ended", fix="see its log")
 
     def _work(self) -> None:
-        """Look at everything again and again; a database that is away for a moment is no reason to end."""
+        """Look at everything again and again; what fails, as while a database is away, keeps nothing else from it."""
+        steps = (self._look_at_runs, self._stop_cancelled, self._start_jobs, self._send_events, self._tell, self._sweep)
         while True:
-            try:
-                self._tick()
-            except Exception as error:  # the outer edge of the thread: whatever it is, jobs go on
-                _LOG.error("looking after jobs failed: %s", type(error).__name__, exc_info=True)
-                time.sleep(1.0)
+            for step in steps:
+                try:
+                    step()
+                except Exception as error:  # the outer edge of the thread: whatever it is, jobs go on
+                    _LOG.error("looking after jobs failed: %s", type(error).__name__, exc_info=True)
+                    time.sleep(1.0)
             time.sleep(_TICK_S)
 
-    def _tick(self) -> None:
-        """Do once what there is to do."""
+    def _look_at_runs(self) -> None:
+        """Count what processes have done, and see which have ended."""
         for job_id, run in list(self._runs.items()):
             self._count(job_id, run)
             if (code := run.process.poll()) is not None:
                 del self._runs[job_id]
                 self._ended(job_id, run, code)
+
+    def _stop_cancelled(self) -> None:
+        """Stop jobs that are to be stopped."""
         for job_id in self._store.cancelling():
             self._stop(job_id)
-        self._start_jobs()
-        self._send_events()
-        now = time.monotonic()
-        if now - self._told_at > _TELL_S:
-            self._told_at = now
+
+    def _tell(self) -> None:
+        """Tell metrics of the jobs there are, now and then."""
+        if time.monotonic() - self._told_at > _TELL_S:
+            self._told_at = time.monotonic()
             self._metrics.tell(*self._store.counts_by_state())
-        if now - self._swept_at > _SWEEP_S:
-            self._swept_at = now
-            self._sweep()
 
     def _start_jobs(self) -> None:
         """Start processes for jobs that wait, as many as there may be."""
@@ -142,6 +145,8 @@ class JobRunner:
     def _ended(self, job_id: str, run: _Run, code: int) -> None:
         """Decide what becomes of a job whose process has ended."""
         job = self._store.get(job_id)
+        if job is not None and job["state"] in ENDED:
+            Spool.of(self._settings.folder, job_id).drop_input()  # the process may have died before it could
         if job is None or job["state"] in ENDED or job["state"] == JobState.CANCELLING:
             return
         if code == BUSY:
@@ -192,12 +197,16 @@ class JobRunner:
                 self._sending[event["id"]] = self._senders.submit(self._sender.send, event)
 
     def _sweep(self) -> None:
-        """Delete jobs whose time is over, and folders of requests that were never written down."""
+        """Delete jobs whose time is over, and folders of requests that were never written down, now and then."""
+        if time.monotonic() - self._swept_at < _SWEEP_S:
+            return
+        self._swept_at = time.monotonic()
         for job_id in self._store.expired():
             Spool.of(self._settings.folder, job_id).drop()
             self._store.delete(job_id)
         root = Path(self._settings.folder, "jobs")
         for folder in root.iterdir() if root.is_dir() else ():
-            old = time.time() - folder.stat().st_mtime > _ORPHAN_S
-            if old and not self._store.knows(folder.name):
-                Spool(folder).drop()
+            with contextlib.suppress(FileNotFoundError):  # an Ingress may drop it, too
+                old = time.time() - folder.stat().st_mtime > _ORPHAN_S
+                if old and not self._store.knows(folder.name):
+                    Spool(folder).drop()

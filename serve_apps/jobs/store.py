@@ -167,7 +167,7 @@ class JobStore:
         with self.engine.begin() as connection:
             if connection.execute(running.values(state=JobState.CANCELLING)).rowcount:
                 return JobState.CANCELLING
-        return self.finish(job_id, JobState.CANCELLED, body_of)
+        return self.finish(job_id, JobState.CANCELLED, body_of, size_bytes=0)
 
     def finish(
         self,

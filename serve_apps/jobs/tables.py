@@ -76,10 +76,11 @@ def open_database(settings: JobSettings) -> sa.Engine:
     """
     try:
         if settings.database:
-            engine = sa.create_engine(settings.database, pool_pre_ping=True)
+            engine = sa.create_engine(settings.database, pool_pre_ping=True, hide_parameters=True)
         else:
             os.makedirs(settings.folder, mode=0o700, exist_ok=True)
-            engine = sa.create_engine(f"sqlite:///{os.path.join(settings.folder, 'jobs.sqlite')}")
+            file = os.path.join(settings.folder, "jobs.sqlite")
+            engine = sa.create_engine(f"sqlite:///{file}", hide_parameters=True)  # tokens of webhooks are among them
             sa.event.listen(engine, "connect", _prepare_sqlite)
             sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(_ISOLATION))
         _create_tables(engine)

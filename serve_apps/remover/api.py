@@ -87,7 +87,7 @@ def create_api(service: Service) -> FastAPI:
         max_body_bytes=limits.max_body_bytes,
         max_batch_body_bytes=limits.max_batch_body_bytes,
         cors_origins=service.args.cors_origins,
-        max_job_body_bytes=service.args.jobs.max_body_bytes,
+        max_job_body_bytes=service.args.largest_job_body,
     )
     return app
 

@@ -79,7 +79,8 @@ class ApiError(Exception):
         known = code if code in CODES else "internal"
         self.code = known
         self.status, meaning = CODES[known]
-        self.message = message if message and known == code else meaning
+        told = message if message and known == code else meaning
+        self.message = told.encode("utf-8", "backslashreplace").decode()  # a name that came may hold half a character
         self.retry_after_s = retry_after_s if known in _RETRYABLE else None
         super().__init__(self.message)
 

@@ -63,6 +63,12 @@ class AppArgs(Settings):
     metrics_port: int = Field(0, ge=0, le=65535, description="Ray's metrics port on each node; 0 hides /metrics.")
     jobs: JobSettings = Field(default_factory=JobSettings, description="Asynchronous jobs; without a folder, none.")
     page: bool = Field(True, description="Serve the page at /.")
+
+    @property
+    def largest_job_body(self) -> int:
+        """Largest body of POST /jobs, in bytes; where no jobs are taken, that of any other request."""
+        return self.jobs.max_body_bytes if self.jobs.folder else self.limits.max_body_bytes
+
     models: list[str] = Field(
         default_factory=list,
         description="Models that clients may choose among, the default first; without any, the Segmenter's alone.",
@@ -100,7 +106,7 @@ def body_limits() -> tuple[int, int, int]:
     fields = Limits.model_fields
     single = os.environ.get(BODY_VARIABLE, fields["max_body_bytes"].default)
     batch = os.environ.get(BATCH_VARIABLE, fields["max_batch_body_bytes"].default)
-    job = os.environ.get(JOB_VARIABLE, JobSettings.model_fields["max_body_bytes"].default)
+    job = os.environ.get(JOB_VARIABLE, single)
     return int(single), int(batch), int(job)
 
 

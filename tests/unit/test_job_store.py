@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
 from cutray.config import JobSettings
@@ -82,7 +83,28 @@ def test_quotas_are_kept(settings: JobSettings) -> None:
         store.add(new("d"))
     store.add(new("e", "other"))
     assert store.cancel("a", event_body) == JobState.CANCELLED
+    cancelled = store.get("a")
+    assert cancelled is not None and cancelled["bytes"] == 0  # its photos are deleted
     assert store.add(new("d"))[0]["id"] == "d"
+
+
+def test_a_job_that_is_over_gives_up_its_key(settings: JobSettings) -> None:
+    """A deleted job is not the answer to the same request any more: it becomes a job of its own."""
+    store = JobStore(settings)
+    store.add(new("a", idempotency_key="k"))
+    store.cancel("a", event_body)
+    store.expire("a")
+    again, replayed = store.add(new("b", idempotency_key="k"))
+    assert (again["id"], replayed) == ("b", False)
+
+
+def test_errors_of_the_database_keep_secrets(settings: JobSettings) -> None:
+    """What went into a statement, such as the token in a webhook's address, is not in its error."""
+    store = JobStore(settings)
+    store.add(new("a"))
+    with pytest.raises(sa.exc.SQLAlchemyError) as caught:
+        store.add(new("a", webhook="https://hooks.example/s3cret"))
+    assert "s3cret" not in str(caught.value)
 
 
 def test_a_job_ends_once_and_tells_once(settings: JobSettings) -> None:
