@@ -37,8 +37,8 @@ def batch_environment() -> dict[str, str]:
 
 
 def batch_command(*arguments: str | Path) -> list[str]:
-    """Command line of a batch with the small model."""
-    return [sys.executable, "-m", "pipelines.batch_remove", *map(str, arguments), "-m", "u2netp"]
+    """Command line of a batch with the small model; MNN's last digit depends on the number of threads."""
+    return [sys.executable, "-m", "pipelines.batch_remove", "--threads", "2", *map(str, arguments), "-m", "u2netp"]
 
 
 @contextmanager

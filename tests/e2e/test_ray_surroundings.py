@@ -47,7 +47,7 @@ def test_batch_beside_modules_of_the_users_own(folder: Path) -> None:
     """Workers import our modules, results go where a relative path points, and sockets find a shorter folder."""
     environment = batch_environment() | {"TMPDIR": long_folder(folder)}
     done = subprocess.run(
-        command("batch", "photos", "out", "-m", "u2netp"),
+        command("batch", "photos", "out", "-m", "u2netp", "--address", "local"),
         cwd=folder,
         env=environment,
         capture_output=True,
