@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from pipelines.batch.job import BatchJob
 from pipelines.batch.manifest import SCHEMA
+from pipelines.batch.pool import Pool
 from pipelines.batch.storage_base import Reader
 from pipelines.batch.worker import BatchWorker
 
@@ -21,23 +22,20 @@ _PARENT_CHECK_S = 5.0
 class RemoverActor:
     """Does blocks of tasks. Ray gives it several at a time, in threads."""
 
-    def __init__(self, job: BatchJob, reader: Reader, tracker: Any, cpus: int, photos: int) -> None:
+    def __init__(self, job: BatchJob, reader: Reader, tracker: Any, pool: Pool) -> None:
         """Make the worker.
 
         Args:
             job: What to do.
             reader: Reads the photos.
             tracker: Handle of the actor ``CrashTracker``.
-            cpus: Threads of the network.
-            photos: Photos in work at a time.
+            pool: Threads of the network, and photos in work at a time.
         """
         import ray
 
-        if job.batch_settings.niceness and hasattr(os, "nice"):
-            os.nice(job.batch_settings.niceness)
         self._tracker = tracker
         node = ray.get_runtime_context().get_node_id()[:12]
-        self._worker = BatchWorker(job, reader, _RemoteCrashLog(tracker), node, cpus, photos)
+        self._worker = BatchWorker(job, reader, _RemoteCrashLog(tracker), node, pool)
         Thread(target=_exit_with_parent, args=(os.getppid(),), name="parent", daemon=True).start()
 
     def __call__(self, block: pa.Table) -> pa.Table:

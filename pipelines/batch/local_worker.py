@@ -55,9 +55,7 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not get in between
     orders = sys.stdin.buffer
     job, reader, node, pool = pickle.load(orders)  # noqa: S301, from the process that started this one
-    if job.batch_settings.niceness and hasattr(os, "nice"):
-        os.nice(job.batch_settings.niceness)
-    worker = BatchWorker(job, reader, _PipedCrashLog(answers), node, int(-(-pool.cpus // 1)), pool.photos)
+    worker = BatchWorker(job, reader, _PipedCrashLog(answers), node, pool)
 
     def work(number: int, tasks: list[dict[str, Any]], crashes: dict[str, int]) -> None:
         try:

@@ -21,13 +21,14 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, BinaryIO
 
-from cutray.errors import EngineError
 from pipelines.batch.crash_tracker import CrashTracker
 from pipelines.batch.job import BatchJob
 from pipelines.batch.plan import PhotoTask, RunTasks
-from pipelines.batch.pool import Pool, local_pool
+from pipelines.batch.pool import Pool, local_pool, stopped
 from pipelines.batch.storage_base import Reader
 
+# Tasks that are handed out as one, by their keys, as long as their rows have not come back.
+_Block = dict[str, dict[str, Any]]
 _BLOCKS = 2  # that a process has in work: the next one begins before the last photo of one is done
 _DEATHS = 3  # that no photo is to blame for, without a row in between: nothing would be gained by another process
 # The child finds our packages where we did; with -P none of the current folder, not even before this is read.
@@ -50,13 +51,6 @@ def local_workers(job: BatchJob, reader: Reader) -> Iterator[RunTasks]:
     finally:
         for process in processes:
             process.kill()
-
-
-@dataclass(slots=True)
-class _Block:
-    """Tasks that are handed out as one, by their keys, as long as their rows have not come back."""
-
-    tasks: dict[str, dict[str, Any]]
 
 
 @dataclass(slots=True)
@@ -126,7 +120,7 @@ def _run_tasks(
     """
     pool, tracker = local_pool(job.batch_settings), CrashTracker()
     answers: SimpleQueue[tuple[_Process, Any]] = SimpleQueue()
-    waiting = deque(enumerate(_Block({task.photo.key: task.as_row() for task in tasks}) for tasks in blocks))
+    waiting = deque(enumerate({task.photo.key: task.as_row() for task in tasks} for tasks in blocks))
     start = partial(_Process.start, pool, job, reader, answers)
     processes += [start() for _ in range(min(pool.workers, len(blocks)))]
     deaths = 0
@@ -136,18 +130,18 @@ def _run_tasks(
             for process in [one for one in processes if len(one.blocks) == depth][: len(waiting)]:
                 number, block = waiting.popleft()
                 process.blocks[number] = block
-                process.send((number, list(block.tasks.values()), tracker.crashes(list(block.tasks))))
+                process.send((number, list(block.values()), tracker.crashes(list(block))))
         try:
             process, message = answers.get(timeout=job.batch_settings.no_progress_timeout_s)
         except Empty:
-            raise _stuck(f"nothing happened for {job.batch_settings.no_progress_timeout_s:g} s") from None
+            raise stopped(f"nothing happened for {job.batch_settings.no_progress_timeout_s:g} s") from None
         match message:
             case None:
                 process.kill()
                 deaths += not process.in_work
                 if deaths >= _DEATHS:
                     code = process.popen.returncode
-                    raise _stuck(f"a process ended {deaths} times with no photo in work, at last with code {code}")
+                    raise stopped(f"a process ended {deaths} times with no photo in work, at last with code {code}")
                 waiting.extendleft(process.blocks.items())
                 processes[processes.index(process)] = start()
             case "begin", key:
@@ -159,12 +153,7 @@ def _run_tasks(
             case "rows", number, rows:
                 deaths = 0
                 for row in rows:
-                    del process.blocks[number].tasks[row["source"]]
-                if not process.blocks[number].tasks:
+                    del process.blocks[number][row["source"]]
+                if not process.blocks[number]:
                     del process.blocks[number]
                 yield rows
-
-
-def _stuck(what: str) -> EngineError:
-    """The error of a job that cannot go on."""
-    return EngineError(got=f"the job cannot go on: {what}", fix="what is done is kept; run the same command again")

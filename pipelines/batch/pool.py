@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cutray.config import BatchSettings
 from cutray.engines.hardware import usable_cores
-from cutray.errors import ConfigError
+from cutray.errors import ConfigError, EngineError
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,11 @@ class Pool:
     cpus: float
     gpus: float
     photos: int
+
+    @property
+    def threads(self) -> int:
+        """Threads of a worker's network, unless the settings say otherwise; each looks at a photo of its own."""
+        return math.ceil(self.cpus)
 
 
 def fit_pool(settings: BatchSettings, nodes: Sequence[Mapping[str, float]]) -> Pool:
@@ -56,3 +61,8 @@ def local_pool(settings: BatchSettings) -> Pool:
 def _photos(settings: BatchSettings, cpus: float) -> int:
     """Photos in work at a time: one more than processors, so that reading and writing never leave one idle."""
     return settings.photos_per_actor or math.ceil(cpus) + 1
+
+
+def stopped(why: str) -> EngineError:
+    """Build the error of a job whose workers cannot be kept alive, or where nothing moves any more."""
+    return EngineError(got=f"the job cannot go on: {why}", fix="what is done is kept; run the same command again")

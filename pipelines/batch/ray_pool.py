@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 
 from cutray.config import BatchSettings
-from cutray.errors import CutrayError, EngineError
+from cutray.errors import CutrayError
 from pipelines.batch.job import BatchJob
 from pipelines.batch.plan import PhotoTask, RunTasks
-from pipelines.batch.pool import Pool, fit_pool, local_pool
+from pipelines.batch.pool import Pool, fit_pool, local_pool, stopped
 from pipelines.batch.storage_base import Reader
 from pipelines.ray_session import ray_session
 
@@ -95,7 +95,7 @@ def _run_tasks(
         [pa.Table.from_pylist([task.as_row() for task in tasks], _TASK_SCHEMA) for tasks in blocks]
     ).map_batches(
         RemoverActor,
-        fn_constructor_args=(job, reader, tracker, math.ceil(pool.cpus), pool.photos),
+        fn_constructor_args=(job, reader, tracker, pool),
         # One is enough to go on with, wherever room was counted that is not there.
         compute=ray.data.ActorPoolStrategy(
             min_size=1,
@@ -119,7 +119,4 @@ def _run_tasks(
         raise
     except (RayError, TimeoutError, RuntimeError) as error:
         lines = str(error).strip().splitlines()
-        raise EngineError(
-            got=f"the job cannot go on: {type(error).__name__}: {lines[-1] if lines else ''}",
-            fix="what is done is kept; run the same command again",
-        ) from error
+        raise stopped(f"{type(error).__name__}: {lines[-1] if lines else ''}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ from pipelines.batch.job import BatchJob
 from pipelines.batch.manifest import SCHEMA, PhotoStatus
 from pipelines.batch.names import printable
 from pipelines.batch.plan import mask_name
+from pipelines.batch.pool import Pool
 from pipelines.batch.shards import HashingWriter, fill_shard, sample_names
 from pipelines.batch.shared_engine import SharedEngine
 from pipelines.batch.solo_gate import SoloGate
@@ -53,7 +55,7 @@ class BatchWorker:
     begin. All blocks together have no more photos in work than one would.
     """
 
-    def __init__(self, job: BatchJob, reader: Reader, crash_log: CrashLog, node: str, cpus: int, photos: int) -> None:
+    def __init__(self, job: BatchJob, reader: Reader, crash_log: CrashLog, node: str, pool: Pool) -> None:
         """Remember the job; the network is loaded with the first block, where an error can be told.
 
         Args:
@@ -61,9 +63,10 @@ class BatchWorker:
             reader: Reads the photos.
             crash_log: Is told which photos are in work.
             node: Name of the machine, for the rows.
-            cpus: Threads of the network, unless the settings say otherwise; each looks at a photo of its own.
-            photos: Photos in work at a time.
+            pool: Threads of the network, and photos in work at a time.
         """
+        if job.batch_settings.niceness and hasattr(os, "nice"):
+            os.nice(job.batch_settings.niceness)
         self._job = job
         self._reader, self._target, self._masks = reader, job.target_storage, job.mask_storage
         self._crash_log, self._node = crash_log, node
@@ -72,9 +75,9 @@ class BatchWorker:
         self._gate = SoloGate()
         self._halt: CutrayError | None = None
         self._faults = 0
-        self._pool = ThreadPoolExecutor(photos, "photo")
-        self._ahead = 2 * photos  # finished photos wait for a slow one before them, but not without a bound
-        self._cpus = cpus
+        self._pool = ThreadPoolExecutor(pool.photos, "photo")
+        self._ahead = 2 * pool.photos  # finished photos wait for a slow one before them, but not without a bound
+        self._threads = pool.threads
 
     def run(self, tasks: Sequence[dict[str, Any]], crashes: Mapping[str, int]) -> Iterator[list[dict[str, Any]]]:
         """Do a block.
@@ -150,7 +153,7 @@ class BatchWorker:
         import cv2
 
         cv2.setNumThreads(1)  # the photos are the parallel part
-        threads = self._job.settings.threads or self._cpus
+        threads = self._job.settings.threads or self._threads
         settings = self._job.settings.model_copy(update={"threads": threads, "streams": threads})
         try:
             remover = BackgroundRemover.from_settings(settings)

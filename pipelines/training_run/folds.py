@@ -36,11 +36,13 @@ def train_folds(settings: TrainSettings, train: Callable[[TrainSettings], FitRes
         MissingExtraError: What writes the ensemble is not installed.
         TrainingError: A run cannot begin or go on.
     """
+    from cutray.data.catalog import build_catalog
     from cutray.evaluation.uncertainty import bootstrap_interval
     from cutray.training.model_card import read_scores, score_table
 
     _require_photos(settings)
-    runs = [_train_fold(settings, fold, train) for fold in range(1, settings.data.folds + 1)]
+    photos = build_catalog(settings.data, settings.seed).fingerprint
+    runs = [_train_fold(settings, fold, photos, train) for fold in range(1, settings.data.folds + 1)]
     scores: dict[str, list[float]] = {}
     for run_dir in runs:
         for name, values in read_scores(run_dir).items():
@@ -75,17 +77,14 @@ def _require_photos(settings: TrainSettings) -> None:
         )
 
 
-def _train_fold(settings: TrainSettings, fold: int, train: Callable[[TrainSettings], FitResult]) -> Path:
-    """Train the run that holds out one fold, unless it is done; return its folder."""
-    from cutray.data.catalog import build_catalog
-
+def _train_fold(settings: TrainSettings, fold: int, photos: str, train: Callable[[TrainSettings], FitResult]) -> Path:
+    """Train the run that holds out one fold, unless it is done with the same photos; return its folder."""
     changes = {"name": f"{settings.name}-fold-{fold}", "data": settings.data.model_copy(update={"fold": fold})}
     own = settings.model_copy(update=changes)
     run_dir = Path(own.save_dir).resolve() / own.name
     # What memory decided is not what was asked for; photos are, which the settings name only by their folder.
     by_memory = [f"optim.{name}" for name in ("batch_size", "accumulate") if getattr(own.optim, name) == AUTO]
-    catalog = build_catalog(own.data, own.seed).fingerprint
-    wanted = fingerprint({**result_values(own, exclude=by_memory), "catalog": catalog})
+    wanted = fingerprint({**result_values(own, exclude=by_memory), "photos": photos})
     done = run_dir / _DONE
     if _settings_of(done) == wanted:
         click.echo(f"fold {fold} of {settings.data.folds} is done: {run_dir}", err=True)

@@ -33,8 +33,7 @@ class _Desk:
 
     def check(self, request: Request) -> str:
         """Return the name of the API key, or refuse."""
-        owner = self.service.keys.check(request.headers.get("x-api-key"), request.headers.get("authorization"))
-        request.state.key = owner
+        owner = self.service.keys.authenticate(request)
         if not self.settings.folder:
             raise ApiError("not_found", "This endpoint takes no jobs: it was started without a folder for them.")
         return owner

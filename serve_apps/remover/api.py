@@ -99,7 +99,7 @@ def _photos(service: Service) -> APIRouter:
     @router.post("/remove-background", openapi_extra=openapi.single(), response_class=Response)
     async def remove_background(request: Request) -> Response:
         """Cut the subject out of one photo: a form with the file `image`, or the photo itself as the body."""
-        request.state.key = service.keys.check(*_credentials(request))
+        service.keys.authenticate(request)
         service.check_capacity()
         upload = await read_upload(request, service.limits, max_files=1)
         (image,) = pick_images(upload, _IMAGE_FIELDS, most=1, beside=(BACKGROUND_FIELD, STROKES_FIELD))
@@ -112,7 +112,7 @@ def _photos(service: Service) -> APIRouter:
     @router.post("/batch-remove-background", openapi_extra=openapi.many(), response_class=Response)
     async def batch_remove_background(request: Request) -> Response:
         """Cut out up to ten photos: a form with several files `images`; one result or one error for each, in order."""
-        request.state.key = service.keys.check(*_credentials(request))
+        service.keys.authenticate(request)
         service.check_capacity()
         upload = await read_upload(request, service.limits, max_files=service.limits.max_images)
         images = pick_images(upload, _BATCH_FIELDS, most=service.limits.max_images)
@@ -162,7 +162,7 @@ def _state(service: Service) -> APIRouter:
     @router.get("/model-info")
     async def model_info(request: Request) -> dict[str, Any]:
         """Name the default model, its hash and licence, and the engine with the reason for it; and list all models."""
-        request.state.key = service.keys.check(*_credentials(request))
+        service.keys.authenticate(request)
         infos = await service.models.infos()
         models = {name: asdict(info) for name, info in infos.items()}
         return {**asdict(next(iter(infos.values()))), "version": __version__, "models": models}
@@ -170,7 +170,7 @@ def _state(service: Service) -> APIRouter:
     @router.get("/metrics", response_class=PlainTextResponse)
     async def metrics(request: Request) -> Response:
         """Pass on what this node counts, for Prometheus."""
-        request.state.key = service.keys.check(*_credentials(request))
+        service.keys.authenticate(request)
         if not service.args.metrics_port:
             raise ApiError("not_found")
         try:
@@ -187,8 +187,3 @@ def _scrape(port: int) -> bytes:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=3) as answer:
         text: bytes = answer.read()
     return text
-
-
-def _credentials(request: Request) -> tuple[str | None, str | None]:
-    """Take out of a request what may hold an API key."""
-    return request.headers.get("x-api-key"), request.headers.get("authorization")

@@ -7,6 +7,8 @@ import hmac
 import time
 from collections.abc import Mapping
 
+from starlette.requests import Request
+
 from cutray.errors import ConfigError
 from serve_apps.remover.errors import ApiError
 
@@ -64,6 +66,16 @@ class ApiKeyAuth:
             raise ApiError("unauthorized")
         self._count(matches[0])
         return matches[0]
+
+    def authenticate(self, request: Request) -> str:
+        """Find out whose key a request came with, and note the name for the access log.
+
+        Raises:
+            ApiError: As ``check`` does.
+        """
+        headers = request.headers
+        name = request.state.key = self.check(headers.get("x-api-key"), headers.get("authorization"))
+        return name
 
     def rate_headers(self, name: str) -> dict[str, str]:
         """Return what a key has left in this minute, as headers; none where nothing is limited.

@@ -43,11 +43,10 @@ def compat_router(service: Service) -> APIRouter:
     async def account(request: Request) -> Any:
         """Say that nothing is counted."""
         try:
-            name = service.keys.check(request.headers.get("x-api-key"), request.headers.get("authorization"))
+            name = service.keys.authenticate(request)
         except ApiError as error:
             request.state.error_code = error.code
             return remove_bg_response(error)
-        request.state.key = name
         credits = {"total": 0, "subscription": 0, "payg": 0, "enterprise": 0}
         body = {"data": {"attributes": {"credits": credits, "api": {"free_calls": 0, "sizes": "all"}}}}
         return JSONResponse(body, headers=service.keys.rate_headers(name))
@@ -55,7 +54,7 @@ def compat_router(service: Service) -> APIRouter:
     @router.post("/api/remove", openapi_extra=openapi.rembg(), response_class=Response)
     async def rembg(request: Request) -> Response:
         """Take what clients of rembg's server send; `X-Notes` names what was ignored."""
-        request.state.key = service.keys.check(request.headers.get("x-api-key"), request.headers.get("authorization"))
+        service.keys.authenticate(request)
         service.check_capacity()
         upload = await read_upload(request, service.limits, max_files=1)
         options, notes = translate_rembg(upload.fields)
@@ -78,7 +77,7 @@ def compat_router(service: Service) -> APIRouter:
 
 async def _removebg(service: Service, request: Request) -> Response:
     """Answer one request in remove.bg's way."""
-    request.state.key = service.keys.check(request.headers.get("x-api-key"), request.headers.get("authorization"))
+    service.keys.authenticate(request)
     service.check_capacity()
     # A photo in base64 is one field of the form; the body's own limit still holds.
     limits = service.limits

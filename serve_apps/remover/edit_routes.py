@@ -42,8 +42,7 @@ def edits_router(service: Service) -> APIRouter:
     router = APIRouter(tags=["edits"], prefix="/edits")
 
     def check(request: Request) -> str:
-        owner = service.keys.check(request.headers.get("x-api-key"), request.headers.get("authorization"))
-        request.state.key = owner
+        owner = service.keys.authenticate(request)
         service.check_capacity()
         return owner
 

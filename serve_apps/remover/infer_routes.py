@@ -28,8 +28,7 @@ def infer_router(service: Service) -> APIRouter:
     router = APIRouter(tags=["inference protocol"], prefix="/v2")
 
     def check(request: Request) -> None:
-        headers = request.headers
-        request.state.key = service.keys.check(headers.get("x-api-key"), headers.get("authorization"))
+        service.keys.authenticate(request)
 
     async def check_ready(name: str) -> None:
         if service.draining or (await service.models.info(name)).state != "ready":

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from serve_apps.remover.tracing import Tracer
 # Serve sends a call by gRPC, which is faster than Ray's object store but takes messages of at most 4 MB.
 _LARGEST_DIRECT_BYTES = 3 << 20
 _TRIES = 4
+Result = TypeVar("Result")
 
 
 class RemoteNetwork:
@@ -50,25 +51,20 @@ class RemoteNetwork:
         Raises:
             CutrayError: The model is swapped again and again.
         """
-        for attempt in range(_TRIES):
-            try:
-                spec = self._spec = self._spec or await self._segmenter.spec.remote()
-                runner = await asyncio.to_thread(TTARunner, image, spec, settings)
-                answers: list[Probs] = []
-                while runner.next_batch is not None:
-                    answer = await self._segment(runner.next_batch, spec)
-                    if not isinstance(answer, Probs):
-                        self._spec = answer
-                        break
-                    answers.append(answer)
-                    await asyncio.to_thread(runner.update, answer.maps)
-                # Two models may need the same preprocessing; all views of a photo must come from one of them.
-                if runner.next_batch is None and len({answer.sha256 for answer in answers}) == 1:
-                    return runner.result, answers
-            except Exception as error:
-                if attempt == _TRIES - 1 or not replica_lost(error):
-                    raise
-        raise CutrayError(got="the model is being swapped again and again", fix="try again later")
+
+        async def look(spec: ModelSpec) -> tuple[Prediction, list[Probs]] | None:
+            runner = await asyncio.to_thread(TTARunner, image, spec, settings)
+            answers: list[Probs] = []
+            while runner.next_batch is not None:
+                answer = await self._segment(runner.next_batch, spec)
+                if answer is None:
+                    return None
+                answers.append(answer)
+                await asyncio.to_thread(runner.update, answer.maps)
+            # Two models may need the same preprocessing; all views of a photo must come from one of them.
+            return (runner.result, answers) if len({answer.sha256 for answer in answers}) == 1 else None
+
+        return await self._until_settled(look)
 
     async def infer(
         self, read: Callable[[ModelSpec], tuple[NDArray[np.float32], dict[str, Any]]]
@@ -85,23 +81,35 @@ class RemoteNetwork:
             ApiError: From ``read``.
             CutrayError: The model is swapped again and again.
         """
+
+        async def run(spec: ModelSpec) -> tuple[Probs, dict[str, Any]] | None:
+            tensors, request = await asyncio.to_thread(read, spec)
+            answer = await self._segment(tensors, spec)
+            return None if answer is None else (answer, request)
+
+        return await self._until_settled(run)
+
+    async def _until_settled(self, work: Callable[[ModelSpec], Awaitable[Result | None]]) -> Result:
+        """Return what work for one model comes to; begin again where it returns None, or where a replica was lost."""
         for attempt in range(_TRIES):
             try:
-                spec = self._spec = self._spec or await self._segmenter.spec.remote()
-                tensors, request = await asyncio.to_thread(read, spec)
-                answer = await self._segment(tensors, spec)
-                if isinstance(answer, Probs):
-                    return answer, request
-                self._spec = answer
+                self._spec = self._spec or await self._segmenter.spec.remote()
+                result = await work(self._spec)
             except Exception as error:
                 if attempt == _TRIES - 1 or not replica_lost(error):
                     raise
+            else:
+                if result is not None:
+                    return result
         raise CutrayError(got="the model is being swapped again and again", fix="try again later")
 
-    async def _segment(self, batch: np.ndarray, spec: ModelSpec) -> Probs | ModelSpec:
-        """Send prepared views to a Segmenter."""
+    async def _segment(self, batch: np.ndarray, spec: ModelSpec) -> Probs | None:
+        """Send prepared views to a Segmenter; None if its model was swapped for one that needs other views."""
         segmenter = self._direct if batch.nbytes <= _LARGEST_DIRECT_BYTES else self._segmenter
         with self._tracer.span("predict"):
             trace = self._tracer.current()
             answer: Probs | ModelSpec = await segmenter.segment.remote(batch, PreprocessSpec.of(spec), trace)
-        return answer
+        if isinstance(answer, Probs):
+            return answer
+        self._spec = answer
+        return None
