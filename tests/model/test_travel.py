@@ -111,7 +111,8 @@ from cutray import BackgroundRemover
 photo, engine, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
 remover = BackgroundRemover("u2netp", engine=engine, threads=threads, offline=True)
 expected = remover.remove_background(photo)
-shared = cutray.remove(photo, model="u2netp")
+options = {"model": "u2netp", "engine": engine, "threads": threads}
+shared = cutray.remove(photo, **options)
 # PyTorch and MNN compute with one thread after a fork, in another order.
 most = 3 if engine in ("pytorch", "mnn") else 0
 def same(one, two):
@@ -125,7 +126,7 @@ if "busy" in sys.argv:
     worker.start()
 child = os.fork()
 if child == 0:  # it ends like any program, with all destructors
-    equal = same(remover.remove_background(photo), expected) and same(cutray.remove(photo, model="u2netp"), shared)
+    equal = same(remover.remove_background(photo), expected) and same(cutray.remove(photo, **options), shared)
     sys.exit(7 if equal else 8)
 stop.set()
 _, status = os.waitpid(child, 0)
