@@ -111,11 +111,12 @@ def train(
         return 0
     from cutray.training.runs import prepare_run
     from cutray.training.stored_settings import adopt_batch
-    from pipelines.training_run.check import check_data, describe_run
+    from pipelines.training_run.check import check_data, check_profile, describe_run
 
     settings = adopt_batch(settings)
     catalog, rows, held_out = prepare_run(settings)
     describe_run(settings, catalog, rows, held_out)
+    check_profile(settings, len(rows))
     check_data(settings, catalog, always=check)
     if check:
         click.echo(json.dumps({"job": "train", "check": "passed", "train": len(rows), "validation": len(held_out)}))
