@@ -78,7 +78,7 @@ def postprocess(
     *,
     backdrop: DecodedImage | None = None,
 ) -> Removal:
-    """Turn a prediction into the picture that was asked for: matte, then ``finish``, which describes all the rest.
+    """Turn a prediction into the picture that was asked for: matte, then ``render_result``, which describes all the rest.
 
     Args:
         photo: From ``decode_source``.
@@ -86,10 +86,10 @@ def postprocess(
     """
     with timer.stage("matte"):
         matte = matte_photo(photo, prediction, settings)
-    return finish(photo, prediction.looks, matte, settings, format_name, network, timer, backdrop=backdrop)
+    return render_result(photo, prediction.looks, matte, settings, format_name, network, timer, backdrop=backdrop)
 
 
-def finish(
+def render_result(
     photo: Photo,
     looks: int,
     matte: Matte,

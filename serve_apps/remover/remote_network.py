@@ -52,7 +52,7 @@ class RemoteNetwork:
             CutrayError: The model is swapped again and again.
         """
 
-        async def look(spec: ModelSpec) -> tuple[Prediction, list[Probs]] | None:
+        async def attempt(spec: ModelSpec) -> tuple[Prediction, list[Probs]] | None:
             runner = await asyncio.to_thread(TTARunner, image, spec, settings)
             answers: list[Probs] = []
             while runner.next_batch is not None:
@@ -64,7 +64,7 @@ class RemoteNetwork:
             # Two models may need the same preprocessing; all views of a photo must come from one of them.
             return (runner.result, answers) if len({answer.sha256 for answer in answers}) == 1 else None
 
-        return await self._until_settled(look)
+        return await self._until_settled(attempt)
 
     async def infer(
         self, read: Callable[[ModelSpec], tuple[NDArray[np.float32], dict[str, Any]]]
