@@ -78,7 +78,7 @@ def postprocess(
     *,
     backdrop: DecodedImage | None = None,
 ) -> Removal:
-    """Turn a prediction into the picture that was asked for: matte, then ``render_result``, which describes all the rest.
+    """Turn a prediction into the picture that was asked for: matte, then ``render_result``, which describes the rest.
 
     Args:
         photo: From ``decode_source``.
