@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,19 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from cutray import __version__
+from cutray.config import TrainSettings, parse_settings
+from cutray.training.runs import export_best
+from cutray.training.stored_settings import read_settings
 from tests.scenes import write_pairs
-from tests.training import TINY, environment, kill_once_there_are, last_difference, run_training, train_command
+from tests.training import (
+    RAY_ENDS_S,
+    TINY,
+    environment,
+    kill_once_there_are,
+    last_difference,
+    run_training,
+    train_command,
+)
 
 pytest.importorskip("ray.train")
 pytest.importorskip("mlflow")
@@ -104,6 +116,17 @@ def test_a_killed_run_with_a_damaged_checkpoint_goes_on(
     assert summary["best"] == str(run_dir / "best.safetensors")
 
 
+def test_damage_at_the_end_is_told(undisturbed: tuple[dict[str, Any], Path], tmp_path: Path) -> None:
+    """Where the last checkpoint of a run is damaged, the one before is used, and whoever asked for more hears of it."""
+    run_dir = Path(shutil.copytree(undisturbed[1], tmp_path / "run"))
+    newest = max(run_dir.glob("checkpoint_[0-9]*"))
+    (newest / "weights.safetensors").write_bytes(b"cut off")
+    settings = parse_settings(TrainSettings, read_settings(run_dir / "settings.json"))
+    with pytest.warns(UserWarning, match=f"left out.*{newest.name}"):
+        result = export_best(settings, run_dir)
+    assert len(result.state.history) == 2
+
+
 def test_a_run_can_teach_another(undisturbed: tuple[dict[str, Any], Path], data: Path, tmp_path: Path) -> None:
     """Who begins as the teacher learns less from it than from the masks; with most of the start kept, it stays near."""
     best = undisturbed[0]["best"]
@@ -166,6 +189,7 @@ def test_a_run_is_stopped_and_extended(data: Path, tmp_path: Path) -> None:
             time.sleep(0.2)
         run.send_signal(signal.SIGINT)
         told = run.communicate(timeout=300)[1]
+    time.sleep(RAY_ENDS_S)  # what its workers still write would damage what the next run writes
     assert run.returncode == 130, told
     assert f"stopped; go on with: cutray train --resume {run_dir}" in told
     tracked = json.loads((run_dir / "mlflow.json").read_text())
