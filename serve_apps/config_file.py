@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cutray.errors import ConfigError
+from cutray.regular_file import read_text
 
 # The YAML that is shipped, for one machine and for a cluster.
 SHIPPED = {kind: Path(__file__).with_name(f"remover.{kind}.yaml") for kind in ("local", "prod")}
@@ -50,7 +51,7 @@ def load_config(
     from serve_apps.several_models import lay_out_models
 
     try:
-        config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config: dict[str, Any] = yaml.safe_load(read_text(path))
         (application,) = config["applications"]
         deployments = {entry["name"]: entry for entry in application["deployments"]}
         # A key without a value is empty: everything below it may be commented out.
