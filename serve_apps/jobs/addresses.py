@@ -6,6 +6,7 @@ A name is resolved once and the connection goes to just that address, so that a 
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ipaddress
 import re
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from cutray.config import JobSettings
 from cutray.errors import ConfigError, InputError
 from serve_apps.jobs.deadline import DeadlineSocket
 
@@ -161,6 +163,19 @@ class AllowList:
         return address
 
 
+def allow_lists(settings: JobSettings) -> tuple[AllowList, AllowList, AllowList]:
+    """Read the lists of sources, targets and webhooks.
+
+    Raises:
+        ConfigError: An entry is no beginning of an address.
+    """
+    return (
+        AllowList(settings.sources, ("https", "http", "s3")),
+        AllowList(settings.targets, ("s3",)),
+        AllowList(settings.webhooks, ("https", "http")),
+    )
+
+
 def _matches(address: Address, entry: Address, wildcard: bool) -> bool:
     """Whether an address begins like an entry; a path ends at a slash, so that /in does not open /internal."""
     if (address.scheme, address.port) != (entry.scheme, entry.port):
@@ -201,10 +216,8 @@ def _look_up(address: Address, timeout_s: float) -> Sequence[tuple[Any, ...]]:
     found: list[tuple[Any, ...]] = []
 
     def ask() -> None:
-        try:
+        with contextlib.suppress(OSError, UnicodeError):  # what has no address is not known
             found.extend(socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM))
-        except (OSError, UnicodeError):
-            pass
 
     thread = threading.Thread(target=ask, name="resolver", daemon=True)
     thread.start()
@@ -264,7 +277,7 @@ def request(
     try:
         with _connect(address, private=private, until=until, context=context) as connected:
             connection = http.client.HTTPConnection(address.host, address.port)
-            connection.sock = DeadlineSocket(connected, until)  # type: ignore[assignment]
+            connection.sock = DeadlineSocket(connected, until)
             connection.request(
                 method, address.target, body, {"Host": address.netloc, "User-Agent": "cutray", **(headers or {})}
             )
