@@ -68,6 +68,7 @@ class JobRunner:
         self._sending: dict[str, Future[str]] = {}
         self._senders = ThreadPoolExecutor(_SENDERS, "webhook")
         self._swept_at = self._told_at = 0.0
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
         self._thread.start()
 
@@ -76,17 +77,21 @@ class JobRunner:
         if not self._thread.is_alive():
             raise CutrayError(got="the thread that runs jobs has ended", fix="see its log")
 
+    def stop(self) -> None:
+        """Look after nothing any more; processes of jobs end with this one, and go on with the next runner."""
+        self._stopped.set()
+        self._thread.join()
+
     def _work(self) -> None:
         """Look at everything again and again; what fails, as while a database is away, keeps nothing else from it."""
         steps = (self._look_at_runs, self._stop_cancelled, self._start_jobs, self._send_events, self._tell, self._sweep)
-        while True:
+        while not self._stopped.wait(_TICK_S):
             for step in steps:
                 try:
                     step()
                 except Exception as error:  # the outer edge of the thread: whatever it is, jobs go on
                     _LOG.error("looking after jobs failed: %s", type(error).__name__, exc_info=True)
-                    time.sleep(1.0)
-            time.sleep(_TICK_S)
+                    self._stopped.wait(1.0)
 
     def _look_at_runs(self) -> None:
         """Count what processes have done, and see which have ended."""

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from cutray.config import BatchSettings, InputLimits, RemoverSettings, parse_settings
-from cutray.errors import CutrayError, EngineError, InputError, OutputError
+from cutray.errors import CutrayError, EngineError, ImageTooLargeError, InputError, OutputError
 from cutray.file_lock import lock_file
 from cutray.models.weights import resolve
 from pipelines.batch.job import BatchJob
@@ -151,7 +151,7 @@ class JobWorker:
         try:
             address = self._sources.check(photo["source"])
             if address.scheme == "s3":
-                data = read_photo(open_storage(str(self._spool.input)), photo["source"], limits)
+                data = self._read_object(photo["source"], limits)
             else:
                 status, data = request(
                     "GET",
@@ -170,6 +170,15 @@ class JobWorker:
             return {"number": photo["number"], "status": "failed", "output": "", "details": details}
         self._spool.write(self._spool.photo(photo["number"]), [data])
         return None
+
+    def _read_object(self, source: str, limits: InputLimits) -> bytes:
+        """Read a photo of a bucket."""
+        try:
+            return read_photo(open_storage(str(self._spool.input)), source, limits)
+        except ImageTooLargeError:
+            raise
+        except InputError as error:
+            raise FetchError(error.got, error.allowed, error.fix) from error
 
     def _deliver(self, job: Mapping[str, Any]) -> None:
         """Write results to the target; an object there is whole or not there, and the same one when written again."""

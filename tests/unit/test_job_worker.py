@@ -1,8 +1,9 @@
-"""The model of a job: which weights its photos are worked with."""
+"""The model of a job: who chooses it, and which weights its photos are worked with."""
 
 from __future__ import annotations
 
 import hashlib
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
 from cutray.config import JobSettings
 from serve_apps.jobs.records import JobState, NewJob, NewPhoto
 from serve_apps.jobs.replies import job_body
+from serve_apps.jobs.runner import JobRunner
 from serve_apps.jobs.spool import Spool
 from serve_apps.jobs.store import JobStore
 from serve_apps.jobs.worker import JobWorker
@@ -79,3 +81,22 @@ def test_other_weights_are_taken_before_the_first_photo(tmp_path: Path, weights:
     assert job is not None
     worker.settle_model(job)
     assert (told(store)["state"], told(store)["model_sha256"]) == (JobState.RUNNING, NEW)
+
+
+def test_a_model_that_is_not_served_any_more_fails_its_jobs_alone(tmp_path: Path) -> None:
+    """The job says so and ends; one with a model that does not answer at the moment waits for it."""
+    settings = JobSettings(folder=str(tmp_path))
+    store = JobStore(settings)
+    for job_id, model in (("a", "gone"), ("b", "")):
+        store.add(NewJob(job_id, "shop", [NewPhoto("1.jpg", "1.png")], 10, {}, "hash", model=model))
+    runner = JobRunner({"u2netp": None}, AppArgs(jobs=settings))  # nobody answers
+    try:
+        until = time.monotonic() + 60
+        while (job := store.get("a")) and job["state"] == JobState.QUEUED and time.monotonic() < until:
+            time.sleep(0.1)
+    finally:
+        runner.stop()
+    status = told(store)
+    assert (status["state"], status["error"]["code"], status["model"]) == (JobState.FAILED, "unknown_model", "gone")
+    waiting = store.get("b")
+    assert waiting is not None and waiting["state"] == JobState.QUEUED
