@@ -11,8 +11,8 @@ from serve_apps.jobs.database import check_database, make_engine
 from serve_apps.remover.api_keys import ApiKeyAuth
 from serve_apps.remover.schemas import AppArgs
 
-# After the body has come, its photos and the job's row are written; then the answer goes out.
-_AFTER_UPLOAD_S = 5.0
+# After the body has come, its photos and the job's row are written, for 5 s each; then the answer goes out.
+_AFTER_UPLOAD_S = 10.0
 
 
 def check_args(args: AppArgs, request_timeout_s: float | None = None) -> None:

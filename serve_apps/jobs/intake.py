@@ -35,7 +35,8 @@ from serve_apps.remover.uploads import BACKGROUND_FIELD, parse_options, upload_e
 
 _LONGEST_KEY = 255
 _BLOCK_BYTES = 1 << 20
-QUOTA_RETRY_S = 60
+_KEEP_S = 5.0  # photos of a body that came at the last moment still have this long to be written down
+_QUOTA_RETRY_S = 60
 ModelChooser = Callable[[str], Awaitable[str]]
 
 
@@ -135,7 +136,7 @@ class JobIntake:
         key = request.headers.get("idempotency-key")
         if key is not None and not (0 < len(key) <= _LONGEST_KEY and key.isprintable()):
             raise ApiError("bad_request", f"Idempotency-Key has 1 to {_LONGEST_KEY} printable characters.")
-        until = time.monotonic() + self._settings.upload_timeout_s
+        until = time.monotonic() + self._settings.upload_timeout_s + _KEEP_S
         self._receiving += 1
         keeping: asyncio.Future[Taken] | None = None
         try:
@@ -159,7 +160,7 @@ class JobIntake:
                     keeping.add_done_callback(self._withdraw)
                 raise
         except QuotaError as error:
-            raise ApiError(error.code, str(error), retry_after_s=QUOTA_RETRY_S) from error
+            raise ApiError(error.code, str(error), retry_after_s=_QUOTA_RETRY_S) from error
         finally:
             if keeping is None:
                 self._receiving -= 1
@@ -221,12 +222,12 @@ class JobIntake:
                 raise ApiError("idempotency_mismatch")
             return Taken(row, self._progress(row), replayed)
         except AbandonedError as error:
-            raise ApiError("deadline_exceeded", str(error), retry_after_s=QUOTA_RETRY_S) from error
+            raise ApiError("deadline_exceeded", str(error), retry_after_s=_QUOTA_RETRY_S) from error
         except InputError as error:
             raise ApiError(error.code, str(error)) from error
         except OSError as error:
             raise ApiError(
-                "unavailable", "The disk for jobs cannot be written.", retry_after_s=QUOTA_RETRY_S
+                "unavailable", "The disk for jobs cannot be written.", retry_after_s=_QUOTA_RETRY_S
             ) from error
         finally:
             body.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import threading
 import time
 import zipfile
 from collections.abc import AsyncIterator, Callable
@@ -17,7 +18,7 @@ pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
 httpx = pytest.importorskip("httpx")
 
 from cutray.config import JobSettings  # noqa: E402
-from serve_apps.jobs import routes  # noqa: E402
+from serve_apps.jobs import intake, routes  # noqa: E402
 from serve_apps.jobs.spool import Spool  # noqa: E402
 from serve_apps.jobs.store import JobStore  # noqa: E402
 from serve_apps.remover.api import create_api  # noqa: E402
@@ -190,6 +191,37 @@ def test_a_job_that_nobody_knows_of_is_not_begun(service: Service, tmp_path: Pat
     assert left_over(tmp_path) == []
 
 
+def test_a_job_that_was_just_written_down_is_withdrawn(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who goes away between the job's being written down and the answer leaves nothing behind, either."""
+    written, gone = threading.Event(), threading.Event()
+    add = JobStore.add
+
+    def add_slowly(*arguments: Any) -> Any:
+        added = add(*arguments)
+        written.set()
+        gone.wait(60)
+        return added
+
+    monkeypatch.setattr(JobStore, "add", add_slowly)
+
+    async def send_and_leave() -> None:
+        transport = httpx.ASGITransport(create_api(service))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            files = {"images": saved(photo(64, 64), "JPEG")}
+            sending = asyncio.ensure_future(client.post("/jobs", files=files))
+            await wait_for(written.is_set)
+            assert len(left_over(tmp_path)) == 2
+            sending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await sending
+            gone.set()
+            await wait_for(lambda: left_over(tmp_path) == [])
+
+    asyncio.run(send_and_leave())
+
+
 def test_a_job_with_a_key_is_found_again(service: Service, tmp_path: Path) -> None:
     """Who goes away before the answer, but has named a key, gets the same job with the same request."""
     JobStore(service.args.jobs).list_jobs("-", 0, 1)
@@ -202,8 +234,9 @@ def test_a_job_with_a_key_is_found_again(service: Service, tmp_path: Path) -> No
     assert left_over(tmp_path) == [job_id, job_id]
 
 
-def test_the_answer_comes_before_serve_gives_up(tmp_path: Path) -> None:
+def test_the_answer_comes_before_serve_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job that is not written down in time is refused by us, so that Serve's own timeout leaves no half of it."""
+    monkeypatch.setattr(intake, "_KEEP_S", 0.0)
     service = with_jobs(tmp_path, upload_timeout_s=1.0)
     JobStore(service.args.jobs).list_jobs("-", 0, 1)
 

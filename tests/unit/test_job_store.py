@@ -137,6 +137,19 @@ def test_a_running_job_is_cancelled_by_its_runner(settings: JobSettings) -> None
     assert store.finish("a", JobState.FINISHED, event_body) == JobState.CANCELLED
 
 
+def test_a_job_is_withdrawn(settings: JobSettings) -> None:
+    """One that has not begun is forgotten, one that runs is stopped without anybody being told; its key is free."""
+    store = JobStore(settings)
+    for name in ("a", "b"):
+        store.add(new(name, idempotency_key=name, webhook="https://hooks.example/"))
+    store.start("b", "u2netp")
+    assert store.withdraw("a") and not store.knows("a") and not store.photos("a")
+    assert not store.withdraw("b") and store.cancelling() == ["b"]
+    assert store.finish("b", JobState.FINISHED, event_body) == JobState.CANCELLED
+    assert not store.due_events() and not store.withdraw("none")
+    assert store.add(new("c", idempotency_key="a"))[1] is False
+
+
 def test_who_has_less_running_goes_first(settings: JobSettings) -> None:
     """Jobs that had begun go on first; then the key with fewer running ones, then the older job."""
     store = JobStore(settings)

@@ -42,7 +42,7 @@ def write(tmp_path: Path, **args: Any) -> Path:
         ({"jobs": {"webhooks": ["https://hooks.example/?token=1"]}}, "entry"),
         ({"jobs": {"database": "postgres"}}, "jobs.database is no address"),
         ({"jobs": {"database": "mysql://user@host/jobs"}}, "jobs.database is no address"),
-        ({"jobs": {"folder": "jobs", "upload_timeout_s": 58}}, "request_timeout_s 60"),
+        ({"jobs": {"folder": "jobs", "upload_timeout_s": 51}}, "request_timeout_s 60"),
     ],
 )
 def test_wrong_arguments_are_refused_with_the_yaml(tmp_path: Path, args: dict[str, Any], told: str) -> None:
