@@ -17,18 +17,20 @@ Request = tuple[str, str, dict[str, Any]]  # method, path, and what httpx is to 
 _METADATA = "169.254.169.254"
 
 
-def send_raw(url: str, request: bytes) -> int:
+def send_raw(url: str, request: bytes, *, whole: bool = False) -> int:
     """Send bytes as they are; returns the answer's status, or 0 if the connection was closed without one.
 
     Args:
         url: Scheme, host and port.
         request: All of the request; no client rewrites it.
+        whole: Whether it is a whole request; otherwise the sending side is closed, so that nobody waits for the rest.
     """
     host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=15) as connection:
+    with socket.create_connection((host, int(port)), timeout=60 if whole else 15) as connection:
         with contextlib.suppress(OSError):  # it may hang up before it has heard everything
             connection.sendall(request)
-            connection.shutdown(socket.SHUT_WR)
+            if not whole:
+                connection.shutdown(socket.SHUT_WR)
         answer = b""
         with contextlib.suppress(OSError):
             while b"\r\n" not in answer and (more := connection.recv(4096)):
