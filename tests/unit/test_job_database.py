@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sqlite3
 from collections.abc import Iterator
@@ -13,10 +14,12 @@ import pytest
 pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
 from cutray.config import JobSettings
 from cutray.errors import ConfigError
-from serve_apps.jobs.database import DatabaseError, check_database
+from serve_apps.jobs.database import DatabaseError, check_database, make_engine
 from serve_apps.jobs.records import NewJob, NewPhoto
 from serve_apps.jobs.store import JobStore
+from serve_apps.jobs.tables import METADATA
 
+POSTGRES = os.environ.get("CUTRAY_TEST_POSTGRES", "")  # address of an empty database
 JOB = NewJob("a", "shop", [NewPhoto("a.jpg", "a.png")], 10, {}, "hash")
 
 
@@ -87,3 +90,21 @@ def test_a_database_that_is_away_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"jobs\.folder"):
         check_database(JobSettings(folder=str(tmp_path / "file")))
+
+
+@pytest.mark.skipif(not POSTGRES, reason="CUTRAY_TEST_POSTGRES names no database")
+def test_a_busy_postgresql_is_told(tmp_path: Path) -> None:
+    """While another process holds the tables, what is to be written waits, and is refused in the end."""
+    settings = JobSettings(folder=str(tmp_path), database=POSTGRES)
+    check_database(settings)
+    other = make_engine(settings)
+    try:
+        with other.begin() as connection:
+            connection.exec_driver_sql("LOCK TABLE owners IN EXCLUSIVE MODE")
+            store = JobStore(settings, wait_s=0.2)
+            assert store.list_jobs("shop", 0, 10) == []
+            with pytest.raises(DatabaseError, match="does not answer"):
+                store.add(JOB)
+        assert store.add(JOB)[1] is False
+    finally:
+        METADATA.drop_all(other)
