@@ -6,8 +6,12 @@ import contextlib
 import http.server
 import ipaddress
 import socket
+import socketserver
+import ssl
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -253,6 +257,52 @@ def test_an_answer_that_trickles_ends_in_time(server: tuple[str, list[str]], pat
     with pytest.raises(FetchError, match="TimeoutError"):
         get(url + path, timeout_s=0.3)
     assert _NEARLY_ALL not in asked
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return what a server of ``localhost`` proves itself with, and what trusts it alone."""
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(days=1), now + timedelta(days=1))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+    pem = tmp_path / "server.pem"
+    encoding, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    pem.write_bytes(
+        key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, plain)
+        + made.sign(key, hashes.SHA256()).public_bytes(encoding)
+    )
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(pem)
+    return server, ssl.create_default_context(cafile=str(pem))
+
+
+def test_tls_has_the_same_limits(
+    server: tuple[str, list[str]], tls: tuple[ssl.SSLContext, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over TLS an answer arrives whole, one that trickles ends in time, and who cannot prove its name is not heard."""
+    url, asked = server
+    accept = socketserver.TCPServer.get_request
+
+    def accept_tls(listening: Any) -> Any:
+        connection, peer = accept(listening)
+        return tls[0].wrap_socket(connection, server_side=True, do_handshake_on_connect=False), peer
+
+    monkeypatch.setattr(http.server.ThreadingHTTPServer, "get_request", accept_tls)
+    address = url.replace("http://", "https://")
+    answer = request(
+        "GET", parse_address(f"{address}/photo"), private=True, timeout_s=20, max_bytes=1000, context=tls[1]
+    )
+    assert answer == (200, b"xxxxx")
+    with pytest.raises(FetchError, match="TimeoutError"):
+        request("GET", parse_address(f"{address}/headers"), private=True, timeout_s=1, max_bytes=9, context=tls[1])
+    with pytest.raises(FetchError, match="SSLCertVerificationError"):
+        request("GET", parse_address(f"{address}/photo"), private=True, timeout_s=20, max_bytes=1000)
+    assert _NEARLY_ALL not in asked and asked.count("/photo") == 1
 
 
 def test_a_name_server_that_does_not_answer_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
