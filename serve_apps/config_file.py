@@ -40,12 +40,14 @@ def load_config(
 
     Raises:
         ConfigError: A key is unknown or a value is not allowed.
+        MissingExtraError: The driver of PostgreSQL is not installed, and the state of jobs is to be kept there.
         WeightsError: The model is one of a registry, and cannot be found there.
     """
     import yaml
 
     from cutray.config import parse_settings
     from cutray.config.paths import absolute_model, absolute_path
+    from serve_apps.check_args import check_args
     from serve_apps.remover.model_names import DEFAULT_DEPLOYMENT
     from serve_apps.remover.schemas import AppArgs, ModelConfig
     from serve_apps.several_models import lay_out_models
@@ -84,7 +86,7 @@ def load_config(
         args["jobs"] = {**args.get("jobs", {}), "folder": jobs}
     if (args.get("jobs") or {}).get("folder"):
         args["jobs"]["folder"] = absolute_path(args["jobs"]["folder"])  # replicas have another working folder
-    parse_settings(AppArgs, args)
+    check_args(parse_settings(AppArgs, args), http.get("request_timeout_s"))
     for network in _networks(config):
         parse_settings(ModelConfig, network)
     _check(config, path)

@@ -92,11 +92,13 @@ def serve(
     started = time.monotonic()
     signals = Signals()
     prepare_environment(verbose=verbose)
+    from serve_apps.check_args import check_state
 
     def read() -> dict[str, Any]:
         config = load_config(
             config_file or CONFIG, host=host, port=port, metrics_port=metrics_port, jobs=jobs, engine=given(options)
         )
+        check_state(application_args(config))
         check_model(config)
         return config
 

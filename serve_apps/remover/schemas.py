@@ -31,6 +31,12 @@ class Limits(Settings):
 
     max_body_bytes: int = Field(32 * MIB, ge=1024, description="Largest body of one request, in bytes.")
     max_batch_body_bytes: int = Field(80 * MIB, ge=1024, description="Largest body of a batch, in bytes.")
+    max_tensor_json_bytes: int = Field(
+        8 * MIB,
+        ge=1024,
+        description="Largest body of /v2 with tensors as JSON, which takes up to twelve times its size in memory; raw "
+        "bytes behind the JSON have max_body_bytes.",
+    )
     max_image_bytes: int = Field(32 * MIB, ge=1, description="Largest photo, in bytes.")
     max_megapixels: float = Field(50.0, gt=0, description="Largest photo, in millions of pixels.")
     max_images: int = Field(10, ge=1, le=100, description="Most photos of a batch.")
