@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from cutray.config import EngineSettings, RemoverSettings, parse_settings
+from cutray.console.extras import requires_extra
 from cutray.console.options import GroupedCommand, given, settings_options
 from cutray.console.progress import download_progress, photo_progress
 from cutray.console.run import run
@@ -96,7 +97,7 @@ def report(url: tuple[str, ...], batch: str | None, reference: str | None, model
     """
     if bool(url) == (batch is not None):
         raise click.UsageError("give --url or --batch")
-    seen = _read_batch(batch) if batch is not None else _read_endpoint(url)
+    seen: dict[str, Fingerprint] = _read_batch(batch) if batch is not None else _read_endpoint(url)
     if model is not None:
         seen = {name: one for name, one in seen.items() if name == model}
     if not seen:
@@ -204,28 +205,32 @@ def _ask(url: str) -> str:
         ) from error
 
 
+@requires_extra("batch", "pyarrow")
 def _read_batch(target: str) -> dict[str, Fingerprint]:
     """Read size, confidence, area and edge cases of a batch out of its manifest."""
-    from pipelines.batch.manifest import Manifest, read_job
+    from pipelines.batch.manifest import Manifest, PhotoStatus, read_job
     from pipelines.batch.storage import open_storage
 
     storage = open_storage(target)
     rows = Manifest(storage).table().to_pylist()
-    job = read_job(storage)
     if not rows:
         raise InputError(got=f"no manifest of a batch in {target}", allowed="the DST of `cutray batch`", fix="check it")
     made = Fingerprint()
     for row in rows:
-        if row["status"] in ("ok", "no_subject"):
-            made.add_all(_values_of(row, known=bool(job.get("edge_cases"))))
-    return {str(job.get("model", "")): made} if made.photos() else {}
+        if row["status"] in (PhotoStatus.OK, PhotoStatus.NO_SUBJECT):
+            made.add_all(_values_of(row, found=row["status"] == PhotoStatus.OK))
+    return {str(read_job(storage).get("model", "")): made} if made.photos() else {}
 
 
-def _values_of(row: Mapping[str, Any], *, known: bool) -> dict[str, float]:
+def _values_of(row: Mapping[str, Any], *, found: bool) -> dict[str, float]:
     """Read one row of a manifest."""
-    found = row["status"] == "ok"
-    cases = (row["edge_cases"] or ()) if known else None
-    values = features_of(None, found=found, confidence=row["confidence"], area=row["area_fraction"], edge_cases=cases)
+    values = features_of(
+        None,
+        found=found,
+        confidence=row["confidence"],
+        area=row["area_fraction"],
+        edge_cases=row["edge_cases"],
+    )
     return values | {"megapixels": row["width_px"] * row["height_px"] / 1e6}
 
 

@@ -21,6 +21,8 @@ from cutray.evaluation.photo_features import PhotoFeatures
 pytest.importorskip("pyarrow")
 from click.testing import CliRunner
 
+from pipelines.batch.manifest import Manifest, write_job
+from pipelines.batch.storage import open_storage
 from pipelines.drift import drift
 
 
@@ -103,6 +105,34 @@ def test_report_names_what_has_drifted(endpoint: str, tmp_path: Path) -> None:
     _Metrics.text = metrics_text(_photos(300, 0.6), "shoes", "a")
     code, lines = _run("--url", f"{endpoint}/metrics", "--reference", str(reference))
     assert code == 0 and json.loads(lines[-1])["drifted"] == {"shoes": []}
+
+
+def test_a_batch_is_read_from_its_manifest(tmp_path: Path) -> None:
+    """Size, confidence, area and edge cases of the photos that were done; failed ones do not count."""
+    storage = open_storage(str(tmp_path))
+    rows = [
+        {
+            "source": f"{index}.jpg",
+            "output": f"{index}.png",
+            "status": "ok" if index % 10 else "no_subject",
+            "width_px": 1000,
+            "height_px": 1000,
+            "confidence": 0.5 + 0.001 * index,
+            "area_fraction": 0.2,
+            "edge_cases": ["texture"] if index % 2 else [],
+        }
+        for index in range(200)
+    ]
+    Manifest(storage).append([*rows, {"source": "x.jpg", "output": "x.png", "status": "failed", "code": "decode"}])
+    write_job(storage, {"model": "u2netp"})
+    reference = tmp_path / "reference.json"
+    reference.write_text(_photos(300, 0.5).as_json())
+    code, lines = _run("--batch", str(tmp_path), "--reference", str(reference))
+    assert lines[0] == "u2netp: 200 photos"
+    assert {line.split()[0] for line in lines[2:-1]} == {"megapixels", "confidence", "area", "no_subject"}
+    assert code == 1 and "confidence" in json.loads(lines[-1])["drifted"]["u2netp"]
+    (share,) = (line.split() for line in lines if line.strip().startswith("no_subject"))
+    assert share[1:5] == ["0.0", "%", "10.0", "%"]
 
 
 def test_report_says_what_is_missing(endpoint: str, tmp_path: Path) -> None:
