@@ -60,6 +60,7 @@ class SampleFolder:
             return False
         mask = cv2.resize(probs, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR)
         levels = np.rint(np.clip(mask, 0, 1) * 255).astype(np.uint8)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # The mask comes first: a photo without one would be no pair.
         write_atomically(self._mask(name), _encode(".png", levels), overwrite=True)
         write_atomically(self._image(name), _encode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR)), overwrite=True)

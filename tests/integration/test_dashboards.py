@@ -23,7 +23,7 @@ from click.testing import CliRunner  # noqa: E402
 from cutray.evaluation.drift import Fingerprint, features_of  # noqa: E402
 from cutray.evaluation.drift_metrics import read_metrics  # noqa: E402
 from cutray.evaluation.photo_features import PhotoFeatures  # noqa: E402
-from pipelines.drift import drift  # noqa: E402
+from pipelines.drift.cli import drift  # noqa: E402
 from tests.conftest import require_weights  # noqa: E402
 from tests.endpoint import ROOT, free_port, running, write_config  # noqa: E402
 from tests.promql import DASHBOARDS, FOLDER, alerts, expressions, names  # noqa: E402

@@ -23,7 +23,7 @@ from click.testing import CliRunner
 
 from pipelines.batch.manifest import Manifest, write_job
 from pipelines.batch.storage import open_storage
-from pipelines.drift import drift
+from pipelines.drift.cli import drift
 
 
 def metrics_text(made: Fingerprint, model: str, replica: str) -> str:

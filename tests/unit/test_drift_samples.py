@@ -19,7 +19,7 @@ from cutray.imaging.encode import encode_image
 from cutray.imaging.photo_files import find_photos
 from cutray.imaging.provenance import is_result
 from cutray.removal import RemovalReport
-from pipelines.drift_accept import accept_corrected
+from pipelines.drift.accept import accept_corrected
 from serve_apps.drift.samples import SampleFolder, check_folder, sureness
 
 PROBS = np.full((32, 32), 0.2, np.float32)
@@ -37,13 +37,14 @@ def _image(seed: int) -> np.ndarray:
 
 def test_the_least_sure_photos_are_kept(tmp_path: Path) -> None:
     """Of ten photos the three with the lowest confidence stay, each with its mask and without any metadata."""
-    folder = SampleFolder(tmp_path, 3, 30)
+    folder = SampleFolder(tmp_path / "samples", 3, 30)
     for number in range(10):
         folder.offer(_image(number), PROBS, _report(0.95 - 0.05 * ((number * 7) % 10)))
     assert [name[:4] for name in folder.names()] == ["0500", "0550", "0600"]
     assert not folder.offer(_image(99), PROBS, _report(0.9))
+    assert (tmp_path / "samples").stat().st_mode & 0o077 == 0
     for name in folder.names():
-        photo, mask = tmp_path / "images" / f"{name}.jpg", tmp_path / "masks" / f"{name}.png"
+        photo, mask = folder.folder / "images" / f"{name}.jpg", folder.folder / "masks" / f"{name}.png"
         assert not is_result(str(photo)) and b"Exif" not in photo.read_bytes()
         levels = cv2.imread(str(mask), cv2.IMREAD_UNCHANGED)
         assert levels.shape == (60, 80) and levels[30, 40] == round(0.7 * 255) and levels[0, 0] == round(0.2 * 255)
