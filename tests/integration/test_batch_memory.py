@@ -74,7 +74,7 @@ def _run(network: Path, table: Path, target: Path, *options: str) -> Run:
     return run_watched(command, batch_environment(), look_every_s=0.5)
 
 
-@pytest.mark.parametrize(("budget_gb", "options"), [(1.1, ()), (2.2, ("--address", "local"))], ids=["processes", "ray"])
+@pytest.mark.parametrize(("budget_gb", "options"), [(1.4, ()), (2.4, ("--address", "local"))], ids=["processes", "ray"])
 def test_batch_stays_within_its_memory(
     network: Path, table: Path, tmp_path: Path, budget_gb: float, options: tuple[str, ...]
 ) -> None:
