@@ -20,6 +20,7 @@ from cutray.errors import CutrayError
 from cutray.evaluation.drift import Difference, Fingerprint, compare, features_of, parse_fingerprint
 from cutray.evaluation.photo_features import measure_photo
 from cutray.removal import RemovalReport
+from cutray.tta import Prediction
 from serve_apps.drift.metrics import DriftMetrics
 from serve_apps.drift.samples import SampleFolder
 
@@ -34,14 +35,14 @@ class SeenPhoto:
 
     Attributes:
         image: (H, W, 3) uint8 sRGB.
-        probs: (S, S) float32 in [0, 1].
+        prediction: What the network says of it.
         report: What is known about its mask.
         edge_cases_known: Whether edge cases were looked for.
         sha256: Hash of the weights that made it.
     """
 
     image: np.ndarray
-    probs: np.ndarray
+    prediction: Prediction
     report: RemovalReport
     edge_cases_known: bool
     sha256: str
@@ -139,7 +140,7 @@ class DriftMonitor:
             metrics.photo(values, report.model)
             self._latest[photo.sha256, report.model].append(values)
         if self._samples is not None:
-            self._samples.offer(photo.image, photo.probs, report)
+            self._samples.offer(photo.image, photo.prediction, report)
 
     def _check(self, metrics: DriftMetrics) -> None:
         """Compare the latest photos of each model with its reference, and show the result."""

@@ -16,6 +16,7 @@ import numpy as np
 from cutray.errors import CutrayError
 from cutray.imaging.files import write_atomically
 from cutray.removal import RemovalReport
+from cutray.tta import Prediction
 
 IMAGES, MASKS = "images", "masks"
 _DAY_S = 86_400
@@ -39,12 +40,12 @@ class SampleFolder:
     most: int
     days: float
 
-    def offer(self, image: np.ndarray, probs: np.ndarray, report: RemovalReport) -> bool:
+    def offer(self, image: np.ndarray, prediction: Prediction, report: RemovalReport) -> bool:
         """Keep a photo if it is one of the least sure ones, without its metadata; the surest makes room.
 
         Args:
             image: (H, W, 3) uint8 sRGB.
-            probs: (S, S) float32 in [0, 1], the network's map of it.
+            prediction: What the network says of it.
             report: What is known about its mask.
 
         Returns:
@@ -53,12 +54,12 @@ class SampleFolder:
         Raises:
             OutputError: The folder cannot be written.
         """
-        score = sureness(report, probs)
+        score = sureness(report, prediction)
         kept = self.names()
         name = f"{round(1000 * score):04d}-{_hash(image)}"
         if name in kept or (len(kept) >= self.most and name >= kept[-1]):
             return False
-        mask = cv2.resize(probs, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR)
+        mask = cv2.resize(prediction.probs, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR)
         levels = np.rint(np.clip(mask, 0, 1) * 255).astype(np.uint8)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # The mask comes first: a photo without one would be no pair.
@@ -97,14 +98,16 @@ class SampleFolder:
                 path.unlink()
 
 
-def sureness(report: RemovalReport, probs: np.ndarray) -> float:
+def sureness(report: RemovalReport, prediction: Prediction) -> float:
     """Say how sure the network is of its answer, in [0, 1].
 
     Args:
-        report: Its confidence counts where there is a subject.
-        probs: (S, S) float32 in [0, 1]; where there is none, a high probability anywhere means doubt.
+        report: Its confidence counts where there is a subject; where there is none, a high probability anywhere means
+            doubt.
+        prediction: The map, and how well the frame and its mirror image agree, which two looks at one photo should.
     """
-    return float(np.clip(report.confidence if report.subject_found else 1.0 - float(probs.max(initial=0.0)), 0, 1))
+    confidence = report.confidence if report.subject_found else 1.0 - float(prediction.probs.max(initial=0.0))
+    return float(np.clip(min(confidence, prediction.agreement), 0, 1))
 
 
 def check_folder(folder: str) -> None:

@@ -156,7 +156,7 @@ class Cutter:
             removal = await asyncio.to_thread(
                 postprocess, photo, prediction, settings, format_name, answers[0].network, timer, backdrop=backdrop
             )
-        seen = SeenPhoto(photo.view, prediction.probs, removal.report, settings.edge_cases, answers[0].sha256)
+        seen = SeenPhoto(photo.view, prediction, removal.report, settings.edge_cases, answers[0].sha256)
         self._drift.look(seen, request.model or self._default)
         height_px, width_px = removal.mask.shape
         return CutReply(removal.data, format_name, removal.report, width_px, height_px)

@@ -19,13 +19,14 @@ from cutray.errors import ConfigError
 from cutray.evaluation.drift import Fingerprint, features_of
 from cutray.evaluation.photo_features import PhotoFeatures
 from cutray.removal import RemovalReport
+from cutray.tta import Prediction
 from serve_apps.drift.monitor import DriftMonitor, SeenPhoto, compare_latest
 from serve_apps.drift.options import lay_over, take_sample_options
 from serve_apps.drift.samples import SampleFolder
 
 _PATIENCE_S = 60
 IMAGE = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
-PROBS = np.full((16, 16), 0.3, np.float32)
+PREDICTION = Prediction(np.full((16, 16), 0.3, np.float32), 16, 1)
 REPORT = RemovalReport(True, 0.4, 0.2, 60, 40, (0, 0, 60, 40), "u2netp", "test")
 
 
@@ -46,7 +47,7 @@ class Segmenters:
 
 
 def _seen(number: int = 0) -> SeenPhoto:
-    return SeenPhoto(np.roll(IMAGE, number, axis=0), PROBS, REPORT, False, "sha")
+    return SeenPhoto(np.roll(IMAGE, number, axis=0), PREDICTION, REPORT, False, "sha")
 
 
 def _look(monitor: DriftMonitor, photos: list[SeenPhoto], pause_s: float = 0.0) -> None:
@@ -104,7 +105,7 @@ def test_requests_never_wait_and_never_fail(tmp_path: Path) -> None:
     (tmp_path / "images").write_text("no folder")
     handle: Any = Segmenters("")
     monitor = DriftMonitor(DriftSettings(samples=str(tmp_path)), {"u2netp": handle})
-    slow = SeenPhoto(IMAGE.view(SlowPixels), PROBS, REPORT, False, "sha")
+    slow = SeenPhoto(IMAGE.view(SlowPixels), PREDICTION, REPORT, False, "sha")
     _look(monitor, [slow] * 50)
     assert 1 <= monitor._queue.qsize() <= 2
     SlowPixels.held.set()

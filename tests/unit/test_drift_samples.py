@@ -19,11 +19,13 @@ from cutray.imaging.encode import encode_image
 from cutray.imaging.photo_files import find_photos
 from cutray.imaging.provenance import is_result
 from cutray.removal import RemovalReport
+from cutray.tta import Prediction
 from pipelines.drift.accept import accept_corrected
 from serve_apps.drift.samples import SampleFolder, check_folder, sureness
 
 PROBS = np.full((32, 32), 0.2, np.float32)
 PROBS[8:24, 8:24] = 0.7
+PREDICTION = Prediction(PROBS, 32, 2)
 
 
 def _report(confidence: float, *, found: bool = True) -> RemovalReport:
@@ -39,9 +41,9 @@ def test_the_least_sure_photos_are_kept(tmp_path: Path) -> None:
     """Of ten photos the three with the lowest confidence stay, each with its mask and without any metadata."""
     folder = SampleFolder(tmp_path / "samples", 3, 30)
     for number in range(10):
-        folder.offer(_image(number), PROBS, _report(0.95 - 0.05 * ((number * 7) % 10)))
+        folder.offer(_image(number), PREDICTION, _report(0.95 - 0.05 * ((number * 7) % 10)))
     assert [name[:4] for name in folder.names()] == ["0500", "0550", "0600"]
-    assert not folder.offer(_image(99), PROBS, _report(0.9))
+    assert not folder.offer(_image(99), PREDICTION, _report(0.9))
     assert (tmp_path / "samples").stat().st_mode & 0o077 == 0
     for name in folder.names():
         photo, mask = folder.folder / "images" / f"{name}.jpg", folder.folder / "masks" / f"{name}.png"
@@ -54,7 +56,7 @@ def test_the_least_sure_photos_are_kept(tmp_path: Path) -> None:
 def test_the_same_photo_is_kept_once(tmp_path: Path) -> None:
     """Somebody who sends a photo again and again does not fill the folder."""
     folder = SampleFolder(tmp_path, 5, 30)
-    kept = [folder.offer(_image(1), PROBS, _report(0.5)) for _ in range(4)]
+    kept = [folder.offer(_image(1), PREDICTION, _report(0.5)) for _ in range(4)]
     assert kept == [True, False, False, False] and len(folder.names()) == 1
 
 
@@ -62,7 +64,7 @@ def test_old_photos_are_deleted(tmp_path: Path) -> None:
     """After their days photo and mask are gone; younger ones stay."""
     folder = SampleFolder(tmp_path, 5, 2)
     for number in range(2):
-        folder.offer(_image(number), PROBS, _report(0.5 + 0.1 * number))
+        folder.offer(_image(number), PREDICTION, _report(0.5 + 0.1 * number))
     old = folder.names()[0]
     long_ago = time.time() - 3 * 86_400
     for path in (tmp_path / "images" / f"{old}.jpg", tmp_path / "masks" / f"{old}.png"):
@@ -73,10 +75,15 @@ def test_old_photos_are_deleted(tmp_path: Path) -> None:
 
 def test_doubt_without_a_subject() -> None:
     """An empty scene is sure, one where something nearly was a subject is not."""
-    empty, nearly = np.full((8, 8), 0.02, np.float32), np.full((8, 8), 0.48, np.float32)
+    empty, nearly = (Prediction(np.full((8, 8), level, np.float32), 8, 2) for level in (0.02, 0.48))
     assert sureness(_report(0.02, found=False), empty) == pytest.approx(0.98)
     assert sureness(_report(0.4, found=False), nearly) == pytest.approx(0.52)
     assert sureness(_report(0.8), nearly) == 0.8
+
+
+def test_a_mirror_image_that_disagrees_is_doubt() -> None:
+    """A photo with high confidence is kept before others if its mirror image shows something else."""
+    assert sureness(_report(0.95), Prediction(PROBS, 32, 2, agreement=0.3)) == 0.3
 
 
 def test_the_folder_is_private_and_checked(tmp_path: Path) -> None:
@@ -92,7 +99,7 @@ def test_corrected_masks_become_training_data(tmp_path: Path) -> None:
     """Cutouts as the page saves them, one alone and one of several, give pairs that training's reader takes."""
     folder = SampleFolder(tmp_path / "samples", 9, 30)
     for number in range(3):
-        folder.offer(_image(number), PROBS, _report(0.3 + 0.1 * number))
+        folder.offer(_image(number), PREDICTION, _report(0.3 + 0.1 * number))
     first, second, _ = folder.names()
     alpha = np.zeros((60, 80), np.uint8)
     alpha[10:50, 20:60] = 255
@@ -113,7 +120,7 @@ def test_corrected_masks_become_training_data(tmp_path: Path) -> None:
 def test_what_cannot_be_taken_is_named(tmp_path: Path) -> None:
     """Other names, other sizes and pictures without transparency are problems; the rest is taken."""
     folder = SampleFolder(tmp_path / "samples", 9, 30)
-    folder.offer(_image(0), PROBS, _report(0.3))
+    folder.offer(_image(0), PREDICTION, _report(0.3))
     (name,) = folder.names()
     corrected = tmp_path / "corrected"
     corrected.mkdir()
