@@ -61,7 +61,7 @@ def load_config(
         for part, name in ((config, "http_options"), (application, "args"), (default, "user_config")):
             part[name] = {**(part.get(name) or {})}
         network, http, args = default["user_config"], config["http_options"], application["args"]
-        args |= {name: {**(args.get(name) or {})} for name in ("engine", "limits", "jobs") if name in args}
+        args |= {name: {**(args.get(name) or {})} for name in ("engine", "limits", "jobs", "drift") if name in args}
     except OSError as error:
         raise ConfigError(got=f"cannot read {path}: {error.strerror}", fix="correct the path, or its rights") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

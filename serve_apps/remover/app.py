@@ -69,7 +69,9 @@ def build(args: dict[str, Any]) -> Application:
     check_args(parsed)
     segmenters = {name: _segmenter(name, parsed) for name in parsed.models or [""]}
     router = _router_config(request_router_class="serve_apps.remover.edit_router:EditRouter")
-    cutter = _deployment(Cutter, name="Cutter", request_router_config=router).bind(segmenters, parsed.limits)
+    cutter = _deployment(Cutter, name="Cutter", request_router_config=router).bind(
+        segmenters, parsed.limits, drift=parsed.drift
+    )
     runner = _deployment(JobRunner, name="JobRunner", **_ONE).bind(segmenters, parsed) if parsed.jobs.folder else None
     application: Application = _deployment(Ingress, name="Ingress").bind(cutter, segmenters, parsed, runner)
     return application

@@ -14,13 +14,14 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from cutray.chain import postprocess
-from cutray.config import InputLimits, RemoverSettings, parse_settings
+from cutray.config import DriftSettings, InputLimits, RemoverSettings, parse_settings
 from cutray.errors import ConfigError, InputError, MissingExtraError
 from cutray.imaging.decode import DecodedImage, decode_image
 from cutray.segmenter import NetworkInfo
 from cutray.sources import decode_source, output_format
 from cutray.stage_timer import StageTimer
 from cutray.tta import Prediction
+from serve_apps.drift.monitor import DriftMonitor, SeenPhoto
 from serve_apps.remover.edit_desk import EditDesk
 from serve_apps.remover.edits import EditGoneError, EditRoomError
 from serve_apps.remover.errors import ApiError
@@ -34,13 +35,20 @@ from serve_apps.remover.tracing import open_tracer
 class Cutter:
     """Does everything with a photo but run the network, with the functions that the command line uses."""
 
-    def __init__(self, segmenters: dict[str, DeploymentHandle], limits: Limits, threads: int = 1) -> None:
+    def __init__(
+        self,
+        segmenters: dict[str, DeploymentHandle],
+        limits: Limits,
+        threads: int = 1,
+        drift: DriftSettings | None = None,
+    ) -> None:
         """Keep the ways to the Segmenters.
 
         Args:
             segmenters: Handle of the Segmenter deployment of each model, the default first.
             limits: What a photo may cost.
             threads: Threads of OpenCV in this replica.
+            drift: What is noted of photos; nothing by default.
         """
         lower_priority()
         cv2.setNumThreads(threads)
@@ -49,6 +57,7 @@ class Cutter:
         self._default = next(iter(segmenters))
         self._most_pictures = limits.max_images
         self._limits = {"max_bytes": limits.max_image_bytes, "max_megapixels": limits.max_megapixels}
+        self._drift = DriftMonitor(drift or DriftSettings(watch=False), segmenters)
         replica = serve.get_replica_context().replica_id.unique_id
         self._desk = EditDesk(replica, limits, self._predict_for_edit)
 
@@ -147,6 +156,8 @@ class Cutter:
             removal = await asyncio.to_thread(
                 postprocess, photo, prediction, settings, format_name, answers[0].network, timer, backdrop=backdrop
             )
+        seen = SeenPhoto(photo.view, prediction, removal.report, settings.edge_cases, answers[0].sha256)
+        self._drift.look(seen, request.model or self._default)
         height_px, width_px = removal.mask.shape
         return CutReply(removal.data, format_name, removal.report, width_px, height_px)
 

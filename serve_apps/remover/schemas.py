@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from cutray.config import MIB, EngineSettings, JobSettings, PhotoSettings, Settings
+from cutray.config import MIB, DriftSettings, EngineSettings, JobSettings, PhotoSettings, Settings
 from cutray.errors import ChecksumError
 from cutray.models.catalog import ModelSpec
 from cutray.models.weights import Weights
@@ -68,6 +68,9 @@ class AppArgs(Settings):
     cors_origins: list[str] = Field(default_factory=list, description="Web origins that may call; none by default.")
     metrics_port: int = Field(0, ge=0, le=65535, description="Ray's metrics port on each node; 0 hides /metrics.")
     jobs: JobSettings = Field(default_factory=JobSettings, description="Asynchronous jobs; without a folder, none.")
+    drift: DriftSettings = Field(
+        default_factory=DriftSettings, description="Comparison with the training data, and samples to label."
+    )
     page: bool = Field(True, description="Serve the page at /.")
 
     @property

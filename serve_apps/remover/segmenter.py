@@ -12,6 +12,7 @@ from ray import serve
 
 from cutray.config import EngineSettings, parse_settings
 from cutray.errors import EngineError
+from cutray.evaluation.drift import fingerprint_path
 from cutray.models.catalog import ModelSpec
 from cutray.segmenter import Segmenter as Network
 from serve_apps.remover.metrics import SegmenterMetrics
@@ -119,6 +120,16 @@ class Segmenter:
         if self._loaded is None:
             raise EngineError(got="no model is loaded", fix="try again when it is")
         return self._loaded.model, self._loaded.network.weights.sha256
+
+    async def fingerprint(self) -> str:
+        """Return the fingerprint of the training data that lies beside the weights; empty where there is none."""
+        if self._loaded is None:
+            return ""
+        path = fingerprint_path(self._loaded.network.weights.path)
+        try:
+            return await asyncio.to_thread(path.read_text, encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return ""
 
     async def spec(self) -> ModelSpec:
         """Return the description that photos are prepared by."""

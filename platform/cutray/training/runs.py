@@ -14,8 +14,10 @@ from typing import Any
 
 from cutray.config import TrainSettings
 from cutray.data.catalog import Catalog, build_catalog
+from cutray.data.fingerprint import fingerprint_of
 from cutray.data.loading import LOADER_CPUS, SampleSpec, training_samples, validation_samples
 from cutray.errors import ConfigError, CutrayError, TrainingError
+from cutray.evaluation.drift import fingerprint_path
 from cutray.imaging.files import write_atomically
 from cutray.models.export import describe_model
 from cutray.models.registry import store_address
@@ -45,6 +47,7 @@ from cutray.training.trainer import TrainJob, train_worker
 from cutray.training.validation import METRICS
 
 BEST_FILE, HISTORY_FILE, TRACKING_FILE = "best.safetensors", "history.json", "mlflow.json"
+CARD_FILE, FINGERPRINT_FILE = card_path(Path(BEST_FILE)).name, fingerprint_path(Path(BEST_FILE)).name
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +219,8 @@ def run_job(
     hashes = accepted_hashes(settings, catalog, run_dir)
     write_settings(settings, run_dir / SETTINGS_FILE)
     write_atomically(run_dir / PROVENANCE_FILE, describe_provenance(settings, *prepared), overwrite=True)
+    if seen := fingerprint_of(catalog.train):
+        write_atomically(run_dir / FINGERPRINT_FILE, seen.as_json().encode(), overwrite=True)
     tracking = _open_tracking(settings, run_dir, {**tags, "data_fingerprint": catalog.fingerprint})
     status = "FAILED"
     try:
@@ -237,7 +242,7 @@ def run_job(
         raise cause from error
     finally:
         if tracking:
-            names = (SETTINGS_FILE, PROVENANCE_FILE, HISTORY_FILE, SCORES_FILE, card_path(Path(BEST_FILE)).name)
+            names = (SETTINGS_FILE, PROVENANCE_FILE, HISTORY_FILE, SCORES_FILE, FINGERPRINT_FILE, CARD_FILE)
             close_run(*tracking, status, [run_dir / name for name in names if (run_dir / name).is_file()])
 
 
