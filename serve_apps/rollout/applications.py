@@ -14,9 +14,9 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.context import _get_global_client
 from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import DeploymentSchema, ServeApplicationSchema, ServeDeploySchema
 
-from cutray.config import EngineSettings
 from cutray.errors import CutrayError
 from serve_apps.remover.model_names import DEFAULT_DEPLOYMENT, deployment_of
 from serve_apps.remover.schemas import AppArgs, ModelConfig, ModelInfo
@@ -60,7 +60,7 @@ def load_challenger(rollout_id: str, model: str, challenges: str, args: AppArgs,
             graceful_shutdown_timeout_s=_STOP_AFTER_S,
             **options,
         )
-        .bind(EngineSettings.model_validate(args.engine.model_dump()), model)
+        .bind(args.engine, model)
     )
     target = serve.RunTarget(target=bound, name=name_of(rollout_id), route_prefix=None)
     serve.run_many([target], wait_for_applications_running=False)
@@ -87,17 +87,27 @@ def unload_challengers(*, but: str = "") -> None:
         serve.delete(name, _blocking=False)
 
 
-def describe(app: str, deployment: str) -> ModelInfo:
-    """Ask a Segmenter what it runs.
+def describe(rollout_id: str) -> ModelInfo:
+    """Ask a challenger what it runs.
 
     Raises:
-        CutrayError: None answers.
+        CutrayError: It does not answer.
     """
+    return _ask(_handle(name_of(rollout_id), DEFAULT_DEPLOYMENT))
+
+
+def _handle(app: str, deployment: str) -> DeploymentHandle:
+    """Return the way to a deployment, which need not be there."""
+    handle: DeploymentHandle = serve.get_deployment_handle(deployment, app, _check_exists=False)
+    return handle
+
+
+def _ask(segmenter: DeploymentHandle) -> ModelInfo:
+    """Ask a Segmenter what it runs."""
     try:
-        handle = serve.get_deployment_handle(deployment, app)
-        info: ModelInfo = handle.describe.remote().result(timeout_s=_ANSWER_S)
+        info: ModelInfo = segmenter.describe.remote().result(timeout_s=_ANSWER_S)
     except (RayError, RayServeException, TimeoutError) as error:
-        raise CutrayError(got=f"no {deployment} answers: {type(error).__name__}", fix="try again") from error
+        raise CutrayError(got=f"no Segmenter answers: {type(error).__name__}", fix="try again") from error
     return info
 
 
@@ -126,22 +136,23 @@ def swap_champion(app: str, deployment: str, model: str, sha256: str) -> None:
     if entry is None:
         entry = DeploymentSchema(name=deployment)
         config.deployments = [*config.deployments, entry]
-    before, old_error = dict(entry.user_config or {}), describe(app, deployment).swap_error
+    segmenter = _handle(app, deployment)
+    before, old_error = dict(entry.user_config or {}), _ask(segmenter).swap_error
     entry.user_config = {**before, "model": model, "sha256": sha256}
     _apply(configs)
-    if problem := _until_swapped(app, deployment, sha256, old_error):
+    if problem := _until_swapped(app, segmenter, sha256, old_error):
         entry.user_config = before
         _apply(configs)
         raise CutrayError(got=f"the champion's replicas did not take {model}: {problem}", fix="see their logs")
 
 
-def _until_swapped(app: str, deployment: str, sha256: str, old_error: str | None) -> str:
+def _until_swapped(app: str, segmenter: DeploymentHandle, sha256: str, old_error: str | None) -> str:
     """Wait until the replicas run a model; returns what is wrong, or nothing. An older error may linger."""
     started, seen = time.monotonic(), {"no answer"}
     while (spent_s := time.monotonic() - started) < _SWAP_S:
         time.sleep(_POLL_S)
         try:
-            infos = [describe(app, deployment) for _ in range(_LOOKS)]  # each look may see another replica
+            infos = [_ask(segmenter) for _ in range(_LOOKS)]  # each look may see another replica
         except CutrayError:
             continue
         errors = [info.swap_error for info in infos if info.swap_error]

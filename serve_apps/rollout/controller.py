@@ -19,7 +19,7 @@ from ray import serve
 from cutray.errors import CutrayError, UnknownModelError
 from cutray.models import registry
 from cutray.models.weights import JOIN
-from serve_apps.remover.model_names import DEFAULT_DEPLOYMENT, deployment_of
+from serve_apps.remover.model_names import deployment_of
 from serve_apps.remover.schemas import AppArgs, ErrorReply
 from serve_apps.rollout.applications import (
     describe,
@@ -169,7 +169,7 @@ class RolloutController:
         if not status:
             load_challenger(now.rollout_id, now.model, now.challenges, self._args, self._app, asked.replicas)
         elif status == "RUNNING":
-            sha256 = describe(name_of(now.rollout_id), DEFAULT_DEPLOYMENT).sha256
+            sha256 = describe(now.rollout_id).sha256
             self._well_at = time.monotonic()
             self._change(now, now.state, RolloutState.RUNNING, sha256=sha256, running_at=time.time())
         elif status == "DEPLOY_FAILED":

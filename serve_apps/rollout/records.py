@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from cutray.config import RolloutRules, Settings
 
@@ -44,8 +44,12 @@ class Role(StrEnum):
 class StartRequest(Settings):
     """The body of POST /rollout."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     model: str = Field(
-        min_length=1, max_length=1024, description="The challenger: a name, a file, or models:/NAME@ALIAS."
+        max_length=1024,
+        pattern=r"^[^\x00-\x1f]+$",
+        description="The challenger: a name, a file, or models:/NAME@ALIAS.",
     )
     challenges: str = Field(
         "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from cutray.config.base import Settings
 from cutray.config.metadata import Setting
@@ -14,6 +14,8 @@ _JUDGES = Setting(affects_result=False)
 
 class RolloutRules(Settings):
     """When a challenger is promoted, and when it is rolled back."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     title: ClassVar[str] = "Rules of a roll-out"
 
