@@ -7,6 +7,7 @@ Cutters tell it what came of them; while it is away, all requests are the champi
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import threading
 import time
@@ -266,5 +267,6 @@ class RolloutController:
 
 
 def _cause(message: str) -> str:
-    """Return the end of what Serve says: the error itself stands behind its stack."""
-    return message[-_LONGEST_REASON // 2 :].strip()
+    """Return the last error that Serve's message tells of, which stands behind its stack; else the message's end."""
+    starts = [found.start(1) for found in re.finditer(r"(?:\w+\.)*(\w+(?:Error|Exception): )", message)]
+    return message[starts[-1] if starts else -_LONGEST_REASON // 2 :].strip()

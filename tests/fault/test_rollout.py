@@ -28,7 +28,11 @@ httpx = pytest.importorskip("httpx")
 from tests.challengers import BROKEN, write_network  # noqa: E402
 from tests.endpoint import PATIENCE_S, Load, Process, replicas, running, write_config  # noqa: E402
 
-pytestmark = [pytest.mark.fault, pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")]
+pytestmark = [
+    pytest.mark.fault,
+    pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning"),  # of MLflow
+]
 KEYS = {"shop": "shop-key", "ops": "ops-key"}
 RULES = {"min_requests": 20, "min_duration_s": 2, "max_p99_ratio": 20, "max_answer_s": 3}
 OUT_WITHIN_S = 60
@@ -115,7 +119,7 @@ def test_a_broken_challenger_is_out_within_a_minute(endpoint: Endpoint, jpeg: by
         started = time.monotonic()
         # What is wrong but whole may not be shown to users: that is what a shadow is for.
         begin(client, model, **({"canary": 0.0} if kind in ("inverse", "killed") else {}))
-        while kind == "killed" and client.get("/rollout").json()["state"] in ("loading", "running"):
+        while kind == "killed" and state_after(client, "loading")["state"] == "running":
             for pid in challengers(process):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -129,7 +133,14 @@ def test_a_broken_challenger_is_out_within_a_minute(endpoint: Endpoint, jpeg: by
     assert told["state"] == "rolled_back"
     assert failed == []
     assert seconds < OUT_WITHIN_S
-    words = {"load": "could not be loaded", "hang": "timeout", "nan": "nan", "size": "(1, 1, 32, 64)", "inverse": "IoU"}
+    words = {
+        "load": "could not be loaded",
+        "hang": "timeout",
+        "nan": "nan",
+        "size": "(1, 1, 32, 64)",
+        "inverse": "IoU",
+        "killed": "failed",
+    }
     assert words.get(kind, "") in told["reason"]
     assert replicas(process, "Segmenter") == before
     wait_until_gone(process)
