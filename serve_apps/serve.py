@@ -32,6 +32,7 @@ from serve_apps.config_file import (
     check_ports,
     load_config,
     reachable_host,
+    registry_variables,
     shown_address,
     with_single_replicas,
 )
@@ -273,7 +274,7 @@ def start(config: dict[str, Any], *, verbose: bool = False) -> Endpoint:
         The endpoint, which may not be ready yet.
     """
     args = application_args(config)
-    os.environ |= proxy_variables(args)
+    os.environ |= proxy_variables(args) | registry_variables(args)
     import ray
     from ray.serve._private.api import serve_start
 

@@ -38,6 +38,7 @@ from serve_apps.remover.uploads import (
     pick_strokes,
     read_upload,
 )
+from serve_apps.rollout.routes import rollout_router
 
 _ABOUT = "Cuts the subject out of photos. Every error is JSON with a stable code, a message and the request's id."
 _IMAGE_FIELDS = ("image", "file")
@@ -65,6 +66,7 @@ def create_api(service: Service) -> FastAPI:
         edits_router(service),
         infer_router(service),
         jobs_router(service),
+        rollout_router(service),
         static,
     )
     for router in routers:
@@ -108,7 +110,10 @@ def _photos(service: Service) -> APIRouter:
         model = await service.models.choose(pick_model(upload))
         options = parse_options(upload.fields, has_backdrop=backdrop is not None)
         with service.admitted():
-            return image_response(await service.cut(image.data, options, backdrop, strokes, model=model))
+            named = request.headers["x-request-id"]
+            return image_response(
+                await service.cut(image.data, options, backdrop, strokes, model=model, request_id=named)
+            )
 
     @router.post("/batch-remove-background", openapi_extra=openapi.many(), response_class=Response)
     async def batch_remove_background(request: Request) -> Response:
@@ -121,14 +126,15 @@ def _photos(service: Service) -> APIRouter:
         model = await service.models.choose(pick_model(upload))
         options = parse_options(upload.fields, has_backdrop=backdrop is not None)
 
-        async def one(image: bytes) -> CutReply | ApiError:
+        async def one(place: int, image: bytes) -> CutReply | ApiError:
+            named = f"{request.headers['x-request-id']}/{place}"
             try:
-                return await service.cut(image, options, backdrop, model=model)
+                return await service.cut(image, options, backdrop, model=model, request_id=named)
             except ApiError as error:
                 return error
 
         with service.admitted(len(images)):
-            results = await asyncio.gather(*(one(image.data) for image in images))
+            results = await asyncio.gather(*(one(place, image.data) for place, image in enumerate(images)))
         for result in results:
             if isinstance(result, RequestError):
                 raise result
