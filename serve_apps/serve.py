@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ from serve_apps.config_file import (
     shown_address,
     with_single_replicas,
 )
+from serve_apps.drift.options import lay_over, sample_options, take_sample_options
 from serve_apps.reload import Reloader
 from serve_apps.remover.tracing import check_tracing
 from serve_apps.signals import Signals
@@ -55,6 +57,7 @@ _INFO_TIMEOUT_S = 30
 @click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on; the YAML's by default.")
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Port of Ray's metrics; the YAML's by default.")
 @click.option("--jobs", type=click.Path(file_okay=False), help="Folder for asynchronous jobs, which are taken then.")
+@sample_options
 @settings_options(EngineSettings)
 @click.option(
     "--config", "config_file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Another YAML."
@@ -93,16 +96,18 @@ def serve(
     started = time.monotonic()
     signals = Signals()
     prepare_environment(verbose=verbose)
+    from serve_apps.check_args import check_state
+
+    samples, say = take_sample_options(options), partial(click.echo, err=True)
 
     def read() -> dict[str, Any]:
         config = load_config(
             config_file or CONFIG, host=host, port=port, metrics_port=metrics_port, jobs=jobs, engine=given(options)
         )
+        config = lay_over(config, samples)
+        check_state(application_args(config))
         check_model(config)
         return config
-
-    def say(line: str) -> None:
-        click.echo(line, err=True)
 
     check_tracing()
     config = read()

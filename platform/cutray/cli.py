@@ -28,6 +28,7 @@ _VERBS = {
     "tune": ("pipelines.tune:tune", "Search for better settings, for training or for the mask."),
     "export": ("pipelines.export:export", "Turn weights into files that every engine runs."),
     "register": ("pipelines.register:register", "Register a model; the better one is champion."),
+    "drift": ("pipelines.drift.cli:drift", "Tell whether photos are still like the training data."),
     "evaluate": ("pipelines.evaluate:evaluate", "Measure a model on photos with known masks."),
     "bench": ("pipelines.bench.cli:bench", "Measure speed, side by side with other tools."),
 }

@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from cutray import __version__
-from serve_apps.jobs.routes import jobs_router
+from serve_apps.jobs.routes import install_database_handler, jobs_router
 from serve_apps.remover import openapi
 from serve_apps.remover.access_log import AccessLog
 from serve_apps.remover.compat_routes import compat_router
@@ -56,6 +56,7 @@ def create_api(service: Service) -> FastAPI:
     """
     app = FastAPI(title="Cutray", version=__version__, docs_url=None, redoc_url=None, description=_ABOUT)
     install_handlers(app)
+    install_database_handler(app, service.limits.retry_after_s)
     largest = service.limits.max_image_bytes
     static = page_router(page=service.args.page, key_needed=service.keys.needed, max_image_bytes=largest)
     routers = (

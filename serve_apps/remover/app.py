@@ -10,6 +10,7 @@ from ray.serve.config import RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
 
 from cutray.config import parse_settings
+from serve_apps.check_args import check_args
 from serve_apps.jobs.runner import JobRunner
 from serve_apps.remover.api import create_api
 from serve_apps.remover.cutter import Cutter
@@ -65,16 +66,19 @@ def build(args: dict[str, Any]) -> Application:
 
     Raises:
         ConfigError: An argument is unknown or has a value that is not allowed.
+        MissingExtraError: The driver of PostgreSQL is not installed, and the state of jobs is to be kept there.
     """
     parsed = parse_settings(AppArgs, args)
+    check_args(parsed)
     segmenters = {name: _segmenter(name, parsed) for name in parsed.models or [""]}
     router = _router_config(request_router_class="serve_apps.remover.edit_router:EditRouter")
     rollout = (
         _deployment(RolloutController, name="RolloutController", **_CONTROL).bind(parsed) if parsed.admin_keys else None
     )
-    cutter = _deployment(Cutter, name="Cutter", request_router_config=router).bind(segmenters, parsed.limits, rollout)
-    default = next(iter(segmenters.values()))
-    runner = _deployment(JobRunner, name="JobRunner", **_ONE).bind(default, parsed) if parsed.jobs.folder else None
+    cutter = _deployment(Cutter, name="Cutter", request_router_config=router).bind(
+        segmenters, parsed.limits, rollout, drift=parsed.drift
+    )
+    runner = _deployment(JobRunner, name="JobRunner", **_ONE).bind(segmenters, parsed) if parsed.jobs.folder else None
     application: Application = _deployment(Ingress, name="Ingress").bind(cutter, segmenters, parsed, rollout, runner)
     return application
 

@@ -14,13 +14,14 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from cutray.chain import postprocess
-from cutray.config import InputLimits, RemoverSettings, parse_settings
+from cutray.config import DriftSettings, InputLimits, RemoverSettings, parse_settings
 from cutray.errors import ConfigError, InputError, MissingExtraError
 from cutray.imaging.decode import DecodedImage, decode_image
 from cutray.segmenter import NetworkInfo
 from cutray.sources import decode_source, output_format
 from cutray.stage_timer import StageTimer
 from cutray.tta import Prediction
+from serve_apps.drift.monitor import DriftMonitor, SeenPhoto
 from serve_apps.remover.edit_desk import EditDesk
 from serve_apps.remover.edits import EditGoneError, EditRoomError
 from serve_apps.remover.errors import ApiError
@@ -52,6 +53,7 @@ class Cutter:
         limits: Limits,
         rollout: DeploymentHandle | None = None,
         threads: int = 1,
+        drift: DriftSettings | None = None,
     ) -> None:
         """Keep the ways to the Segmenters.
 
@@ -60,6 +62,7 @@ class Cutter:
             limits: What a photo may cost.
             rollout: Handle of the RolloutController; None where there are no roll-outs.
             threads: Threads of OpenCV in this replica.
+            drift: What is noted of photos; nothing by default.
         """
         lower_priority()
         cv2.setNumThreads(threads)
@@ -68,6 +71,7 @@ class Cutter:
         self._default = next(iter(segmenters))
         self._most_pictures = limits.max_images
         self._limits = {"max_bytes": limits.max_image_bytes, "max_megapixels": limits.max_megapixels}
+        self._drift = DriftMonitor(drift or DriftSettings(watch=False), segmenters)
         replica = serve.get_replica_context().replica_id.unique_id
         self._lane = ChallengerLane(self._connect_challenger, rollout.report.remote) if rollout is not None else None
         self._desk = EditDesk(replica, limits, self._predict_for_edit)
@@ -167,6 +171,9 @@ class Cutter:
             removal = await asyncio.to_thread(
                 postprocess, photo, prediction, settings, format_name, answers[0].network, timer, backdrop=backdrop
             )
+        if not by_challenger:  # what is noted of a model's photos is not to be mixed with another one's
+            seen = SeenPhoto(photo.view, prediction, removal.report, settings.edge_cases, answers[0].sha256)
+            self._drift.look(seen, request.model or self._default)
         height_px, width_px = removal.mask.shape
         return CutReply(removal.data, format_name, removal.report, width_px, height_px, by_challenger)
 

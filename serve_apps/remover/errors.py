@@ -49,7 +49,7 @@ CODES: Mapping[str, tuple[int, str]] = MappingProxyType(
         "overloaded": (429, "Too many photos are under way."),
         "internal": (500, "A fault on this side; the request id finds it in the logs."),
         "not_ready": (503, "The model is not loaded yet, or the endpoint is shutting down."),
-        "unavailable": (503, "A process was lost and the second try failed too."),
+        "unavailable": (503, "A process was lost and the second try failed too, or the state of jobs is away."),
         "deadline_exceeded": (503, "The work was not done in time."),
     }
 )

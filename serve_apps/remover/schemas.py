@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from cutray.config import MIB, EngineSettings, JobSettings, PhotoSettings, Settings
+from cutray.config import MIB, DriftSettings, EngineSettings, JobSettings, PhotoSettings, Settings
 from cutray.errors import ChecksumError
 from cutray.models.catalog import ModelSpec
 from cutray.models.weights import Weights
@@ -32,6 +32,12 @@ class Limits(Settings):
 
     max_body_bytes: int = Field(32 * MIB, ge=1024, description="Largest body of one request, in bytes.")
     max_batch_body_bytes: int = Field(80 * MIB, ge=1024, description="Largest body of a batch, in bytes.")
+    max_tensor_json_bytes: int = Field(
+        8 * MIB,
+        ge=1024,
+        description="Largest body of /v2 with tensors as JSON, which takes up to twelve times its size in memory; raw "
+        "bytes behind the JSON have max_body_bytes.",
+    )
     max_image_bytes: int = Field(32 * MIB, ge=1, description="Largest photo, in bytes.")
     max_megapixels: float = Field(50.0, gt=0, description="Largest photo, in millions of pixels.")
     max_images: int = Field(10, ge=1, le=100, description="Most photos of a batch.")
@@ -67,6 +73,9 @@ class AppArgs(Settings):
     cors_origins: list[str] = Field(default_factory=list, description="Web origins that may call; none by default.")
     metrics_port: int = Field(0, ge=0, le=65535, description="Ray's metrics port on each node; 0 hides /metrics.")
     jobs: JobSettings = Field(default_factory=JobSettings, description="Asynchronous jobs; without a folder, none.")
+    drift: DriftSettings = Field(
+        default_factory=DriftSettings, description="Comparison with the training data, and samples to label."
+    )
     page: bool = Field(True, description="Serve the page at /.")
 
     @property

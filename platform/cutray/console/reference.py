@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from cutray.config import (
     BatchSettings,
     CanvasSettings,
+    DriftSettings,
     EngineSettings,
     HintSettings,
     InputLimits,
@@ -51,6 +52,7 @@ _PARTS: tuple[tuple[type[Settings], str], ...] = (
     (InputLimits, f"{_REMOVER}, `evaluate`"),
     (BatchSettings, "`cutray batch`"),
     (JobSettings, "`args.jobs` of the YAML of `cutray serve`"),
+    (DriftSettings, "`args.drift` of the YAML of `cutray serve`"),
     (RolloutRules, "`cutray rollout start --rules FILE`"),
     (TrainSettings, "`cutray train`: presets, `--config FILE`, `--set PATH=VALUE`, and the options named here"),
     (SweepSettings, "`cutray tune FILE`, and the options named here"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -68,6 +69,8 @@ def _machine_watched(uri: str, run_id: str) -> Iterator[None]:
     try:
         from mlflow.system_metrics import system_metrics_monitor
 
+        # It says on the console that it begins and ends, and that there is no GPU.
+        logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)
         create: Any = system_metrics_monitor.SystemMetricsMonitor
         monitor = create(run_id, resume_logging=True, tracking_uri=uri)
         monitor.start()
