@@ -31,6 +31,7 @@ from serve_apps.config_file import (
     check_model,
     check_ports,
     load_config,
+    proxy_variables,
     reachable_host,
     registry_variables,
     shown_address,
@@ -44,7 +45,6 @@ from serve_apps.signals import Signals
 if TYPE_CHECKING:
     from serve_apps.remover.schemas import ModelInfo
 
-PROXY_MIDDLEWARE = "serve_apps.remover.request_limits:middlewares"
 _LOGICAL_CPUS = 8  # Ray's bookkeeping of actors, not of cores; too few would leave replicas waiting forever
 _OBJECT_STORE_BYTES = 512 << 20
 _START_TIMEOUT_S = 120
@@ -152,25 +152,6 @@ def prepare_environment(*, verbose: bool = False) -> None:
             raise MissingExtraError(
                 got="Ray Serve is not installed", fix="run `pip install 'cutray[serve]'`"
             ) from error
-
-
-def proxy_variables(args: dict[str, Any]) -> dict[str, str]:
-    """Return what puts the request limits on Serve's proxies; the processes of a cluster must have it from their start.
-
-    Args:
-        args: The application's arguments in the YAML: fields of ``AppArgs``.
-    """
-    from serve_apps.remover.schemas import BATCH_VARIABLE, BODY_VARIABLE, JOB_VARIABLE, ORIGINS_VARIABLE, AppArgs
-
-    parsed = AppArgs(**{name: args[name] for name in ("limits", "jobs") if args.get(name)})
-    limits = parsed.limits
-    return {
-        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": PROXY_MIDDLEWARE,
-        BODY_VARIABLE: str(limits.max_body_bytes),
-        BATCH_VARIABLE: str(limits.max_batch_body_bytes),
-        JOB_VARIABLE: str(parsed.largest_job_body),
-        **({ORIGINS_VARIABLE: " ".join(origins)} if (origins := args.get("cors_origins")) else {}),
-    }
 
 
 class Endpoint:
