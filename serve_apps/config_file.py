@@ -194,23 +194,6 @@ def shown_address(listen: dict[str, Any]) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{listen['port']}"
 
 
-def registry_variables(args: dict[str, Any]) -> dict[str, str]:
-    """Return what tells replicas the registry that is seen from here: whoever rolls out models means that one.
-
-    Args:
-        args: The application's arguments in the YAML: fields of ``AppArgs``.
-    """
-    from cutray.models.registry import store_address
-
-    return {"MLFLOW_TRACKING_URI": str(store_address())} if args.get("admin_keys") else {}
-
-
-def application_args(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the application_args of the application, fields of ``AppArgs``."""
-    args: dict[str, Any] = config["applications"][0]["args"]
-    return args
-
-
 def proxy_variables(args: dict[str, Any]) -> dict[str, str]:
     """Return what puts the request limits on Serve's proxies; the processes of a cluster must have it from their start.
 
@@ -228,3 +211,20 @@ def proxy_variables(args: dict[str, Any]) -> dict[str, str]:
         JOB_VARIABLE: str(parsed.largest_job_body),
         **({ORIGINS_VARIABLE: " ".join(origins)} if (origins := args.get("cors_origins")) else {}),
     }
+
+
+def registry_variables(args: dict[str, Any]) -> dict[str, str]:
+    """Return what tells replicas the registry that is seen from here: whoever rolls out models means that one.
+
+    Args:
+        args: The application's arguments in the YAML: fields of ``AppArgs``.
+    """
+    from cutray.models.registry import store_address
+
+    return {"MLFLOW_TRACKING_URI": str(store_address())} if args.get("admin_keys") else {}
+
+
+def application_args(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the application_args of the application, fields of ``AppArgs``."""
+    args: dict[str, Any] = config["applications"][0]["args"]
+    return args

@@ -174,7 +174,7 @@ class RolloutController:
             self._well_at = time.monotonic()
             self._change(now, now.state, RolloutState.RUNNING, sha256=sha256, running_at=time.time())
         elif status == "DEPLOY_FAILED":
-            self._end(now, RolloutState.ROLLED_BACK, f"it could not be loaded: {_cause(message)}")
+            self._end(now, RolloutState.ROLLED_BACK, f"it could not be loaded: {error_in(message)}")
         elif time.time() - now.started_at > asked.rules.max_load_s:
             self._end(now, RolloutState.ROLLED_BACK, f"it was not loaded within {asked.rules.max_load_s:g} s")
 
@@ -183,7 +183,7 @@ class RolloutController:
         if status == "RUNNING":
             self._well_at = time.monotonic()
         elif status in ("", "DEPLOY_FAILED") or time.monotonic() - self._well_at > _UNWELL_S:
-            self._end(now, RolloutState.ROLLED_BACK, f"its replicas are not well: {_cause(message) or 'gone'}")
+            self._end(now, RolloutState.ROLLED_BACK, f"its replicas are not well: {error_in(message) or 'gone'}")
             return
         with self._lock:
             verdict = judge(now.request.rules, self._figures, time.time() - now.running_at)
@@ -266,7 +266,7 @@ class RolloutController:
         return True
 
 
-def _cause(message: str) -> str:
+def error_in(message: str) -> str:
     """Return the last error that Serve's message tells of, which stands behind its stack; else the message's end."""
     starts = [found.start(1) for found in re.finditer(r"(?:\w+\.)*(\w+(?:Error|Exception): )", message)]
     return message[starts[-1] if starts else -_LONGEST_REASON // 2 :].strip()

@@ -11,12 +11,15 @@ import pytest
 pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
 from cutray.config import RolloutRules, parse_settings
 from cutray.errors import ConfigError, UnknownModelError
+from serve_apps.config_file import registry_variables
 from serve_apps.rollout.challenger import challenged_model, settle_challenger
 from serve_apps.rollout.command import read_rules
+from serve_apps.rollout.controller import error_in
 from serve_apps.rollout.figures import Figures
 from serve_apps.rollout.records import Observation, Plan, Role, Rollout, RolloutState, StartRequest
 from serve_apps.rollout.routing import parse_share, ticket_for
 from serve_apps.rollout.rules import judge
+from serve_apps.rollout.store import read
 
 RULES = RolloutRules(min_requests=10, min_duration_s=60, max_duration_s=600)
 
@@ -99,6 +102,30 @@ def test_figures_and_roll_outs_survive_as_json() -> None:
     assert Rollout.from_json(rollout.to_json()) == rollout
     assert rollout.plan == Plan("a", "shoes", 0.1, 0.0, RULES.max_answer_s)
     assert Rollout("a", request, "models:/shoes/3", "").plan is None
+
+
+@pytest.mark.parametrize("kept", [b"", b"{", b"[]", b"{}", b'{"rollout_id": "a", "state": "new"}', b'"text"'])
+def test_what_another_version_kept_is_no_obstacle(kept: bytes) -> None:
+    """A controller starts whatever is in the store; what it cannot read is over."""
+    assert read(kept, None) == (None, Figures())
+    assert read(None, kept) == (None, Figures())
+    request = StartRequest(model="u2netp", shadow=0.1)
+    rollout, figures = Rollout("a", request, "u2netp", ""), figures_of(3)
+    assert read(rollout.to_json(), figures.to_json()) == (rollout, figures)
+
+
+def test_the_error_is_found_in_what_serve_says() -> None:
+    """Of a stack with an error at its end the error is told; of any other text its end."""
+    stack = "failed to start. Error: ray::X File a.py, line 3 cutray.errors.EngineError: it cannot be used. Try again."
+    assert error_in(stack) == "EngineError: it cannot be used. Try again."
+    assert error_in("x" * 2000) == "x" * 500
+
+
+def test_roll_outs_mean_the_registry_that_is_seen_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of an endpoint with administrators are told the registry's address; others are left alone."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    assert registry_variables({"admin_keys": ["ops"]}) == {"MLFLOW_TRACKING_URI": "http://mlflow:5000"}
+    assert registry_variables({}) == {}
 
 
 @pytest.mark.parametrize(

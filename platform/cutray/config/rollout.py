@@ -17,7 +17,7 @@ class RolloutRules(Settings):
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    title: ClassVar[str] = "Rules of a roll-out"
+    title: ClassVar[str] = "Roll-out rules"
 
     min_requests: Annotated[int, _JUDGES] = Field(
         200, ge=1, description="Answers of the challenger that are needed before anything but errors is judged."
