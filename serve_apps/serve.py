@@ -32,6 +32,7 @@ from serve_apps.config_file import (
     check_ports,
     load_config,
     reachable_host,
+    registry_variables,
     shown_address,
     with_single_replicas,
 )
@@ -95,6 +96,7 @@ def serve(
     started = time.monotonic()
     signals = Signals()
     prepare_environment(verbose=verbose)
+    from serve_apps.check_args import check_state
 
     samples, say = take_sample_options(options), partial(click.echo, err=True)
 
@@ -102,7 +104,9 @@ def serve(
         config = load_config(
             config_file or CONFIG, host=host, port=port, metrics_port=metrics_port, jobs=jobs, engine=given(options)
         )
-        check_model(lay_over(config, samples))
+        config = lay_over(config, samples)
+        check_state(application_args(config))
+        check_model(config)
         return config
 
     check_tracing()
@@ -270,7 +274,7 @@ def start(config: dict[str, Any], *, verbose: bool = False) -> Endpoint:
         The endpoint, which may not be ready yet.
     """
     args = application_args(config)
-    os.environ |= proxy_variables(args)
+    os.environ |= proxy_variables(args) | registry_variables(args)
     import ray
     from ray.serve._private.api import serve_start
 

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from cutray.config import Settings, TrainSettings, parse_settings
 from cutray.errors import ConfigError
+from cutray.regular_file import read_text
 from pipelines.run_settings import load_settings, merged, read_yaml
 
 
@@ -55,7 +56,7 @@ def read_queue(path: Path) -> Queue:
     Raises:
         ConfigError: Something in it is unknown or not allowed; or two items have one name.
     """
-    values = json.loads(path.read_text()) if path.suffix == ".json" else read_yaml(path)
+    values = _read_json(path) if path.suffix == ".json" else read_yaml(path)
     items: list[dict[str, Any]] = []
     for item in values.get("train", ()):
         preset = load_settings(item.get("preset"), None)
@@ -68,3 +69,11 @@ def read_queue(path: Path) -> Queue:
     if len(set(names)) < len(names):
         raise ConfigError(got=f"items named {', '.join(names)}", allowed="a name of its own for each")
     return queue
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Read a packed queue, without PyYAML, which the machine may lack."""
+    try:
+        return dict(json.loads(read_text(path)))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(got=f"{path} cannot be read: {error}", fix="pack the kit anew") from error

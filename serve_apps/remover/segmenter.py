@@ -115,11 +115,11 @@ class Segmenter:
             swap_error=self._swap_error,
         )
 
-    async def configured_model(self) -> str:
-        """Return the model in use as the YAML names it, so that a job can load the same one."""
+    async def configured_model(self) -> tuple[str, str]:
+        """Return the model in use as the YAML names it, and its weights' hash, so that a job can load the same one."""
         if self._loaded is None:
             raise EngineError(got="no model is loaded", fix="try again when it is")
-        return self._loaded.model
+        return self._loaded.model, self._loaded.network.weights.sha256
 
     async def fingerprint(self) -> str:
         """Return the fingerprint of the training data that lies beside the weights; empty where there is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,14 @@ from tests.ray_work import names as exported  # noqa: E402
 
 # Exported after their first event alone; their names are those of serve_apps/remover/metrics.py.
 SELDOM = {"ray_cutray_retries_total", "ray_cutray_no_subject_total"}
+# Exported while a new model is tried; their names are those of serve_apps/rollout/metrics.py.
+OF_ROLLOUTS = {
+    "ray_cutray_rollout_state",
+    "ray_cutray_rollout_photos_total",
+    "ray_cutray_rollout_forward_ms_bucket",
+    "ray_cutray_rollout_mask_iou_sum",
+    "ray_cutray_rollout_mask_iou_count",
+}
 
 
 def used(*files: str) -> set[str]:
@@ -76,7 +85,10 @@ def test_a_running_endpoint_exports_what_is_shown(endpoint: str) -> None:
     declared = (ROOT / "serve_apps" / "remover" / "metrics.py").read_text()
     assert all(f'"{name.removeprefix("ray_")}"' in declared for name in SELDOM)
     wanted = used("dashboards/serving.json", "dashboards/machines.json", "alerts.yml")
-    wanted -= SELDOM | gpu_names() | {"up"}  # `up` is Prometheus' own
+    of_rollouts = (ROOT / "serve_apps" / "rollout" / "metrics.py").read_text()
+    bare = {re.sub("_(bucket|sum|count)$", "", name.removeprefix("ray_")) for name in OF_ROLLOUTS}
+    assert all(f'"{name}"' in of_rollouts for name in bare)
+    wanted -= SELDOM | OF_ROLLOUTS | gpu_names() | {"up"}  # `up` is Prometheus' own
     assert len(wanted) > 20
     until = time.monotonic() + 400
     while missing := wanted - exported(httpx.get(f"{endpoint}/metrics", timeout=10).text):
@@ -140,7 +152,7 @@ def _ask_all(api: str) -> None:
     for board in DASHBOARDS:
         texts = [text for text in expressions(board) if board.stem != "work"]
         empty |= {text: board.stem for text in texts if not ask("query", query=text)["result"]}
-    silent = SELDOM | gpu_names()
+    silent = SELDOM | OF_ROLLOUTS | gpu_names()
     assert not [text for text in empty if not names(text) & silent and '5.."' not in text and "reason=" not in text], (
         empty
     )

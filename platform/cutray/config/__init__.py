@@ -29,6 +29,7 @@ from cutray.config.remover import (
     RemoverSettings,
     overlay,
 )
+from cutray.config.rollout import RolloutRules
 from cutray.config.shared import AdamWSettings, ClusterSettings, RunSettings
 from cutray.config.sweep import SchedulerSettings, SweepSettings
 from cutray.config.training import AUTO, Architecture, LossSettings, OptimSettings, TrainSettings
@@ -60,6 +61,7 @@ __all__ = [
     "ReadingSettings",
     "RefinerSettings",
     "RemoverSettings",
+    "RolloutRules",
     "RunSettings",
     "SchedulerSettings",
     "Setting",

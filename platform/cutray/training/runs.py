@@ -6,6 +6,7 @@ import contextlib
 import json
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -292,6 +293,8 @@ def export_best(settings: TrainSettings, run_dir: Path, run_id: str | None = Non
             got=f"the run left no whole checkpoint in {run_dir}: {'; '.join(problems) or 'none'}",
             fix="train anew, under another name",
         )
+    if problems:
+        warnings.warn(f"newer checkpoints are damaged and were left out: {'; '.join(problems)}", stacklevel=2)
     from safetensors.torch import save
 
     write_atomically(run_dir / BEST_FILE, save(found.tensors["best"]), overwrite=True)
