@@ -14,6 +14,7 @@ from cutray.regular_file import read_text
 # The YAML that is shipped, for one machine and for a cluster.
 SHIPPED = {kind: Path(__file__).with_name(f"remover.{kind}.yaml") for kind in ("local", "prod")}
 CONFIG = SHIPPED["local"]
+PROXY_MIDDLEWARE = "serve_apps.remover.request_limits:middlewares"
 
 
 def load_config(
@@ -208,3 +209,22 @@ def application_args(config: dict[str, Any]) -> dict[str, Any]:
     """Return the application_args of the application, fields of ``AppArgs``."""
     args: dict[str, Any] = config["applications"][0]["args"]
     return args
+
+
+def proxy_variables(args: dict[str, Any]) -> dict[str, str]:
+    """Return what puts the request limits on Serve's proxies; the processes of a cluster must have it from their start.
+
+    Args:
+        args: The application's arguments in the YAML: fields of ``AppArgs``.
+    """
+    from serve_apps.remover.schemas import BATCH_VARIABLE, BODY_VARIABLE, JOB_VARIABLE, ORIGINS_VARIABLE, AppArgs
+
+    parsed = AppArgs(**{name: args[name] for name in ("limits", "jobs") if args.get(name)})
+    limits = parsed.limits
+    return {
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": PROXY_MIDDLEWARE,
+        BODY_VARIABLE: str(limits.max_body_bytes),
+        BATCH_VARIABLE: str(limits.max_batch_body_bytes),
+        JOB_VARIABLE: str(parsed.largest_job_body),
+        **({ORIGINS_VARIABLE: " ".join(origins)} if (origins := args.get("cors_origins")) else {}),
+    }
