@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -24,7 +25,7 @@ pytest.importorskip("pyarrow.parquet")
 pytestmark = pytest.mark.model
 # More for the figures of docs/reliability.md.
 PHOTOS = int(os.environ.get("CUTRAY_MEMORY_PHOTOS", "40"))
-SIDE_PX = 64
+SIDE_PX, LARGE = 64, (4000, 3000)
 OVER = 1.5  # what may be seen at most, in budgets
 
 
@@ -37,18 +38,21 @@ def _photo(number: int, width: int, height: int) -> bytes:
     return encoded
 
 
-@pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write small photos and, among every 100, a large one, in the page size that pyarrow chooses by itself."""
+def _write(path: Path, photos: list[bytes]) -> Path:
+    """Write photos in the page size that pyarrow chooses by itself."""
     import pyarrow.parquet as pq
 
-    path = tmp_path_factory.mktemp("table") / "photos.parquet"
-    rows = [
-        {"bytes": _photo(number, *((4000, 3000) if number % 100 == 20 else (640, 480))), "path": f"{number:05d}.jpg"}
-        for number in range(PHOTOS)
-    ]
+    rows = [{"bytes": data, "path": f"{number:05d}.jpg"} for number, data in enumerate(photos)]
     pq.write_table(pa.table({"image": rows}), path)
     return path
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write small photos and, among every 100, a large one."""
+    sizes = [LARGE if number % 100 == 20 else (640, 480) for number in range(PHOTOS)]
+    photos = [_photo(number, *size) for number, size in enumerate(sizes)]
+    return _write(tmp_path_factory.mktemp("table") / "photos.parquet", photos)
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +92,15 @@ def test_batch_stays_within_its_memory(
     assert len(statuses) == PHOTOS and set(statuses) <= {"ok", "no_subject"}
     print(f"{PHOTOS} photos, budget {budget_gb} GB: peak {run.peak_bytes / 1e9:.2f} GB, {run.seconds:.0f} s")
     assert 0 < run.peak_bytes <= OVER * budget_gb * 1e9
+
+
+def test_large_photos_wait_for_room(network: Path, tmp_path: Path) -> None:
+    """Twelve photos of 12 MP at a time would take twice the budget; all are done, and the budget holds."""
+    large = _write(tmp_path / "large.parquet", [_photo(number, *LARGE) for number in range(12)])
+    run = _run(network, large, tmp_path / "out.parquet", "--memory-gb", "1.2", "--photos-per-actor", "12")
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout.splitlines()[-1])["failed"] == 0
+    assert 0 < run.peak_bytes <= OVER * 1.2e9
 
 
 def test_too_little_memory_is_told_before_anything_is_done(network: Path, table: Path, tmp_path: Path) -> None:
