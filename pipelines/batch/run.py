@@ -21,6 +21,7 @@ from pipelines.batch.job import BatchJob
 from pipelines.batch.local_workers import local_workers
 from pipelines.batch.lock import exclusive_lock
 from pipelines.batch.manifest import FOLDER, Manifest, ManifestEntry, PhotoStatus, read_job, write_job
+from pipelines.batch.memory import reader_bytes
 from pipelines.batch.names import name_outputs
 from pipelines.batch.photo import Photo
 from pipelines.batch.plan import BatchPlan, PhotoTask, hash_settings, make_plan, name_differences, pin_precision
@@ -182,7 +183,8 @@ def _work(
     earlier = manifest.rows_of(known) if known else {}
     shown = sys.stderr.isatty()
     workers = ray_workers if job.on_ray else local_workers
-    with workers(job, reader) as run_tasks, photo_progress(len(plan.tasks), shown=shown) as advance:
+    held = reader_bytes(reader, (task.photo for task in plan.tasks))
+    with workers(job, reader, held) as run_tasks, photo_progress(len(plan.tasks), shown=shown) as advance:
         started = time.monotonic()
         said = started
         try:

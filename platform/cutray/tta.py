@@ -64,11 +64,13 @@ class Prediction:
         probs: (T, T) float32 in [0, 1], of the whole frame.
         map_size: Cells along a side of a single view of the frame; T is larger where a crop was blended in.
         looks: How many views the network ran on.
+        agreement: Overlap (IoU) of what the frame and its mirror image show, in [0, 1]; 1 where only one was seen.
     """
 
     probs: np.ndarray
     map_size: int
     looks: int
+    agreement: float = 1.0
 
 
 class TTARunner:
@@ -169,20 +171,20 @@ def _run_views(
     else:
         each = yield from both(image)
     frame = average(each)
-    map_size = frame.shape[0]
+    map_size, agreement = frame.shape[0], _agreement(*each)
     height, width = image.shape[:2]
     crop = crop_around_subject(frame, height, width)
     if crop is None:
-        return Prediction(frame, map_size, looks=2)
+        return Prediction(frame, map_size, 2, agreement)
     blends = effort.looks == 4 and crop.has_resolution(map_size)
     doubtful = is_doubtful(frame=each[0], mirrored=each[1])
     if not (blends or doubtful):
-        return Prediction(frame, map_size, looks=2)
+        return Prediction(frame, map_size, 2, agreement)
     closer = average((yield from both(image[crop.top : crop.bottom, crop.left : crop.right])))
     # With a lowest confidence of 0 any subject will do, as where somebody has drawn a box around it.
     if doubtful and settings.min_confidence > 0 and not is_confirmed(frame, closer, crop, height, width):
-        return Prediction(np.zeros_like(frame), map_size, looks=4)
-    return Prediction(blend_crop(frame, closer, crop, height, width) if blends else frame, map_size, looks=4)
+        return Prediction(np.zeros_like(frame), map_size, 4, agreement)
+    return Prediction(blend_crop(frame, closer, crop, height, width) if blends else frame, map_size, 4, agreement)
 
 
 def crop_around_subject(probs: np.ndarray, height_px: int, width_px: int) -> Crop | None:
@@ -315,6 +317,11 @@ def _is_rectangle(probs: np.ndarray) -> bool:
     width, height = cv2.minAreaRect(outline[0])[1]
     # An outline runs through the centres of its cells, so that half a cell is missing on each side.
     return bool(parts[largest, cv2.CC_STAT_AREA] > _RECTANGLE * (width + 1) * (height + 1))
+
+
+def _agreement(frame: np.ndarray, mirrored: np.ndarray) -> float:
+    """Return the overlap of two views of the frame; two that show nothing agree."""
+    return _iou(frame, mirrored) if max(frame.max(), mirrored.max()) > 0.5 else 1.0
 
 
 def _iou(one: np.ndarray, two: np.ndarray) -> float:

@@ -49,7 +49,7 @@ RENAMED = {
     r"give_way": "lower_priority",
     r"from pipelines\.(?:bench_\w+|detector|refiner|edges|servers|load)\b": "pipelines.bench and friends",
 }
-# The same for names that are words of plain English elsewhere: as a class or function they are gone.
+# The same for names that are words of plain English elsewhere: no class and no function has them.
 RENAMED_DEFINITIONS = {
     "opaque": "flatten_on_white",
     "_PULL": "_LAMBDA",
@@ -62,7 +62,6 @@ RENAMED_DEFINITIONS = {
     "choice": "gate_logits",
     "Worker": "Trainer",
     "core": "model",
-    "compare": "criterion",
     "mixed": "interpolate_weights",
     "vary": "augment",
     "develop": "photometric",
@@ -76,7 +75,6 @@ RENAMED_DEFINITIONS = {
     "Watch": "ConsoleCallback",
     "outcomes": "trial_results",
     "confirm": "evaluate_held_out",
-    "judge": "verdict_text",
     "Room": "CapacityHeader",
     "Guard": "RequestLimits",
     "Keys": "ApiKeyAuth",
