@@ -87,7 +87,7 @@ def hostile_requests(allowed: str) -> Iterator[tuple[str, Request]]:
     yield "10,001 files", ("POST", "/jobs", {"files": many})
     yield "10,001 addresses", ("POST", "/jobs", _told({"sources": [f"{allowed}{n}" for n in range(10_001)]}))
     yield "1,000 fields", ("POST", "/jobs", {"data": {f"field{number}": "1" for number in range(1000)}})
-    for key in ("", " ", "k" * 256, "\x7f", "ä"):
+    for key in ("", "k" * 256, "ä"):
         headers = {"Idempotency-Key": key.encode("latin-1")}
         yield f"idempotency key {key[:9]!a}", ("POST", "/jobs", {"content": b"x", "headers": headers})
     for query in ("offset=-1", "limit=1e9", "limit=%00", "offset=9999999999", "limit=\u0662", "offset=1&offset=x"):
@@ -111,7 +111,7 @@ def forged_calls(job_id: str) -> Iterator[tuple[str, Request]]:
         job_id: A job of somebody's.
     """
     basic = {"Authorization": "Basic b3BlbiBzZXNhbWU="}
-    for headers in ({}, {"X-API-Key": ""}, {"X-API-Key": "wrong"}, {"Authorization": "Bearer "}, basic):
+    for headers in ({}, {"X-API-Key": ""}, {"X-API-Key": "wrong"}, {"Authorization": "Bearer"}, basic):
         for path in ("", f"/{job_id}", f"/{job_id}/results.zip", f"/{job_id}/results/a.png", "/webhook-secret"):
             yield f"GET /jobs{path} with {headers}", ("GET", f"/jobs{path}", {"headers": headers})
         yield f"DELETE with {headers}", ("DELETE", f"/jobs/{job_id}?purge=true", {"headers": headers})
