@@ -38,13 +38,16 @@ class Outbox:
             archive = Path(scratch) / "archive.zip"
             with zipfile.ZipFile(archive, "w") as stored:
                 for inside, path in files.items():
-                    stored.write(path, inside)
+                    # A trace is text, and most of what is in it is said again and again; weights do not get smaller.
+                    kind = zipfile.ZIP_DEFLATED if path.suffix == ".json" else zipfile.ZIP_STORED
+                    stored.write(path, inside, kind)
             write_parts(archive, f"packed/{name}/{order:03}.zip", folder, PART_BYTES)
 
     def add_run(self, run_dir: Path) -> None:
-        """Put in what a run left: best weights and scores, and its newest checkpoint if that is small enough."""
+        """Put in what a run left: best weights, scores, profile, and its newest checkpoint if that is small enough."""
         names = ("best.toml", "history.json", "settings.json", "best.safetensors")
         files = {name: run_dir / name for name in names}
+        files |= {f"profile/{file.name}": file for file in sorted((run_dir / "profile").glob("*"))}
         newest = sorted(run_dir.glob("checkpoint_[0-9]*"))[-1]
         kept = sorted(newest.iterdir())
         if sum(file.stat().st_size for file in kept) <= _LARGEST_CHECKPOINT:
