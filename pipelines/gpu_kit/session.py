@@ -59,6 +59,8 @@ class Session:
                 self.report["failed"][item.name] = "no time was left"
                 continue
             self._do(item.name, lambda item=item, share_s=share_s: self._item(item, share_s))  # type: ignore[misc]
+        for item in queue.train:  # after all that is missed more
+            self._outbox.add_trace(self._work / "runs" / item.name)
         self._write()
         self._outbox.send(self._output)
         return self.report
@@ -88,10 +90,14 @@ class Session:
         device, rows = _device(), []
         until = min(self._until, time.monotonic() + wanted.seconds)
         peak = matrix_product(device, wanted.product_px)
-        for measure in network_measurements(wanted, device):
+        for number, measure in enumerate(network_measurements(wanted, device)):
             if time.monotonic() > until:
                 break
-            rows.append(measure())
+            try:
+                rows.append(measure())
+            except Exception as error:  # too little memory for one size, or a compiler that is missing, is no end
+                self.report["failed"][f"measurement {number}"] = str(error)
+                continue
             self._pages["networks"] = figures_table(rows, peak)
             self._write_pages()
         return {"product_tflops": peak, "rows": [asdict(row) for row in rows]}

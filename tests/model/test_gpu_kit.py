@@ -18,7 +18,7 @@ from cutray.console.run import run
 from cutray.errors import ConfigError, InputError
 from pipelines.gpu_kit.cli import gpu_kit
 from pipelines.gpu_kit.outbox import Outbox
-from pipelines.gpu_kit.pack import pack_kit, receive
+from pipelines.gpu_kit.pack import LOAD_BYTES, pack_kit, receive
 from pipelines.gpu_kit.parts import join_parts, loads, write_parts
 from pipelines.gpu_kit.queue import read_queue
 from tests.scenes import write_pairs
@@ -106,7 +106,8 @@ def test_packed_measured_learned_and_brought_back(tmp_path: Path) -> None:
     assert run(gpu_kit, ["join", str(out), "-o", str(tmp_path / "runs")]) == 0
     assert (tmp_path / "runs" / "words" / "a.txt").read_text() == "done"
     run_dir = tmp_path / "runs" / "tiny"
-    assert "waiting for data" in (run_dir / "profile" / "profile.md").read_text()
+    assert "waiting for data" in (run_dir / "profile.md").read_text()
+    assert json.loads((tmp_path / "runs" / "tiny-trace" / "trace.json").read_text())["traceEvents"]
     assert json.loads((run_dir / "history.json").read_text()) == report["done"]["tiny"]["history"]
 
     again = pack_kit(
@@ -123,6 +124,15 @@ def test_packed_measured_learned_and_brought_back(tmp_path: Path) -> None:
     assert second["failed"] == {}
     assert second["done"]["tiny"]["history"][:1] == report["done"]["tiny"]["history"]
     assert second["done"]["tiny"]["steps"] == 2 * report["done"]["tiny"]["steps"]
+
+
+def test_a_load_and_the_code_fit_into_one_transfer() -> None:
+    """What travels at once is 64 MiB at most: all that git tracks, and a load."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    files = [ROOT / name for name in listed.stdout.split("\0") if name]
+    assert sum(file.stat().st_size for file in files if file.is_file()) + LOAD_BYTES < 64 << 20
 
 
 def test_one_line_is_typed_there(tmp_path: Path) -> None:

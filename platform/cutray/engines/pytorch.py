@@ -16,6 +16,8 @@ from cutray.errors import EngineUnavailableError
 _MAX_BATCH = 32
 _WARM_UP = 3
 _MOST_BLOCKS = 64
+# What a photo on the device takes: its bytes, its planes in float32 while they are made smaller, and its alpha twice.
+_BYTES_PER_PIXEL = 3 + 2 * 12 + 2 * 4
 
 
 class PyTorchEngine:
@@ -88,12 +90,20 @@ class PyTorchEngine:
         return as_probs(np.concatenate([self._forward(piece) for piece in pieces]), len(batch), self._input_size_px)
 
     def upload(self, image: NDArray[np.uint8]) -> ResidentPhoto | None:
-        """Bring a photo, (H, W, 3) uint8 sRGB, to a GPU; None on a processor, where it is already."""
-        if not self._keep_photos:
+        """Bring a photo, (H, W, 3) uint8 sRGB, to a GPU; None on a processor, or where its memory is too small."""
+        if not self._keep_photos or not self._has_room(image.shape[0] * image.shape[1]):
             return None
         from cutray.engines.device_photo import DevicePhoto
 
         return DevicePhoto(image, self._torch.device(self.device), self._taking_turns)
+
+    def _has_room(self, pixels: int) -> bool:
+        """Whether a photo of so many pixels can be worked on."""
+        if self.device != "cuda":
+            return True
+        cuda = self._torch.cuda
+        free = cuda.mem_get_info()[0] + cuda.memory_reserved() - cuda.memory_allocated()
+        return bool(pixels * _BYTES_PER_PIXEL < free)
 
     def infer_resident(self, batches: Sequence[Any], most: int) -> NDArray[np.float32]:
         """Run the network on views of photos that lie on the device; only the maps come down, at once."""

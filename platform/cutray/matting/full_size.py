@@ -68,12 +68,12 @@ def _chosen_tiles(
     tiles: np.ndarray, tile_px: int, small: tuple[int, ...], full: tuple[int, ...]
 ) -> Iterator[tuple[slice, slice]]:
     """Yield where the chosen tiles of the smaller photo are in the full one."""
-    edges = [tile_edges(tile_px, few, many) for few, many in zip(small[:2], full[:2], strict=True)]
+    edges = [_tile_edges(tile_px, few, many) for few, many in zip(small[:2], full[:2], strict=True)]
     for row, column in np.argwhere(tiles):
         yield slice(*edges[0][row : row + 2]), slice(*edges[1][column : column + 2])
 
 
-def tile_edges(tile_px: int, small_px: int, full_px: int) -> list[int]:
+def _tile_edges(tile_px: int, small_px: int, full_px: int) -> list[int]:
     """Return where tiles of a side of the smaller photo begin and end in the full one, in pixels."""
     return [min(start, small_px) * full_px // small_px for start in range(0, small_px + tile_px, tile_px)]
 
