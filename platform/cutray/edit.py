@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from cutray.config import MattingSettings
+from cutray.engines.base import ResidentPhoto
 from cutray.hints import Hints, cut_box
 from cutray.imaging.resize import resize_area
 from cutray.imaging.subject_box import Box
@@ -113,16 +114,19 @@ def _enlarge(matte: Matte, window: Box, hints: Hints) -> Matte:
     return replace(matte, alpha=alpha, subject=subject, objects=objects)
 
 
-def matte_photo(photo: Photo, prediction: Prediction, settings: MattingSettings) -> Matte:
+def matte_photo(
+    photo: Photo, prediction: Prediction, settings: MattingSettings, resident: ResidentPhoto | None = None
+) -> Matte:
     """Compute the alpha channel of a photo, by the hints that came with it if there are any.
 
     Args:
         photo: From ``decode_source``.
         prediction: The network's answer to ``photo.view``.
         settings: Levels, edges, refinement, and which subjects are wanted.
+        resident: The same photo where an engine keeps it; of use without hints.
     """
     if photo.hints is None:
-        return compute_matte(photo.flattened, prediction.probs, prediction.map_size, settings)
+        return compute_matte(photo.flattened, prediction.probs, prediction.map_size, settings, pixels=resident)
     edit = Edit(photo.flattened, settings)
     edit.add(photo.hints, prediction)
     return edit.matte(photo.hints)

@@ -12,7 +12,7 @@ from typing import Any, Self, Unpack
 
 from PIL import Image
 
-from cutray.chain import cut_out, postprocess
+from cutray.chain import cut_out, postprocess, upload
 from cutray.config import EngineSettings, RemoverSettings, overlay, parse_settings
 from cutray.config.paths import absolute_model
 from cutray.errors import CutrayError, EngineError, InputError, OptionError
@@ -184,15 +184,19 @@ class BackgroundRemover:
     ) -> Iterator[Removal | CutrayError]:
         """Decode a few photos, predict them together, and post-process each on its own."""
         photos = [_try(partial(decode_source, source, settings)) for source in sources]
-        good = [photo.view for photo in photos if isinstance(photo, Photo)]
-        predictions = iter(predict(good, self.segmenter, settings.of_views, settings.batch_size))
+        good = [photo for photo in photos if isinstance(photo, Photo)]
+        residents = [upload(photo, self.segmenter, settings) for photo in good]
+        views = [photo.view for photo in good]
+        predicted = predict(views, self.segmenter, settings.of_views, settings.batch_size, residents)
+        results = zip(predicted, residents, strict=True)
         for source, photo in zip(sources, photos, strict=True):
             if isinstance(photo, CutrayError):
                 yield photo
                 continue
             network = self.segmenter.info
-            work = partial(postprocess, photo, next(predictions), settings, format_name, network, StageTimer())
-            removal = _try(work)
+            prediction, resident = next(results)
+            work = partial(postprocess, photo, prediction, settings, format_name, network, StageTimer())
+            removal = _try(partial(work, resident=resident))
             yield _like_source(removal, source) if isinstance(removal, Removal) else removal
 
     def _with(self, options: dict[str, Any]) -> RemoverSettings:

@@ -203,10 +203,13 @@ def test_a_run_is_stopped_and_extended(data: Path, tmp_path: Path) -> None:
         assert 1 <= summary["epoch"] <= epochs
 
 
-def test_a_dead_mlflow_does_not_stop_a_run(data: Path, tmp_path: Path) -> None:
-    """Without a server the run is trained to the end and says that it is not tracked."""
-    arguments = ["--data", data, *TINY, "--no-ray", "--epochs=1", "--save-dir", tmp_path, "--name", "untracked"]
+def test_memory_decides_the_batch_of_all_workers_and_a_dead_mlflow_stops_nothing(data: Path, tmp_path: Path) -> None:
+    """A task tries what a worker bears, and both workers take it; without a server the run says it is not tracked."""
+    arguments = ["--data", data, *TINY, "--epochs=1", "--batch-size=auto", "--set=batch_memory_gb=0.02"]
+    arguments += ["--save-dir", tmp_path, "--name", "untracked"]
     code, summary, told = run_training(arguments, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert code == 0, told
     assert summary["mlflow_run"] is None
     assert "does not answer" in told
+    kept = json.loads((tmp_path / "untracked" / "settings.json").read_text())["optim"]
+    assert (kept["batch_size"] // 2, kept["accumulate"]) == (2, 1)

@@ -48,6 +48,18 @@ def _write_run(folder: Path, settings: TrainSettings) -> dict[str, object]:
     return stored
 
 
+def test_the_command_prints_settings_that_make_the_same_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What --print-config writes is, taken with --config, what it was written from, but for its name."""
+    words = ["--preset", "u2net", "--print-config", "--name", "one", "--set=optim.lr=0.0004", "--batch-size", "auto"]
+    assert run(train, words) == 0
+    (tmp_path / "run.yaml").write_text(capsys.readouterr().out)
+    again = new_settings(None, tmp_path / "run.yaml", {}, ())
+    asked = new_settings("u2net", None, {"optim.batch_size": "auto"}, ("optim.lr=0.0004",))
+    written, wanted = (one.model_dump(exclude={"name", "save_dir"}) for one in (again, asked))
+    assert written == wanted
+    assert Path(again.save_dir) == Path(asked.save_dir).resolve()
+
+
 def test_checkpoints_of_earlier_versions_are_taken_up(tmp_path: Path) -> None:
     """The fingerprint that an earlier version gave is accepted, with more epochs as well; other data is not."""
     settings = parse_settings(TrainSettings, {"data": {"folders": ["/photos"]}, "optim": {"epochs": 3}})

@@ -52,7 +52,7 @@ class TrainStep:
         """
         self._ema, self._loss, self._settings, self._no_sync = ema, loss, settings, no_sync
         self._parameters = [one for one in model.parameters() if one.requires_grad]
-        self._capture = capture and device.type == "cuda"
+        self._capture = capture and _captures_on(device)
         # A captured step cannot be told another rate but through a tensor that it reads.
         rate: Any = torch.tensor(settings.lr, device=device) if self._capture else settings.lr
         self.optimizer = torch.optim.AdamW(
@@ -158,3 +158,8 @@ class TrainStep:
         still_image.copy_(image)
         still_alpha.copy_(alpha)
         graph.replay()
+
+
+def _captures_on(device: torch.device) -> bool:
+    """Whether steps on a device can be captured."""
+    return device.type == "cuda"
