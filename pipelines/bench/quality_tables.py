@@ -23,6 +23,7 @@ _COLUMNS = (
     "boundary_f_3px",
     "missing",
     "extra",
+    "holes_open",
 )
 # Photos on which two rows differ by less than this IoU count as equal.
 _EQUAL = 0.002
