@@ -19,6 +19,7 @@ from cutray.errors import EngineError
 from cutray.evaluation.datasets import Sample
 from cutray.imaging.encode import encode_image
 from cutray.imaging.files import write_atomically
+from cutray.models.second_network import name_networks
 from cutray.models.weights import resolve
 from pipelines.bench.row_text import read_row
 from pipelines.bench.worker_process import Answer, WorkerProcess, start_rembg
@@ -80,7 +81,7 @@ def start_ours(text: str, stack: ExitStack) -> QualityRow:
         stack: Ends the process.
     """
     name, given = read_row(text)
-    settings = parse_settings(RemoverSettings, {**given, "only_mask": True, "format": "png"})
+    settings = name_networks(parse_settings(RemoverSettings, {**given, "only_mask": True, "format": "png"}))
     with download_progress() as progress:
         weights = resolve(settings.model, progress=progress)
     told = json.dumps(settings.model_dump(mode="json", exclude_unset=True), sort_keys=True)

@@ -149,7 +149,7 @@ def _run_views(
     image: np.ndarray, spec: ModelSpec, settings: MattingSettings
 ) -> Generator[np.ndarray, np.ndarray, Prediction]:
     """Yield the views of the frame, then those of a crop if it is asked for or the subject is doubtful."""
-    effort = settings.effort
+    effort = settings.effort_of(ensemble=spec.architecture == "ensemble")
 
     def tensor_of(part: np.ndarray) -> np.ndarray:
         return prepare(part, spec, compat=settings.compat)[None]
