@@ -50,7 +50,8 @@ def write_page(rows: Rows, head: Sequence[str]) -> str:
     first = next(iter(rows.values()))
     cases = list(dict.fromkeys(result.case for result in first if result.case != EMPTY))
     lines = [*head, "", "## Done right", "", *_success_table(rows, cases)]
-    lines += ["", "## Controls", "", *_control_table(rows)]
+    if any(_scores(first, CONTROL)) and any(result.case == EMPTY for result in first):
+        lines += ["", "## Controls", "", *_control_table(rows)]
     for case in cases:
         lines += ["", f"## {case.replace('_', ' ')}", "", *_error_table(rows, case)]
         if case != REAL:
