@@ -23,7 +23,7 @@ from cutray.evaluation.report import Case, ModelScores, write_html_report
 from cutray.imaging.files import write_atomically
 from cutray.preflight import check_new_file
 from pipelines.bench.pages import overwrite_option
-from pipelines.bench.quality_rows import QualityRow, start_ours, start_theirs
+from pipelines.bench.quality_rows import QualityRow, our_row, their_row
 from pipelines.bench.quality_tables import SetResult, overall_table, set_table
 from pipelines.scoring import mask_name, scored_samples, warn_if_seen
 
@@ -62,6 +62,7 @@ _DEFAULT_ROWS = ("fast: quality=fast", "balanced:", "best: quality=best")
     type=click.Path(path_type=Path),
     help="Keep the masks in this folder; a later run with the same rows goes on from there.",
 )
+@click.option("--busy", is_flag=True, help="The machine had other work: write no seconds into the tables.")
 @overwrite_option
 def quality(
     datasets: tuple[Path, ...],
@@ -73,6 +74,7 @@ def quality(
     output: Path | None,
     pages: Path | None,
     keep: Path | None,
+    busy: bool,
     overwrite: bool,
 ) -> None:
     """Compare cutouts on photos with known alphas, side by side with rembg.
@@ -96,9 +98,9 @@ def quality(
     unknown = _unknown_values(ignored, [folder.resolve().name for folder in datasets])
     results = []
     with ExitStack() as stack:
-        rows = [start_ours(text, stack) for text in row_texts]
+        rows = [our_row(text, stack) for text in row_texts]
         if rembg_python is not None:
-            rows += [start_theirs(rembg_python, peer, stack) for peer in peers]
+            rows += [their_row(rembg_python, peer, stack) for peer in peers]
         place = keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for folder, page in targets.items():
             name = folder.resolve().name
@@ -111,7 +113,7 @@ def quality(
             results.append(SetResult(name, scores))
             if page is not None:
                 write_html_report(page, scores, title=f"{name}: {len(samples)} photos", rank_by="sad")
-    costs = {row.name: (statistics.median(row.seconds), row.peak_bytes) for row in rows}
+    costs = {row.name: (0.0 if busy else statistics.median(row.seconds), row.peak_bytes) for row in rows}
     text = "\n".join([overall_table(results, costs), *map(set_table, results)])
     click.echo(text)
     if output is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -36,6 +37,7 @@ class QualityRow:
         name: As it is printed.
         model: What `cutray evaluate` would be told.
         identity: Program, weights and settings; equal ones give equal results.
+        start: Starts its process, when the first photo needs it.
         seconds: Of each photo so far.
         peak_bytes: Most memory that its process has held.
     """
@@ -43,9 +45,10 @@ class QualityRow:
     name: str
     model: str
     identity: str
-    worker: WorkerProcess
+    start: Callable[[], WorkerProcess]
     matting: bool = False
     ours: bool = True
+    worker: WorkerProcess | None = None
     seconds: list[float] = field(default_factory=list)
     peak_bytes: int = 0
 
@@ -62,6 +65,7 @@ class QualityRow:
         record = path.with_suffix(".json")
         if not record.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
+            self.worker = self.worker or self.start()
             answer = self.worker.cut_out(sample.image, output=path, matting=self.matting)
             if not self.ours:
                 write_atomically(path, encode_image(_read_opacity(path), "PNG"), overwrite=True)
@@ -73,8 +77,8 @@ class QualityRow:
         return _read_mask(path).astype(np.float32) / np.float32(255)
 
 
-def start_ours(text: str, stack: ExitStack) -> QualityRow:
-    """Start a row of ours.
+def our_row(text: str, stack: ExitStack) -> QualityRow:
+    """Prepare a row of ours.
 
     Args:
         text: ``NAME: setting=value …``.
@@ -85,12 +89,15 @@ def start_ours(text: str, stack: ExitStack) -> QualityRow:
     with download_progress() as progress:
         weights = resolve(settings.model, progress=progress)
     told = json.dumps(settings.model_dump(mode="json", exclude_unset=True), sort_keys=True)
-    worker = stack.enter_context(closing(WorkerProcess([sys.executable, str(_WORKER), told])))
-    return QualityRow(name, settings.model, _digest(f"cutray {version('cutray')}", weights.sha256, told), worker)
+
+    def start() -> WorkerProcess:
+        return stack.enter_context(closing(WorkerProcess([sys.executable, str(_WORKER), told])))
+
+    return QualityRow(name, settings.model, _digest(f"cutray {version('cutray')}", weights.sha256, told), start)
 
 
-def start_theirs(python: Path, peer: str, stack: ExitStack) -> QualityRow:
-    """Start rembg, with the weights that are used here if they are of the same name.
+def their_row(python: Path, peer: str, stack: ExitStack) -> QualityRow:
+    """Prepare a row of rembg, with the weights that are used here if they are of the same name.
 
     Args:
         python: Interpreter that has rembg.
@@ -100,10 +107,13 @@ def start_theirs(python: Path, peer: str, stack: ExitStack) -> QualityRow:
     model = peer.removesuffix(_MATTING).strip()
     with download_progress() as progress:
         weights = resolve("isnet" if model == "isnet-general-use" else model, progress=progress)
-    worker = stack.enter_context(closing(start_rembg(python, model, weights.path)))
+
+    def start() -> WorkerProcess:
+        return stack.enter_context(closing(start_rembg(python, model, weights.path)))
+
     identity = _digest("rembg", peer, weights.sha256)
     matting = peer.endswith(_MATTING)
-    return QualityRow(f"rembg {peer}", weights.spec.name, identity, worker, matting=matting, ours=False)
+    return QualityRow(f"rembg {peer}", weights.spec.name, identity, start, matting=matting, ours=False)
 
 
 def _digest(*parts: str) -> str:

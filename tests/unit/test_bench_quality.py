@@ -71,6 +71,7 @@ def test_all_sets_weigh_the_same_in_the_ratio() -> None:
     sets = [SetResult("a", [_row("base", 18), _row("same", 18)]), SetResult("b", [_row("base", 18), _row("same", 18)])]
     assert "| same | 1.000 | 1.000 |" in overall_table(sets, {"base": (1.0, 0), "same": (2.0, 5 << 20)})
     assert "2.00 | 5 |" in overall_table(sets, {"base": (1.0, 0), "same": (2.0, 5 << 20)})
+    assert "| – | 5 |" in overall_table(sets, {"base": (1.0, 0), "same": (0.0, 5 << 20)})
 
 
 def test_rows_run_in_processes_of_their_own(tmp_path: Path) -> None:
