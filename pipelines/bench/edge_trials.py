@@ -11,6 +11,7 @@ import numpy as np
 from cutray.data.synthetic import CASES, draw_scene
 from cutray.data.synthetic.context import Family
 from cutray.data.synthetic.paste import paste_subject
+from cutray.data.synthetic.scene import CaseName
 from cutray.evaluation.dataset_check import check_samples
 from cutray.evaluation.datasets import find_samples, read_truth
 from cutray.imaging.decode import decode_image
@@ -41,7 +42,7 @@ class Trial:
     truth: np.ndarray
 
 
-def drawn_trials(amount: int, side_px: int, family: Family, cases: Sequence[str] = CASES) -> Iterator[Trial]:
+def drawn_trials(amount: int, side_px: int, family: Family, cases: Sequence[CaseName] = CASES) -> Iterator[Trial]:
     """Draw scenes of some cases, spread over the five levels of difficulty.
 
     Args:
