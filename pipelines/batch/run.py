@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from cutray.console.progress import download_progress, photo_progress
 from cutray.errors import OutputError, OutputExistsError
+from cutray.models.second_network import name_networks
 from cutray.models.weights import resolve
 from pipelines.batch.job import BatchJob
 from pipelines.batch.local_workers import local_workers
@@ -103,11 +104,11 @@ def _with_absolute_paths(job: BatchJob) -> BatchJob:
 
 def _with_hashes(job: BatchJob) -> BatchJob:
     """Resolve the weights, downloading them if need be, and fill in the job's two hashes."""
-    settings = job.settings
+    settings = name_networks(job.settings)
     with download_progress() as progress:
         weights = resolve(settings.model, offline=settings.offline, progress=progress)
     settings_hash = hash_settings(settings, weights.sha256, job.result_choices())
-    return replace(job, model_sha256=weights.sha256, settings_hash=settings_hash)
+    return replace(job, settings=settings, model_sha256=weights.sha256, settings_hash=settings_hash)
 
 
 def _sweep(job: BatchJob) -> None:

@@ -174,7 +174,7 @@ def _run_network(engine: Engine, batches: Sequence[Any], batch_size: int) -> np.
 
 def _run_views(height: int, width: int, settings: MattingSettings) -> Generator[list[View], np.ndarray, Prediction]:
     """Yield the views of the frame, then those of a crop if it is asked for or the subject is doubtful."""
-    effort = settings.effort
+    effort = settings.effort_of(ensemble=spec.architecture == "ensemble")
 
     def both(box: Box | None) -> Generator[list[View], np.ndarray, list[np.ndarray]]:
         maps = yield [View(box), View(box, mirrored=True)]

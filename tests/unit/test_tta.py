@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -218,6 +220,15 @@ def test_two_views_of_nothing_agree() -> None:
         while (batch := runner.next_batch) is not None:
             runner.update(np.zeros((len(batch), 320, 320), np.float32))
         assert runner.result.agreement == 1.0
+
+
+@pytest.mark.parametrize(("asked", "size"), [({"quality": "best"}, 1), ({"quality": "best", "looks": 4}, 2)])
+def test_an_ensemble_looks_no_closer_unless_asked(asked: dict[str, object], size: int) -> None:
+    """Its second network takes the place of the closer look: one view settles a sure subject; four are a choice."""
+    spec = replace(SPEC, architecture="ensemble")
+    runner = TTARunner(np.zeros((700, 900, 3), np.uint8), spec, MattingSettings.model_validate(asked))
+    assert runner.next_batch is not None
+    assert len(runner.next_batch) == size
 
 
 def test_the_classic_recipe_looks_once() -> None:
