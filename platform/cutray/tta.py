@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from cutray.config import MattingSettings
+from cutray.config import Effort, MattingSettings
 from cutray.engines.base import Engine, ResidentEngine, ResidentPhoto
 from cutray.errors import EngineError
 from cutray.imaging.subject_box import Box
@@ -101,7 +101,8 @@ class TTARunner:
         self._views = (
             ArrayViews(image, spec, compat=settings.compat) if resident is None else ResidentViews(resident, spec)
         )
-        self._wanted = _run_views(image.shape[0], image.shape[1], settings)
+        effort = settings.effort_of(ensemble=spec.architecture == "ensemble")
+        self._wanted = _run_views(image.shape[0], image.shape[1], effort, settings.min_confidence)
         self.next_batch = self._views.batch(next(self._wanted))
 
     def update(self, maps: np.ndarray) -> None:
@@ -172,9 +173,10 @@ def _run_network(engine: Engine, batches: Sequence[Any], batch_size: int) -> np.
     return np.concatenate([engine.infer(views[start : start + batch_size]) for start in starts])
 
 
-def _run_views(height: int, width: int, settings: MattingSettings) -> Generator[list[View], np.ndarray, Prediction]:
+def _run_views(
+    height: int, width: int, effort: Effort, min_confidence: float
+) -> Generator[list[View], np.ndarray, Prediction]:
     """Yield the views of the frame, then those of a crop if it is asked for or the subject is doubtful."""
-    effort = settings.effort_of(ensemble=spec.architecture == "ensemble")
 
     def both(box: Box | None) -> Generator[list[View], np.ndarray, list[np.ndarray]]:
         maps = yield [View(box), View(box, mirrored=True)]
@@ -199,7 +201,7 @@ def _run_views(height: int, width: int, settings: MattingSettings) -> Generator[
         return Prediction(frame, map_size, 2, agreement)
     closer = average((yield from both((crop.left, crop.top, crop.right, crop.bottom))))
     # With a lowest confidence of 0 any subject will do, as where somebody has drawn a box around it.
-    if doubtful and settings.min_confidence > 0 and not is_confirmed(frame, closer, crop, height, width):
+    if doubtful and min_confidence > 0 and not is_confirmed(frame, closer, crop, height, width):
         return Prediction(np.zeros_like(frame), map_size, 4, agreement)
     return Prediction(blend_crop(frame, closer, crop, height, width) if blends else frame, map_size, 4, agreement)
 
