@@ -273,7 +273,8 @@ def test_hostile_requests_are_refused(endpoint: tuple[str, Process], client: Any
     print(f"\n{len(statuses)} hostile requests; answers by status: {dict(sorted(counted.items()))}")
     assert len(statuses) > 300
     assert {name: status for name, status in statuses.items() if status >= 500 and status != 503} == {}
-    assert before == {name: replicas(process, name) for name in before}
+    lost = {name: pids for name in before if (pids := set(before[name]) - set(replicas(process, name)))}
+    assert lost == {}  # second replicas may still have been on their way
     assert ended(client, job_id)["failed"] == 1
     assert client.get("/ready").status_code == 200
 

@@ -73,7 +73,7 @@ def test_alpha_at_full_size_is_the_same(height: int, width: int) -> None:
     image, alpha = _scene(height, width)
     array, photo = FullSizeArray(image), _on_device(image)
     rows, columns = height // 3, width // 3
-    assert np.abs(array.shrink(rows, columns).astype(int) - photo.shrink(rows, columns)).max() <= 1
+    assert np.abs(array.resize_area(rows, columns).astype(int) - photo.resize_area(rows, columns)).max() <= 1
     levelled = cv2.resize(alpha, (80, 80), interpolation=cv2.INTER_AREA) * 1.1 - 0.05
     assert np.abs(array.upsample(levelled) - photo.upsample(levelled)).max() < 1e-4
     wanted = matte_edges(levelled, 80, image, 200)

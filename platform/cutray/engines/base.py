@@ -79,7 +79,7 @@ class ResidentPhoto(Protocol):
             What the engine's ``infer_resident`` takes, of N views.
         """
 
-    def shrink(self, rows: int, columns: int) -> np.ndarray:
+    def resize_area(self, rows: int, columns: int) -> np.ndarray:
         """See ``cutray.matting.full_size``, as for the others."""
 
     def upsample(self, levelled: np.ndarray) -> np.ndarray:

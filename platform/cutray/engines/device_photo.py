@@ -61,7 +61,7 @@ class DevicePhoto:
             return torch.stack([made[box].flip(-1) if mirrored else made[box] for box, mirrored in wanted])
 
     @torch.inference_mode()
-    def shrink(self, rows: int, columns: int) -> np.ndarray:
+    def resize_area(self, rows: int, columns: int) -> np.ndarray:
         """Average the photo down, (rows, columns, 3) uint8."""
         with self._turn():
             planes = _average_down(self._planes(None), rows, columns)

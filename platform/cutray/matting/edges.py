@@ -57,7 +57,7 @@ def matte_edges(
     unknown = _unknown_pixels(coarse, cell_px * scale)
     if blend == 0 or not unknown.any() or not (coarse[~unknown] == 0).any() or not (coarse[~unknown] == 1).any():
         return pixels.upsample(levelled)
-    small = pixels.shrink(rows, columns).astype(np.float32) / np.float32(255)
+    small = pixels.resize_area(rows, columns).astype(np.float32) / np.float32(255)
     around = _surroundings(unknown)
     solved = coarse.copy()
     prior_weight = _prior_weight(coarse[around], unknown[around], cell_px * scale)

@@ -15,7 +15,7 @@ from cutray.matting.alpha import upsample_alpha
 class FullSize(Protocol):
     """A photo at its full size. An engine that keeps photos on its device offers the same, see ``engines``."""
 
-    def shrink(self, rows: int, columns: int) -> np.ndarray:
+    def resize_area(self, rows: int, columns: int) -> np.ndarray:
         """Average the photo down, (rows, columns, 3) uint8."""
 
     def upsample(self, levelled: np.ndarray) -> np.ndarray:
@@ -46,8 +46,8 @@ class FullSizeArray:
         """Keep the photo, (H, W, 3) uint8."""
         self._image = image
 
-    def shrink(self, rows: int, columns: int) -> np.ndarray:
-        """See ``FullSize.shrink``."""
+    def resize_area(self, rows: int, columns: int) -> np.ndarray:
+        """See ``FullSize.resize_area``."""
         return resize_area(self._image, rows, columns)
 
     def upsample(self, levelled: np.ndarray) -> np.ndarray:
