@@ -10,7 +10,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from cutray.imaging.resize import resize_area
+from cutray.imaging.resize import SmallCopies
 from cutray.matting.alpha import upsample_alpha
 from cutray.matting.closed_form import RADIUS_PX, LocalColors, solve_unknown
 
@@ -28,7 +28,9 @@ _TILE_PX, _TILE_MARGIN_PX = 32, 4
 _ROUNDING = 0.01
 
 
-def matte_edges(levelled: np.ndarray, cells: int, image: np.ndarray, work_side_px: float) -> np.ndarray:
+def matte_edges(
+    levelled: np.ndarray, cells: int, image: np.ndarray, work_side_px: float, copies: SmallCopies | None = None
+) -> np.ndarray:
     """Bring a levelled map to the photo's size along the photo's own edges.
 
     Args:
@@ -36,6 +38,7 @@ def matte_edges(levelled: np.ndarray, cells: int, image: np.ndarray, work_side_p
         cells: Cells along a side of the frame in the network's eyes.
         image: (H, W, 3) uint8, sRGB.
         work_side_px: Side of a square with as many pixels as alpha is solved on; larger photos are shrunk.
+        copies: Of this photo, for whoever solves it several times.
 
     Returns:
         (H, W) float32 in [0, 1]; exactly 0 or 1 wherever the map is and no unknown pixel is near.
@@ -53,7 +56,7 @@ def matte_edges(levelled: np.ndarray, cells: int, image: np.ndarray, work_side_p
     unknown = _unknown_pixels(coarse, cell_px * scale)
     if blend == 0 or not unknown.any() or not (coarse[~unknown] == 0).any() or not (coarse[~unknown] == 1).any():
         return upsample_alpha(levelled, height, width)
-    small = resize_area(image, rows, columns).astype(np.float32) / np.float32(255)
+    small = (copies or SmallCopies()).area(image, rows, columns).astype(np.float32) / np.float32(255)
     around = _surroundings(unknown)
     solved = coarse.copy()
     prior_weight = _prior_weight(coarse[around], unknown[around], cell_px * scale)
