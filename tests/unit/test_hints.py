@@ -182,6 +182,19 @@ def test_a_mark_fills_its_patch_and_stops_at_the_edge(scale: float) -> None:
     assert abs(one.area_fraction - truth.mean()) < 0.05
 
 
+def test_what_a_mark_takes_ends_with_an_outline() -> None:
+    """In an even area, where no edge stops it, a stroke leaves no haze around what it takes away."""
+    probs = np.full((100, 100), 0.98, np.float32)
+    drop = np.zeros((200, 200), bool)
+    drop[100, 80:120] = True
+    edit = Edit(np.full((200, 200, 3), 120, np.uint8), parse_settings(RemoverSettings, {"quality": "fast"}))
+    edit.add(Hints(200, 200), Prediction(probs, 100, 1))
+    alpha = edit.matte(Hints(200, 200, drop=drop)).alpha
+    gone, haze = alpha < 0.05, (alpha >= 0.05) & (alpha < 0.95)
+    assert gone.mean() > 0.2
+    assert haze.sum() < 0.25 * gone.sum()
+
+
 @pytest.mark.parametrize(("kind", "inside"), [("drop", 1), ("keep", -1)])
 def test_a_mark_beside_the_outline_speaks_of_a_sliver(kind: str, inside: int) -> None:
     """Where map and photo have no edge, a mark close to the map's outline moves it a little, a deep one takes the part.

@@ -31,6 +31,8 @@ _REACH_PER_DEPTH, _LEAST_REACH, _MOST_REACH = 6.0, 0.05, 0.3
 _SAME_REACH = 1.35
 # Log odds that a mark outweighs.
 _STRENGTH = 17.0
+# How much firmer the map becomes where marks speak, which they do from this share of their strength on.
+_FIRMNESS, _SPEAKS = 4.0, 0.25
 # What looks like a mark: weight beside what is reached from it, and standard deviations of colour (100 in CIELAB), of
 # the map, and of the place as a share of the longer side. Only the largest strokes are compared with.
 _ALIKE, _COLOR_SIGMA, _MAP_SIGMA, _PLACE_SIGMA, _MOST_STROKES = 0.6, 0.14, 0.15, 0.2, 16
@@ -178,8 +180,10 @@ class MarkSpreader:
         nearer = kept / np.maximum(kept + dropped, 1e-9)
         push = _STRENGTH * (kept * nearer - dropped * (1 - nearer))
         stretched = cv2.resize(push.astype(np.float32), probs.shape[::-1], interpolation=cv2.INTER_LINEAR)
-        odds = to_log_odds(probs) + stretched
-        spread = np.where(stretched == 0, probs, 1 / (1 + np.exp(-odds))).astype(np.float32)
+        # Where marks speak, their area ends with an outline, not in a haze.
+        firmness = 1 + _FIRMNESS * np.minimum(1, np.abs(stretched) / (_SPEAKS * _STRENGTH))
+        odds = (to_log_odds(probs) + stretched) * firmness
+        spread = np.where(stretched == 0, probs, 1 / (1 + np.exp(-np.clip(odds, -50, 50)))).astype(np.float32)
         for marks, value in ((keep, 1), (drop, 0)):
             if marks is not None:
                 spread[marks.shrink(*probs.shape)] = value
