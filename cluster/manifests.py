@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from cluster.pods import Manifest, Site, Size, Task, head, locked_down, submitter, workers
-from serve_apps.serve import proxy_variables
+from serve_apps.config_file import proxy_variables
 
 NAMESPACE = "cutray"
 RAY_VERSION = "2.60.0"

@@ -19,6 +19,7 @@ from cutray.evaluation.masks import MaskEncoding
 from cutray.evaluation.metrics import summarise
 from cutray.evaluation.report import ModelScores, markdown_table, write_html_report
 from cutray.evaluation.uncertainty import bootstrap_interval
+from cutray.models.second_network import name_networks
 from cutray.preflight import check_new_file
 from pipelines.scoring import mask_name, score_model, scored_samples, warn_if_seen
 
@@ -29,7 +30,11 @@ _SHORT = ("iou", "dice", "mae_binary", "weighted_f", "f_max", "s_measure", "e_ma
 @click.argument("dataset", type=click.Path(path_type=Path))
 @settings_options(MattingSettings, EngineSettings, ReadingSettings, InputLimits, exclude=["model"])
 @click.option(
-    "-m", "--model", "models", multiple=True, default=("u2net",), show_default=True, help="Model; several are compared."
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    help="Model; several are compared. Without it u2net, or with quality best what `cutray remove` takes.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Use that many photos, spread over the whole set.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write a page with tables and the worst cases (HTML).")
@@ -70,7 +75,7 @@ def evaluate(
     """
     if report is not None:
         check_new_file(report, overwrite=overwrite)
-    models = tuple(dict.fromkeys(models))
+    models = tuple(dict.fromkeys(models)) or (name_networks(parse_settings(RemoverSettings, given(options))).model,)
     settings = {
         model: parse_settings(RemoverSettings, {"model": model, "only_mask": True, **given(options)})
         for model in models

@@ -24,6 +24,7 @@ from cutray.data.synthetic import CASES, draw_scene
 from cutray.engines.base import Engine, EngineInfo
 from cutray.engines.hardware import inspect_hardware
 from cutray.engines.int8 import encode_stats
+from cutray.evaluation.drift import copy_fingerprint
 from cutray.imaging.decode import decode_image
 from cutray.imaging.files import write_atomically
 from cutray.models.int8_stats import SUFFIX
@@ -127,6 +128,7 @@ def export(
         save_openvino(target, target.with_suffix(".xml"))
     card = model_card(replace(made, path=target), {"Export": _table(rows)}, run_dir=found.path.parent)
     write_atomically(card_path(target), card.encode(), overwrite=True)
+    copy_fingerprint(found.path, target)
     _tell(rows, target, exported.difference)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from cutray.config import RemoverSettings, parse_settings
 from cutray.console.extras import requires_extra
 from cutray.console.run import run
+from cutray.evaluation.drift import copy_fingerprint
 from cutray.evaluation.metrics import summarise
 from cutray.evaluation.report import ModelScores
 from cutray.evaluation.uncertainty import bootstrap_interval
@@ -104,6 +105,7 @@ def _collect(weights: Weights, folder: Path) -> None:
             shutil.copyfile(stats, target.with_suffix(SUFFIX))
     else:
         target.write_bytes(export_onnx(load_u2net(weights.path), weights.spec.input_size_px).data)
+    copy_fingerprint(weights.path, target)
     target.with_suffix(".toml").write_text(describe_model(weights.spec), encoding="utf-8")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from cutray.config import Settings
 from cutray.errors import ConfigError, MissingExtraError
+from cutray.regular_file import read_text
 
 _FOLDER = Path(__file__).with_name("presets")
 PRESETS = tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
@@ -37,7 +38,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except ImportError as error:
         raise MissingExtraError(got="PyYAML is not installed", fix="run `pip install 'cutray[train]'`") from error
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        values = yaml.safe_load(read_text(path)) or {}
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(got=f"{path} cannot be read: {error}", fix="check the path and the file") from error
     if not isinstance(values, dict):

@@ -58,6 +58,7 @@ _VARIABLES = {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0", "RAY_worker_niceness": "0"}
     "--find-lr", type=click.Path(path_type=Path), help="Try rising learning rates, draw their losses (PNG), and stop."
 )
 @click.option("--lr-steps", type=click.IntRange(min=10), default=100, show_default=True, help="Steps of --find-lr.")
+@click.option("--overwrite", is_flag=True, help="Replace the pictures of --show-batch and --find-lr if they exist.")
 @click.option("--print-config", is_flag=True, help="Write the settings of the run as YAML, for --config, and stop.")
 @click.option("--no-ray", is_flag=True, help="Train in this process, on one GPU if there is one; starts at once.")
 @click.option("--check", is_flag=True, help="Check the data, compare the masks with a network's, and stop.")
@@ -70,6 +71,7 @@ def train(
     show_batch: Path | None,
     find_lr: Path | None,
     lr_steps: int,
+    overwrite: bool,
     check: bool,
     print_config: bool,
     no_ray: bool,
@@ -102,18 +104,19 @@ def train(
     figures = find_lr.with_suffix(".json") if find_lr is not None else None
     for picture in (show_batch, find_lr, figures):
         if picture is not None:
-            check_new_file(picture, overwrite=False)
+            check_new_file(picture, overwrite=overwrite)
     settings = _settings(preset, config, given(options), changes, resume)
     if print_config:
         click.echo(as_yaml(settings), nl=False)
         return 0
     from cutray.training.runs import prepare_run
     from cutray.training.stored_settings import adopt_batch
-    from pipelines.training_run.check import check_data, describe_run
+    from pipelines.training_run.check import check_data, check_profile, describe_run
 
     settings = adopt_batch(settings)
     catalog, rows, held_out = prepare_run(settings)
     describe_run(settings, catalog, rows, held_out)
+    check_profile(settings, len(rows))
     check_data(settings, catalog, always=check)
     if check:
         click.echo(json.dumps({"job": "train", "check": "passed", "train": len(rows), "validation": len(held_out)}))

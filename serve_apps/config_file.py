@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from cutray.errors import ConfigError
+from cutray.regular_file import read_text
 
 # The YAML that is shipped, for one machine and for a cluster.
 SHIPPED = {kind: Path(__file__).with_name(f"remover.{kind}.yaml") for kind in ("local", "prod")}
 CONFIG = SHIPPED["local"]
+PROXY_MIDDLEWARE = "serve_apps.remover.request_limits:middlewares"
 
 
 def load_config(
@@ -39,18 +41,20 @@ def load_config(
 
     Raises:
         ConfigError: A key is unknown or a value is not allowed.
+        MissingExtraError: The driver of PostgreSQL is not installed, and the state of jobs is to be kept there.
         WeightsError: The model is one of a registry, and cannot be found there.
     """
     import yaml
 
     from cutray.config import parse_settings
     from cutray.config.paths import absolute_model, absolute_path
+    from serve_apps.check_args import check_args
     from serve_apps.remover.model_names import DEFAULT_DEPLOYMENT
     from serve_apps.remover.schemas import AppArgs, ModelConfig
     from serve_apps.several_models import lay_out_models
 
     try:
-        config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config: dict[str, Any] = yaml.safe_load(read_text(path))
         (application,) = config["applications"]
         deployments = {entry["name"]: entry for entry in application["deployments"]}
         # A key without a value is empty: everything below it may be commented out.
@@ -58,7 +62,7 @@ def load_config(
         for part, name in ((config, "http_options"), (application, "args"), (default, "user_config")):
             part[name] = {**(part.get(name) or {})}
         network, http, args = default["user_config"], config["http_options"], application["args"]
-        args |= {name: {**(args.get(name) or {})} for name in ("engine", "limits", "jobs") if name in args}
+        args |= {name: {**(args.get(name) or {})} for name in ("engine", "limits", "jobs", "drift") if name in args}
     except OSError as error:
         raise ConfigError(got=f"cannot read {path}: {error.strerror}", fix="correct the path, or its rights") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -83,7 +87,7 @@ def load_config(
         args["jobs"] = {**args.get("jobs", {}), "folder": jobs}
     if (args.get("jobs") or {}).get("folder"):
         args["jobs"]["folder"] = absolute_path(args["jobs"]["folder"])  # replicas have another working folder
-    parse_settings(AppArgs, args)
+    check_args(parse_settings(AppArgs, args), http.get("request_timeout_s"))
     for network in _networks(config):
         parse_settings(ModelConfig, network)
     _check(config, path)
@@ -188,6 +192,36 @@ def shown_address(listen: dict[str, Any]) -> str:
     """Write the address of an endpoint for people, from its ``http_options``."""
     host = reachable_host(listen["host"])
     return f"http://{f'[{host}]' if ':' in host else host}:{listen['port']}"
+
+
+def proxy_variables(args: dict[str, Any]) -> dict[str, str]:
+    """Return what puts the request limits on Serve's proxies; the processes of a cluster must have it from their start.
+
+    Args:
+        args: The application's arguments in the YAML: fields of ``AppArgs``.
+    """
+    from serve_apps.remover.schemas import BATCH_VARIABLE, BODY_VARIABLE, JOB_VARIABLE, ORIGINS_VARIABLE, AppArgs
+
+    parsed = AppArgs(**{name: args[name] for name in ("limits", "jobs") if args.get(name)})
+    limits = parsed.limits
+    return {
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": PROXY_MIDDLEWARE,
+        BODY_VARIABLE: str(limits.max_body_bytes),
+        BATCH_VARIABLE: str(limits.max_batch_body_bytes),
+        JOB_VARIABLE: str(parsed.largest_job_body),
+        **({ORIGINS_VARIABLE: " ".join(origins)} if (origins := args.get("cors_origins")) else {}),
+    }
+
+
+def registry_variables(args: dict[str, Any]) -> dict[str, str]:
+    """Return what tells replicas the registry that is seen from here: whoever rolls out models means that one.
+
+    Args:
+        args: The application's arguments in the YAML: fields of ``AppArgs``.
+    """
+    from cutray.models.registry import store_address
+
+    return {"MLFLOW_TRACKING_URI": str(store_address())} if args.get("admin_keys") else {}
 
 
 def application_args(config: dict[str, Any]) -> dict[str, Any]:

@@ -22,12 +22,17 @@ from cutray.errors import WeightsUnavailableError
 from cutray.models.weights import resolve
 from cutray.remover import BackgroundRemover
 
-if "PYTEST_XDIST_WORKER" in os.environ:
+# Set in each of several test processes, as gw0, gw1 and so on.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+if WORKER:
     cv2.setNumThreads(1)
 
 TESTS = Path(__file__).parent
 # The longest first, so that no process is left with a long file when the others have ended.
 LONGEST = ("integration", "e2e", "fault", "model")
+# Those that start no processes which share the machine.
+COMPUTING = ("unit", "repo", "model")
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "camera")
 
 
@@ -37,8 +42,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         parts = item.path.relative_to(TESTS).parts if item.path.is_relative_to(TESTS) else ()
         if len(parts) > 1:
             item.add_marker(parts[0])
-    if "PYTEST_XDIST_WORKER" in os.environ:
+    if WORKER:
         items.sort(key=lambda item: _place(item.path))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Keep tests that compute in their own process to one core, with `-n`: networks take no more threads then."""
+    if CORES and WORKER:
+        own = CORES[int(WORKER.removeprefix("gw")) % len(CORES)]
+        os.sched_setaffinity(0, {own} if item.path.parent.name in COMPUTING else CORES)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -65,12 +65,12 @@ def running(config: Path, *arguments: str) -> Iterator[tuple[str, Process]]:
         yield address, process
 
 
-def replicas(process: Process, name: str) -> list[int]:
+def replicas(process: Process, name: str, application: str = "cutray:") -> list[int]:
     """Return the process ids of a deployment's replicas that belong to this endpoint."""
     found = []
     for child in psutil.Process(process.pid).children(recursive=True):
         with contextlib.suppress(psutil.Error):  # it may end while we look
-            if f"ServeReplica:cutray:{name}" in " ".join(child.cmdline()):
+            if f"ServeReplica:{application}{name}" in " ".join(child.cmdline()):
                 found.append(child.pid)
     return found
 
@@ -82,10 +82,11 @@ class Load:
         """Get ready to send."""
         self.answers: list[tuple[int, str]] = []
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._send, args=(str(client.base_url), jpeg)) for _ in range(2)]
+        self._client = client
+        self._threads = [threading.Thread(target=self._send, args=(jpeg,)) for _ in range(2)]
 
-    def _send(self, url: str, jpeg: bytes) -> None:
-        with httpx.Client(base_url=url, timeout=120) as own:
+    def _send(self, jpeg: bytes) -> None:
+        with httpx.Client(base_url=self._client.base_url, timeout=120, headers=self._client.headers) as own:
             while not self._stop.is_set():
                 answer = own.post("/remove-background", files={"image": jpeg})
                 self.answers.append((answer.status_code, answer.headers.get("x-model", answer.text)))

@@ -26,6 +26,7 @@ GROUPS = {
     "serving with keys": "tests/integration/test_serve_docs.py",
     "serving with models": "tests/integration/test_serve_models.py",
     "jobs": "tests/integration/test_serve_docs.py",
+    "rollout": "tests/fault/test_rollout.py",
     "batch": "tests/integration/test_batch_docs.py",
 }
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+RAY_ENDS_S = 8  # Ray's own processes follow those that started them within seconds
 # Small enough to take seconds: a tiny input, few photos, and a checkpoint after every step.
 TINY = (
     "--preset=u2netp",
@@ -60,7 +61,7 @@ def kill_once_there_are(checkpoints: int, command: Sequence[str], folder: Path, 
         time.sleep(0.02)
     process.kill()
     process.wait()
-    time.sleep(8)  # Ray's own processes follow within seconds
+    time.sleep(RAY_ENDS_S)
 
 
 def last_difference(first: Path, second: Path) -> float:

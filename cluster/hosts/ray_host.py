@@ -232,8 +232,7 @@ def _environment(options: argparse.Namespace) -> dict[str, str]:
     import yaml
 
     from cutray.privacy import OPT_OUT
-    from serve_apps.config_file import application_args
-    from serve_apps.serve import proxy_variables
+    from serve_apps.config_file import application_args, proxy_variables
 
     environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_TOKEN"}
     return environment | {

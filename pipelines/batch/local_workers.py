@@ -38,16 +38,21 @@ _START = (
 
 
 @contextmanager
-def local_workers(job: BatchJob, reader: Reader) -> Iterator[RunTasks]:
+def local_workers(job: BatchJob, reader: Reader, held_bytes: int = 0) -> Iterator[RunTasks]:
     """Yield what runs tasks in processes of this machine; they have ended when the block does.
 
     Args:
         job: For the processes.
         reader: Reads the photos.
+        held_bytes: What reading takes in each process, beside photos.
+
+    Raises:
+        ConfigError: The memory that is granted is too little.
     """
     processes: list[_Process] = []
+    pool = local_pool(job.batch_settings, held_bytes)
     try:
-        yield partial(_run_tasks, processes=processes, job=job, reader=reader)
+        yield partial(_run_tasks, processes=processes, pool=pool, job=job, reader=reader)
     finally:
         for process in processes:
             process.kill()
@@ -105,20 +110,21 @@ def _receive(process: _Process, pipe: BinaryIO, answers: SimpleQueue[tuple[_Proc
 
 
 def _run_tasks(
-    blocks: Sequence[Sequence[PhotoTask]], *, processes: list[_Process], job: BatchJob, reader: Reader
+    blocks: Sequence[Sequence[PhotoTask]], *, processes: list[_Process], pool: Pool, job: BatchJob, reader: Reader
 ) -> Iterator[list[dict[str, Any]]]:
     """Hand out tasks and yield rows as they come, in no particular order.
 
     Args:
         blocks: What to do; a shard is reported back as one, photos that have files of their own one by one.
         processes: Those that run; whoever started this ends them.
+        pool: How many there may be, and what each takes.
         job: For the processes.
         reader: Reads the photos.
 
     Raises:
         EngineError: The processes cannot be kept alive, or nothing moves any more.
     """
-    pool, tracker = local_pool(job.batch_settings), CrashTracker()
+    tracker = CrashTracker()
     answers: SimpleQueue[tuple[_Process, Any]] = SimpleQueue()
     waiting = deque(enumerate({task.photo.key: task.as_row() for task in tasks} for tasks in blocks))
     start = partial(_Process.start, pool, job, reader, answers)

@@ -24,6 +24,7 @@ _IMAGE_COLUMNS = ("image", "img", "photo", "picture", "bytes", "image_bytes", "j
 _KEY_COLUMNS = ("path", "key", "__key__", "id", "name", "file_name", "filename", "source", "url")
 _ROWS_AT_A_TIME = 8
 _BUFFER_BYTES = 8 << 20
+_ROWS_OF_PAGE, _COPIES_OF_PAGE = 1024, 3  # what pyarrow writes unless it is told otherwise, and holds while it reads
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,25 @@ class ParquetSource:
             raise InputError(got="the row holds no photo", allowed="encoded bytes", fix="fill it in")
         check_bytes(len(value), limits)
         return bytes(value)
+
+    def held_bytes(self, name: str) -> int:
+        """Estimate what reading a file takes beside the photos: its pages are read whole, and held about thrice.
+
+        Raises:
+            InputError: It cannot be read.
+        """
+        with self.storage.open(name) as file:
+            parquet = _opened(file, name)
+            leaf = self._image_leaf(parquet.schema_arrow, name)
+            groups = [parquet.metadata.row_group(index) for index in range(parquet.num_row_groups)]
+            columns = [
+                (group.num_rows, group.column(index))
+                for group in groups
+                for index in range(group.num_columns)
+                if group.column(index).path_in_schema == leaf
+            ]
+            pages = (min(_ROWS_OF_PAGE / max(rows, 1), 1) * column.total_uncompressed_size for rows, column in columns)
+            return int(_COPIES_OF_PAGE * max(pages, default=0))
 
     def batches(self, name: str, group: int) -> Generator[pa.Array, None, None]:
         """Yield the photos of a row group, a few rows at a time."""

@@ -29,28 +29,29 @@ _TASK_SCHEMA = pa.schema(
 
 
 @contextmanager
-def ray_workers(job: BatchJob, reader: Reader) -> Iterator[RunTasks]:
+def ray_workers(job: BatchJob, reader: Reader, held_bytes: int = 0) -> Iterator[RunTasks]:
     """Have a Ray cluster for the length of a job; yields what runs tasks on it.
 
     Args:
         job: For the actors.
         reader: Reads the photos.
+        held_bytes: What reading takes in each actor, beside photos.
 
     Raises:
         MissingExtraError: Ray is not installed.
-        ConfigError: The cluster cannot be reached, or has no node that an actor fits on.
+        ConfigError: The cluster cannot be reached, or has no node that an actor fits on, or memory is too little.
     """
     settings = job.batch_settings
-    here = local_pool(settings)
+    here = local_pool(settings, held_bytes, with_ray=True) if settings.address is None else None
     # Room for the actors and two more, so that nothing can wait for itself.
-    num_cpus = math.ceil(here.workers * here.cpus) + 2
+    num_cpus = math.ceil(here.workers * here.cpus) + 2 if here else 0
     with ray_session(settings.address, num_cpus, _LOCAL_STORE_BYTES, "batch"):
         import ray
 
         _quiet(settings)
         alive: Callable[[], list[dict[str, Any]]] = ray.nodes
         nodes = [node["Resources"] for node in alive() if node["Alive"]]
-        pool = here if settings.address is None else fit_pool(settings, nodes)
+        pool = here or fit_pool(settings, nodes, held_bytes)
         yield partial(_run_tasks, pool=pool, job=job, reader=reader)
 
 

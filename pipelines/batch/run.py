@@ -16,11 +16,13 @@ import pyarrow.compute as pc
 
 from cutray.console.progress import download_progress, photo_progress
 from cutray.errors import OutputError, OutputExistsError
+from cutray.models.second_network import name_networks
 from cutray.models.weights import resolve
 from pipelines.batch.job import BatchJob
 from pipelines.batch.local_workers import local_workers
 from pipelines.batch.lock import exclusive_lock
 from pipelines.batch.manifest import FOLDER, Manifest, ManifestEntry, PhotoStatus, read_job, write_job
+from pipelines.batch.memory import reader_bytes
 from pipelines.batch.names import name_outputs
 from pipelines.batch.photo import Photo
 from pipelines.batch.plan import BatchPlan, PhotoTask, hash_settings, make_plan, name_differences, pin_precision
@@ -102,11 +104,11 @@ def _with_absolute_paths(job: BatchJob) -> BatchJob:
 
 def _with_hashes(job: BatchJob) -> BatchJob:
     """Resolve the weights, downloading them if need be, and fill in the job's two hashes."""
-    settings = job.settings
+    settings = name_networks(job.settings)
     with download_progress() as progress:
         weights = resolve(settings.model, offline=settings.offline, progress=progress)
     settings_hash = hash_settings(settings, weights.sha256, job.result_choices())
-    return replace(job, model_sha256=weights.sha256, settings_hash=settings_hash)
+    return replace(job, settings=settings, model_sha256=weights.sha256, settings_hash=settings_hash)
 
 
 def _sweep(job: BatchJob) -> None:
@@ -182,7 +184,8 @@ def _work(
     earlier = manifest.rows_of(known) if known else {}
     shown = sys.stderr.isatty()
     workers = ray_workers if job.on_ray else local_workers
-    with workers(job, reader) as run_tasks, photo_progress(len(plan.tasks), shown=shown) as advance:
+    held = reader_bytes(reader, (task.photo for task in plan.tasks))
+    with workers(job, reader, held) as run_tasks, photo_progress(len(plan.tasks), shown=shown) as advance:
         started = time.monotonic()
         said = started
         try:

@@ -25,6 +25,7 @@ from cutray.remover import BackgroundRemover, Removal
 from pipelines.batch.crash_tracker import CrashLog
 from pipelines.batch.job import BatchJob
 from pipelines.batch.manifest import SCHEMA, PhotoStatus
+from pipelines.batch.memory import MemoryGate, photo_bytes
 from pipelines.batch.names import printable
 from pipelines.batch.plan import mask_name
 from pipelines.batch.pool import Pool
@@ -63,7 +64,7 @@ class BatchWorker:
             reader: Reads the photos.
             crash_log: Is told which photos are in work.
             node: Name of the machine, for the rows.
-            pool: Threads of the network, and photos in work at a time.
+            pool: Threads of the network, photos in work at a time, and what this process may hold.
         """
         if job.batch_settings.niceness and hasattr(os, "nice"):
             os.nice(job.batch_settings.niceness)
@@ -78,6 +79,7 @@ class BatchWorker:
         self._pool = ThreadPoolExecutor(pool.photos, "photo")
         self._ahead = 2 * pool.photos  # finished photos wait for a slow one before them, but not without a bound
         self._threads = pool.threads
+        self._memory = MemoryGate(pool.memory_bytes)
 
     def run(self, tasks: Sequence[dict[str, Any]], crashes: Mapping[str, int]) -> Iterator[list[dict[str, Any]]]:
         """Do a block.
@@ -176,6 +178,7 @@ class BatchWorker:
                 shared = SharedEngine(engine, self._job.settings.batch_size)
                 remover.segmenter = replace(remover.segmenter, engine=shared)
             self._remover = remover
+            self._memory = MemoryGate(self._memory.limit_bytes)  # the network always stays
         except CutrayError as error:
             self._halt = error
 
@@ -225,8 +228,7 @@ class BatchWorker:
 
     def _remove(self, task: dict[str, Any]) -> PhotoResult:
         """Read, recognise, cut out, write."""
-        job, remover = self._job, self._remover
-        assert remover is not None  # _load came first
+        job = self._job
         data, hints = self._read(task)
         digest = hashlib.sha256(data + hints).hexdigest()
         row = self._row(task, PhotoStatus.OK) | {"source_bytes": len(data) + len(hints), "source_sha256": digest}
@@ -238,6 +240,13 @@ class BatchWorker:
             return PhotoResult(row | {"status": PhotoStatus.KEPT})
         options: PhotoOptions = _parse_hints(hints, task["hints"]) if hints else {}
         options["format"] = cast(FormatName, job.format.lower())
+        with self._memory.room(photo_bytes(data, job.format)):
+            return self._cut_out(task, data, options, row)
+
+    def _cut_out(self, task: dict[str, Any], data: bytes, options: PhotoOptions, row: dict[str, Any]) -> PhotoResult:
+        """Cut out, write, and complete the row."""
+        job, remover = self._job, self._remover
+        assert remover is not None  # _load came first
         removal = remover.remove_background(data, **options)
         row |= _report_columns(removal, job.settings)
         if not removal.report.subject_found and not job.allow_empty:
@@ -246,7 +255,7 @@ class BatchWorker:
         mask = encode_image(removal.mask, "PNG") if self._masks or job.shard_masks else None
         if mask is not None:
             row |= {"mask_bytes": len(mask), "mask_sha256": hashlib.sha256(mask).hexdigest()}
-        if not to_files:
+        if job.sink != "files":
             return PhotoResult(row, removal.data, mask)
         # The plan has made sure that the name is ours; a file there is what an earlier attempt left.
         self._target.write(task["output"], removal.data, overwrite=True)

@@ -50,7 +50,8 @@ def write_page(rows: Rows, head: Sequence[str]) -> str:
     first = next(iter(rows.values()))
     cases = list(dict.fromkeys(result.case for result in first if result.case != EMPTY))
     lines = [*head, "", "## Done right", "", *_success_table(rows, cases)]
-    lines += ["", "## Controls", "", *_control_table(rows)]
+    if any(_scores(first, CONTROL)) and any(result.case == EMPTY for result in first):
+        lines += ["", "## Controls", "", *_control_table(rows)]
     for case in cases:
         lines += ["", f"## {case.replace('_', ' ')}", "", *_error_table(rows, case)]
         if case != REAL:
@@ -100,14 +101,26 @@ def _control_table(rows: Rows) -> list[str]:
 
 def _error_table(rows: Rows, case: str) -> list[str]:
     """Mean errors of a case."""
-    columns = (("sad", 2), ("mse", 2), ("mse_band", 1), ("grad", 2), ("boundary_iou", 3), ("boundary_f", 3))
-    heading = ["row", "SAD", "MSE e-3", "MSE in the band", "Grad", "boundary IoU, .2 %", "outline within 3 px"]
+    columns = {
+        "SAD": ("sad", 2),
+        "MSE e-3": ("mse", 2),
+        "MSE in the band": ("mse_band", 1),
+        "Grad": ("grad", 2),
+        "boundary IoU, .2 %": ("boundary_iou", 3),
+        "outline within 3 px": ("boundary_f", 3),
+        "holes kept open": ("holes_open", 3),
+    }
     body = []
     for name, results in rows.items():
         scores = _scores(results, case)
-        means = [(float(np.mean([getattr(one, key) for one in scores])), digits) for key, digits in columns]
-        body.append([name, *(f"{value:.{digits}f}" for value, digits in means)])
-    return _table(heading, body)
+        body.append([name, *(_mean([getattr(one, key) for one in scores], digits) for key, digits in columns.values())])
+    return _table(["row", *columns], body)
+
+
+def _mean(values: Sequence[float], digits: int) -> str:
+    """Write the mean of the values that are defined; a dash where none is."""
+    known = [value for value in values if not np.isnan(value)]
+    return f"{np.mean(known):.{digits}f}" if known else "–"
 
 
 def _level_table(rows: Rows, case: str) -> list[str]:

@@ -74,8 +74,8 @@ def edge_sheet(
 
 
 def _run_rembg(python: Path, remover: BackgroundRemover, folder: Path, photos: Sequence[Path]) -> None:
-    """Have rembg cut out all photos with the weights that are used here."""
-    weights = remover.segmenter.weights
+    """Have rembg cut out all photos with the weights that are used here; those of the first network of several."""
+    weights = next(iter(remover.segmenter.weights.members), remover.segmenter.weights)
     with closing(start_rembg(python, weights.spec.name, weights.path)) as rembg:
         for index, photo in enumerate(photos):
             for way, matting in enumerate((False, True)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 from cutray.data.synthetic import CASES, draw_scene
 from cutray.data.synthetic.context import Family
 from cutray.data.synthetic.paste import paste_subject
+from cutray.data.synthetic.scene import CaseName
 from cutray.evaluation.dataset_check import check_samples
 from cutray.evaluation.datasets import find_samples, read_truth
 from cutray.imaging.decode import decode_image
@@ -41,18 +42,19 @@ class Trial:
     truth: np.ndarray
 
 
-def drawn_trials(amount: int, side_px: int, family: Family) -> Iterator[Trial]:
-    """Draw scenes of every case, spread over the five levels of difficulty.
+def drawn_trials(amount: int, side_px: int, family: Family, cases: Sequence[CaseName] = CASES) -> Iterator[Trial]:
+    """Draw scenes of some cases, spread over the five levels of difficulty.
 
     Args:
         amount: Scenes per case.
         side_px: Longer side of each, in pixels.
         family: Whose generators draw.
+        cases: Which cases; the scenes of one do not depend on the others.
 
     Yields:
         Trials, case by case; the same ones for the same arguments.
     """
-    for case in CASES:
+    for case in cases:
         for number in range(amount):
             rng = np.random.default_rng([_EDITION, CASES.index(case), number])
             level = number % BINS

@@ -52,13 +52,16 @@ _SHOWN = 16
     "--family", type=click.Choice(get_args(Family)), default="test", show_default=True, help="Whose generators draw."
 )
 @click.option(
+    "--case", "cases", multiple=True, type=click.Choice(CASES), help="Draw this case alone; several may be named."
+)
+@click.option(
     "--row",
     "row_texts",
     multiple=True,
     default=_DEFAULT_ROWS,
     help='A name and settings of the remover, e.g. "soft: solid_interior=false"; several are compared.',
 )
-@click.option("-m", "--model", default="u2net", show_default=True, help="Model of the rows that name none.")
+@click.option("-m", "--model", help="Model of the rows that name none; without it what `cutray remove` takes.")
 @click.option(
     "--refiner",
     type=click.Path(path_type=Path),
@@ -77,8 +80,9 @@ def edges(
     amount: int,
     side_px: int,
     family: Family,
+    cases: tuple[str, ...],
     row_texts: Sequence[str],
-    model: str,
+    model: str | None,
     refiner: Path | None,
     alphas: Path | None,
     backgrounds: int,
@@ -94,6 +98,7 @@ def edges(
     \b
     cutray bench edges
     cutray bench edges -n 10 --row "defaults:" --row "soft: solid_interior=false"
+    cutray bench edges --case reflectivity             rings and chains, and how many holes stay open
     cutray bench edges --refiner
     cutray bench edges --row "defaults:" --refiner refiner.onnx
     cutray bench edges --alphas data/am2k -o docs/benchmarks/edges.md --pictures out/edges.jpg
@@ -104,8 +109,9 @@ def edges(
     if refiner is not None:
         base = _EdgeSetup(f"{row_texts[-1]} refine=never edge_cases=true", model)
         rows += [_RefinerSetup(base, refiner, route) for route in get_args(_Route)]
-    trials: Iterable[Trial] = drawn_trials(amount, side_px, family)
-    total = amount * len(CASES)
+    wanted = tuple(case for case in CASES if case in cases) or CASES
+    trials: Iterable[Trial] = drawn_trials(amount, side_px, family, wanted)
+    total = amount * len(wanted)
     if alphas is not None:
         pasted = list(pasted_trials(alphas, backgrounds, side_px, family))
         trials, total = (trial for group in (trials, pasted) for trial in group), total + len(pasted)
@@ -131,7 +137,7 @@ def edges(
     if pictures is not None:
         worst.write(pictures, overwrite=overwrite)
     rates = {
-        row.name: {case: success_rate(results[row.name], case)[0] for case in CASES if case != EMPTY} for row in rows
+        row.name: {case: success_rate(results[row.name], case)[0] for case in wanted if case != EMPTY} for row in rows
     }
     click.echo(json.dumps({"job": "bench edges", "done_right": rates}))
 
@@ -139,10 +145,10 @@ def edges(
 class _EdgeSetup:
     """A named set of settings, and the remover that has them."""
 
-    def __init__(self, text: str, model: str) -> None:
+    def __init__(self, text: str, model: str | None) -> None:
         """Read ``NAME: key=value key=value`` and load the remover."""
         self.name, self.given = read_row(text)
-        values = {"model": model, **self.given}
+        values = self.given if model is None else {"model": model, **self.given}
         settings = parse_settings(RemoverSettings, values).model_dump(exclude_unset=True)
         with download_progress() as progress:
             self._remover = BackgroundRemover(progress=progress, **settings)
@@ -157,8 +163,8 @@ class _EdgeSetup:
     @property
     def engine(self) -> str:
         """Engine and precision."""
-        choice = self._remover.segmenter.choice
-        return f"{self._remover.segmenter.weights.spec.name} on {choice.engine} in {choice.precision}"
+        segmenter = self._remover.segmenter
+        return f"{segmenter.weights.spec.name} on {segmenter.engine.name} in {segmenter.engine.precision}"
 
     def cut_out(self, trial: Trial) -> np.ndarray:
         """Return the cutout, (H, W, 4) uint8."""

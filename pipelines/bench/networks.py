@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 
 from cutray.config import LossSettings, OptimSettings
+from cutray.engines.pytorch import PyTorchEngine
 from cutray.training.averaging import ModelEma
 from cutray.training.losses import deep_supervision_loss
 from cutray.training.measure import seconds
@@ -20,7 +22,8 @@ class GpuFigures:
     """One network at one size: what it does, and at what cost.
 
     Attributes:
-        job: run or train; with +graph where a captured CUDA graph is replayed.
+        job: run (the network alone), serve (the engine, from and to the processor's memory) or train; with +graph
+            where a captured CUDA graph is replayed, and +compile where blocks are compiled.
         model: Its name.
         side_px: Side of the input.
         batch: Photos at a time.
@@ -50,6 +53,31 @@ def running(network: Any, device: torch.device, model: str, side: int, batch: in
             chosen(photos)[0].sigmoid()
 
     return _row(device, GpuFigures("run", model, side, batch), lambda: once(network), lambda: once(made))
+
+
+def serving(
+    network: Any, device: torch.device, model: str, side: int, batch: int, *, captured: bool, compiled: bool
+) -> GpuFigures:
+    """Measure engine pytorch, in fp16 on a GPU: tensors go up and maps come down."""
+    engine = PyTorchEngine(
+        lambda: copy.deepcopy(network),
+        side,
+        device=device.type,
+        precision="fp16" if device.type == "cuda" else "fp32",
+        threads=torch.get_num_threads(),
+        cuda_graph=captured,
+        torch_compile=compiled,
+    )
+    photos = _photos(device, batch, side)
+    views = photos.cpu().contiguous().numpy()
+    job = "serve" + "+graph" * captured + "+compile" * compiled
+    network.eval()
+
+    def plain() -> None:
+        with torch.inference_mode():
+            network(photos)
+
+    return _row(device, GpuFigures(job, model, side, batch), plain, lambda: engine.infer(views))
 
 
 def learning(

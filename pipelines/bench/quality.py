@@ -7,48 +7,27 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
-import numpy as np
-from PIL import Image
 
 from cutray.config import RemoverSettings, parse_settings
-from cutray.console.progress import download_progress, photo_progress
-from cutray.errors import EngineError, OptionError
+from cutray.console.progress import photo_progress
+from cutray.errors import OptionError
 from cutray.evaluation.comparison import plain_means
 from cutray.evaluation.datasets import Sample, read_ignored, read_truth
 from cutray.evaluation.masks import MaskEncoding
 from cutray.evaluation.metrics import score
 from cutray.evaluation.report import Case, ModelScores, write_html_report
-from cutray.imaging.encode import encode_image
 from cutray.imaging.files import write_atomically
-from cutray.models.weights import resolve
 from cutray.preflight import check_new_file
 from pipelines.bench.pages import overwrite_option
+from pipelines.bench.quality_rows import QualityRow, our_row, their_row
 from pipelines.bench.quality_tables import SetResult, overall_table, set_table
-from pipelines.bench.row_text import read_row
-from pipelines.bench.worker_process import WorkerProcess, start_rembg
-from pipelines.scoring import scored_samples, warn_if_seen
+from pipelines.scoring import mask_name, scored_samples, warn_if_seen
 
 _DEFAULT_ROWS = ("fast: quality=fast", "balanced:", "best: quality=best")
-_WORKER = Path(__file__).with_name("cutray_worker.py")
-_MATTING = " -a"
-
-
-@dataclass(slots=True)
-class _Row:
-    """One line of the tables: a process that cuts out, and what it took so far."""
-
-    name: str
-    model: str
-    worker: WorkerProcess
-    matting: bool = False
-    ours: bool = True
-    seconds: list[float] = field(default_factory=list)
-    peak_bytes: int = 0
 
 
 @click.command("quality")
@@ -78,6 +57,12 @@ class _Row:
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the tables to this file (Markdown).")
 @click.option("--pages", type=click.Path(path_type=Path), help="Write a page with the worst cases of each set (HTML).")
+@click.option(
+    "--keep",
+    type=click.Path(path_type=Path),
+    help="Keep the masks in this folder; a later run with the same rows goes on from there.",
+)
+@click.option("--busy", is_flag=True, help="The machine had other work: write no seconds into the tables.")
 @overwrite_option
 def quality(
     datasets: tuple[Path, ...],
@@ -88,12 +73,15 @@ def quality(
     ignored: tuple[str, ...],
     output: Path | None,
     pages: Path | None,
+    keep: Path | None,
+    busy: bool,
     overwrite: bool,
 ) -> None:
     """Compare cutouts on photos with known alphas, side by side with rembg.
 
     Each row runs in a process of its own, so that its memory is known. All take turns, photo by photo. Seconds are from
-    a photo's bytes to those of the result.
+    a photo's bytes to those of the result. What --keep has kept is not cut out again, not even by a changed program of
+    the same version: name another folder then.
 
     \b
     cutray bench quality data/am2k data/cars
@@ -110,10 +98,10 @@ def quality(
     unknown = _unknown_values(ignored, [folder.resolve().name for folder in datasets])
     results = []
     with ExitStack() as stack:
-        rows = [_start_ours(text, stack) for text in row_texts]
+        rows = [our_row(text, stack) for text in row_texts]
         if rembg_python is not None:
-            rows += [_start_theirs(rembg_python, peer, stack) for peer in peers]
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            rows += [their_row(rembg_python, peer, stack) for peer in peers]
+        place = keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for folder, page in targets.items():
             name = folder.resolve().name
             for row in rows:
@@ -125,7 +113,7 @@ def quality(
             results.append(SetResult(name, scores))
             if page is not None:
                 write_html_report(page, scores, title=f"{name}: {len(samples)} photos", rank_by="sad")
-    costs = {row.name: (statistics.median(row.seconds), row.peak_bytes) for row in rows}
+    costs = {row.name: (0.0 if busy else statistics.median(row.seconds), row.peak_bytes) for row in rows}
     text = "\n".join([overall_table(results, costs), *map(set_table, results)])
     click.echo(text)
     if output is not None:
@@ -135,54 +123,18 @@ def quality(
     )
 
 
-def _start_ours(text: str, stack: ExitStack) -> _Row:
-    """Start one of our rows."""
-    name, given = read_row(text)
-    settings = parse_settings(RemoverSettings, {**given, "only_mask": True, "format": "png"})
-    with download_progress() as progress:
-        resolve(settings.model, progress=progress)
-    told = json.dumps(settings.model_dump(mode="json", exclude_unset=True))
-    worker = stack.enter_context(closing(WorkerProcess([sys.executable, str(_WORKER), told])))
-    return _Row(name, settings.model, worker)
-
-
-def _start_theirs(python: Path, peer: str, stack: ExitStack) -> _Row:
-    """Start rembg, with the weights that are used here if they are of the same name."""
-    model = peer.removesuffix(_MATTING).strip()
-    with download_progress() as progress:
-        weights = resolve("isnet" if model == "isnet-general-use" else model, progress=progress)
-    worker = stack.enter_context(closing(start_rembg(python, model, weights.path)))
-    return _Row(f"rembg {peer}", weights.spec.name, worker, matting=peer.endswith(_MATTING), ours=False)
-
-
-def _score_set(rows: Sequence[_Row], samples: Sequence[Sample], place: Path) -> list[ModelScores]:
+def _score_set(rows: Sequence[QualityRow], samples: Sequence[Sample], place: Path) -> list[ModelScores]:
     """Have every row cut out every photo, and score what comes back."""
     cases: dict[str, list[Case]] = {row.name: [] for row in rows}
     with photo_progress(len(samples), shown=sys.stderr.isatty()) as advance:
         for sample in samples:
             truth, ignored = read_truth(sample), read_ignored(sample)
-            for number, row in enumerate(rows):
-                path = place / str(number) / f"{sample.stem}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                answer = row.worker.cut_out(sample.image, output=path, matting=row.matting)
-                row.seconds.append(answer.seconds)
-                row.peak_bytes = max(row.peak_bytes, answer.peak_bytes)
-                alpha = _read_alpha(path, ours=row.ours)
+            for row in rows:
+                path = place / row.identity / mask_name(sample)
+                alpha = row.cut_out(sample, path)
                 cases[row.name].append(Case(sample, score(alpha, truth, ignored), path))
             advance(0)
     return [ModelScores(name, scored) for name, scored in cases.items()]
-
-
-def _read_alpha(path: Path, *, ours: bool) -> np.ndarray:
-    """Read a result's alpha, (H, W) float32 in [0, 1], and leave a grey picture of it for the page."""
-    with Image.open(path) as picture:
-        pixels = np.asarray(picture)
-    if pixels.ndim != (2 if ours else 3) or pixels.shape[2:] not in {(), (4,)}:
-        raise EngineError(got=f"a result of shape {pixels.shape}", allowed="our masks, and RGBA pictures of rembg")
-    alpha = pixels if ours else np.ascontiguousarray(pixels[..., 3])
-    if not ours:
-        write_atomically(path, encode_image(alpha, "PNG"), overwrite=True)
-    return alpha.astype(np.float32) / np.float32(255)
 
 
 def _unknown_values(texts: Sequence[str], names: Sequence[str]) -> dict[str, float]:

@@ -23,6 +23,7 @@ _COLUMNS = (
     "boundary_f_3px",
     "missing",
     "extra",
+    "holes_open",
 )
 # Photos on which two rows differ by less than this IoU count as equal.
 _EQUAL = 0.002
@@ -73,7 +74,7 @@ def overall_table(results: Sequence[SetResult], costs: Mapping[str, tuple[float,
 
     Args:
         results: One per set, all with the same rows.
-        costs: Median seconds per photo, and peak memory in bytes, by row.
+        costs: Median seconds per photo, and peak memory in bytes, by row; 0 for what is not known.
 
     Returns:
         Markdown: a heading, a paragraph and a table.
@@ -101,7 +102,7 @@ def overall_table(results: Sequence[SetResult], costs: Mapping[str, tuple[float,
             *(f"{_mean_ratio(results, index, metric):.3f}" for metric in ("sad", "mse")),
             f"{np.nanmean(iou):.4f}",
             *compared,
-            f"{seconds:.2f}",
+            f"{seconds:.2f}" if seconds else "–",
             f"{peak_bytes / _MIB:.0f}" if peak_bytes else "–",
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")

@@ -15,6 +15,7 @@ from cutray.evaluation.dataset_check import check_samples
 from cutray.evaluation.datasets import find_samples
 from cutray.imaging.files import write_atomically
 from cutray.matting.detect import COEFFICIENTS, EDGE_CASES, Detector, LogisticModel, sigmoid
+from cutray.preflight import check_new_file
 from cutray.remover import BackgroundRemover
 from pipelines.fit_edge_detector.examples import DetectorExample, drawn_examples, real_examples
 from pipelines.fit_edge_detector.logistic import area_under_curve, fit_logistic, level_for_precision
@@ -37,6 +38,7 @@ _TAGS = {"fine_detail": "fur_hair", "transparency": "glass_transparent", "reflec
 @click.option("-m", "--model", default="u2net", show_default=True, help="Network whose maps are read.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder that keeps scenes and maps for the next time.")
 @click.option("-o", "--output", default=COEFFICIENTS, show_default="the package", type=click.Path(path_type=Path))
+@click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
 def fit_edge_detector(
     amount: int,
     held_out: int,
@@ -45,8 +47,15 @@ def fit_edge_detector(
     model: str,
     cache: Path | None,
     output: Path,
+    overwrite: bool,
 ) -> None:
-    """Fit the models that tell hair, glass, metal and lace apart, and test them on what they have not seen."""
+    """Fit the models that tell hair, glass, metal and lace apart, and test them on what they have not seen.
+
+    \b
+    python -m pipelines.fit_edge_detector --overwrite     into the package, whose coefficients it replaces
+    python -m pipelines.fit_edge_detector -o mine.json --tagged DUTS-TE/
+    """
+    check_new_file(output, overwrite=overwrite)
     with download_progress() as progress:
         segmenter = BackgroundRemover(model, progress=progress).segmenter
     known = list(drawn_examples(segmenter, amount, "train", cache))
@@ -55,7 +64,7 @@ def fit_edge_detector(
         known += [_as_negative(example) for example in plain]
     names = tuple(known[0].features)
     fitted = _fit(known, names)
-    write_atomically(output, _as_text(fitted).encode(), overwrite=True)
+    write_atomically(output, _as_text(fitted).encode(), overwrite=overwrite)
     click.echo(f"{len(known)} examples, {len(names)} features; coefficients in {output}")
     unseen = list(drawn_examples(segmenter, held_out, "test", cache))
     report = {"held-out scenes": _test(unseen, names, fitted)}

@@ -38,13 +38,18 @@ class Outbox:
             archive = Path(scratch) / "archive.zip"
             with zipfile.ZipFile(archive, "w") as stored:
                 for inside, path in files.items():
-                    stored.write(path, inside)
+                    # A trace is text, and most of what is in it is said again and again; weights do not get smaller.
+                    kind = zipfile.ZIP_DEFLATED if path.suffix == ".json" else zipfile.ZIP_STORED
+                    stored.write(path, inside, kind)
             write_parts(archive, f"packed/{name}/{order:03}.zip", folder, PART_BYTES)
 
     def add_run(self, run_dir: Path) -> None:
-        """Put in what a run left: best weights and scores, and its newest checkpoint if that is small enough."""
+        """Put in what a run left: best weights, scores, profile, and its newest checkpoint if that is small enough."""
+        from cutray.training.profile import PAGE_FILE
+
         names = ("best.toml", "history.json", "settings.json", "best.safetensors")
         files = {name: run_dir / name for name in names}
+        files |= {file.name: file for file in (run_dir / "profile").glob(PAGE_FILE)}
         newest = sorted(run_dir.glob("checkpoint_[0-9]*"))[-1]
         kept = sorted(newest.iterdir())
         if sum(file.stat().st_size for file in kept) <= _LARGEST_CHECKPOINT:
@@ -54,6 +59,14 @@ class Outbox:
             halved = Path(scratch) / "best.safetensors"
             _halve(files["best.safetensors"], halved)
             self.add(run_dir.name, files | {"best.safetensors": halved})
+
+    def add_trace(self, run_dir: Path) -> None:
+        """Put in the trace of a run's first steps, if there is one; tens of megabytes, a tenth of that packed."""
+        from cutray.training.profile import TRACE_FILE
+
+        trace = run_dir / "profile" / TRACE_FILE
+        if trace.is_file():
+            self.add(f"{run_dir.name}-trace", {TRACE_FILE: trace})
 
     def send(self, output: Path) -> int:
         """Move the next parts into a folder whose files come back; return how many wait for another call."""

@@ -29,6 +29,23 @@ LOAD_BYTES = 48 << 20
 _WEBP_QUALITY = 90
 _AT_A_TIME = 64
 QUEUE_FILE = "queue.json"
+SCRIPT_FILE = "there.sh"
+# What is typed on the machine, once for each load; with a time, the queue is done as well.
+_SCRIPT = """# In the folder of the code: sh LOAD/there.sh OUTPUT [SECONDS]
+# Takes this load in; with SECONDS, then spends them on the queue, and what is to come back is in OUTPUT.
+set -e
+here=$(dirname "$0")
+python=${PYTHON:-python3}
+if ls "$here"/*.whl >/dev/null 2>&1; then
+    $python -m pip install -q --no-index --no-deps --no-compile --upgrade --target /tmp/site "$here"/*.whl
+fi
+export PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}/tmp/site:platform:." PYTHONUNBUFFERED=1
+work=${WORK:-/tmp/work}
+$python -m pipelines.gpu_kit receive "$here" --work "$work"
+if [ -n "$2" ]; then
+    $python -m pipelines.gpu_kit run --work "$work" -o "$1" --seconds "$2"
+fi
+"""
 
 
 def pack_kit(
@@ -55,7 +72,7 @@ def pack_kit(
         load_bytes: Largest size of one transfer.
 
     Returns:
-        The folders ``load-1`` and so on.
+        The folders ``load-1`` and so on, each with a script that takes it in.
 
     Raises:
         DatasetError: Photos and masks cannot be used.
@@ -88,6 +105,7 @@ def pack_kit(
             folders[-1].mkdir(parents=True)
             for part in group:
                 shutil.move(part, folders[-1] / part.name)
+            write_atomically(folders[-1] / SCRIPT_FILE, _SCRIPT.encode())
     return folders
 
 

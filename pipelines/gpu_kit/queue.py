@@ -10,11 +10,25 @@ from pydantic import Field
 
 from cutray.config import Settings, TrainSettings, parse_settings
 from cutray.errors import ConfigError
+from cutray.regular_file import read_text
 from pipelines.run_settings import load_settings, merged, read_yaml
 
 
 class MeasureSettings(Settings):
-    """What is measured of the networks alone."""
+    """What is measured of the networks alone, and of a photo from file to file.
+
+    Attributes:
+        models: Networks, with random weights.
+        sides_px: Their inputs.
+        batches: Photos at a time that run.
+        train_batch: Photos at a time that are learned from.
+        product_px: Side of the matrices whose product says what the device can do.
+        compile_loss: Learn with a compiled loss, too; takes half a minute each time.
+        compile_batches: Batches of which the engine is also measured with compiled blocks; each takes a minute or so.
+        photo_px: Width and height of the photo.
+        photo_runs: How often it is taken through the chain.
+        seconds: After these no further measurement of a network begins.
+    """
 
     models: tuple[str, ...] = ("u2netp",)
     sides_px: tuple[int, ...] = (320,)
@@ -22,6 +36,10 @@ class MeasureSettings(Settings):
     train_batch: int = Field(64, ge=2)
     product_px: int = Field(8192, ge=64)
     compile_loss: bool = True
+    compile_batches: tuple[int, ...] = (32,)
+    photo_px: tuple[int, int] = (4000, 3000)
+    photo_runs: int = Field(10, ge=1)
+    seconds: float = Field(150.0, gt=0)
 
 
 class TrainItem(Settings):
@@ -55,7 +73,7 @@ def read_queue(path: Path) -> Queue:
     Raises:
         ConfigError: Something in it is unknown or not allowed; or two items have one name.
     """
-    values = json.loads(path.read_text()) if path.suffix == ".json" else read_yaml(path)
+    values = _read_json(path) if path.suffix == ".json" else read_yaml(path)
     items: list[dict[str, Any]] = []
     for item in values.get("train", ()):
         preset = load_settings(item.get("preset"), None)
@@ -68,3 +86,11 @@ def read_queue(path: Path) -> Queue:
     if len(set(names)) < len(names):
         raise ConfigError(got=f"items named {', '.join(names)}", allowed="a name of its own for each")
     return queue
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Read a packed queue, without PyYAML, which the machine may lack."""
+    try:
+        return dict(json.loads(read_text(path)))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(got=f"{path} cannot be read: {error}", fix="pack the kit anew") from error

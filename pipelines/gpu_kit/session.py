@@ -40,6 +40,7 @@ class Session:
         self._until = time.monotonic() + budget_s - min(_RESERVE_S, _RESERVE_SHARE * budget_s)
         self._work, self._output = work.resolve(), output.resolve()
         self._outbox = Outbox(self._work / "outbox")
+        self._pages: dict[str, list[str]] = {}
         self.report: dict[str, Any] = {"budget_s": budget_s, "done": {}, "failed": {}}
 
     def run(self) -> dict[str, Any]:
@@ -48,6 +49,7 @@ class Session:
         self._do("machine", lambda: check_machine(queue))
         if queue.measure is not None:
             wanted = queue.measure
+            self._do("chain", lambda: self._chain(wanted))
             self._do("measure", lambda: self._measure(wanted))
         items: list[TrainItem | CommandItem] = [*queue.train, *queue.commands]
         for place, item in enumerate(items):
@@ -57,6 +59,8 @@ class Session:
                 self.report["failed"][item.name] = "no time was left"
                 continue
             self._do(item.name, lambda item=item, share_s=share_s: self._item(item, share_s))  # type: ignore[misc]
+        for item in queue.train:  # after all that is missed more
+            self._outbox.add_trace(self._work / "runs" / item.name)
         self._write()
         self._outbox.send(self._output)
         return self.report
@@ -78,28 +82,38 @@ class Session:
         write_atomically(self._output / REPORT_FILE, json.dumps(self.report, indent=1).encode(), overwrite=True)
 
     def _measure(self, wanted: MeasureSettings) -> dict[str, Any]:
-        """Measure the networks while there is time."""
-        import torch
-
-        from cutray.models.u2net import U2Net
+        """Measure while its time lasts; what is known is written down after each figure."""
         from cutray.training.measure import matrix_product
-        from pipelines.bench.networks import figures_table, learning, running
+        from pipelines.bench.networks import figures_table
+        from pipelines.gpu_kit.measure import network_measurements
 
-        device = _device()
-        peak, rows = matrix_product(device, wanted.product_px), []
-        for model in wanted.models:
-            torch.manual_seed(0)
-            network = U2Net(model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            for side in wanted.sides_px:
-                for batch in wanted.batches:
-                    rows.append(running(network, device, model, side, batch, compiled=False))
-                for captured in (False, True) if device.type == "cuda" else (False,):
-                    if time.monotonic() < self._until:
-                        options = {"captured": captured, "compiled": wanted.compile_loss}
-                        rows.append(learning(network, device, model, side, wanted.train_batch, **options))
-                table = "\n".join(figures_table(rows, peak))
-                write_atomically(self._output / "measure.md", table.encode() + b"\n", overwrite=True)
+        device, rows = _device(), []
+        until = min(self._until, time.monotonic() + wanted.seconds)
+        peak = matrix_product(device, wanted.product_px)
+        for number, measure in enumerate(network_measurements(wanted, device)):
+            if time.monotonic() > until:
+                break
+            try:
+                rows.append(measure())
+            except Exception as error:  # too little memory for one size, or a compiler that is missing, is no end
+                self.report["failed"][f"measurement {number}"] = str(error)
+                continue
+            self._pages["networks"] = figures_table(rows, peak)
+            self._write_pages()
         return {"product_tflops": peak, "rows": [asdict(row) for row in rows]}
+
+    def _chain(self, wanted: MeasureSettings) -> dict[str, Any]:
+        """Measure a photo's way from file to file."""
+        from pipelines.gpu_kit.measure import measure_chain
+
+        figures, self._pages["chain"] = measure_chain(wanted, _device())
+        self._write_pages()
+        return figures
+
+    def _write_pages(self) -> None:
+        """Write down what was measured so far."""
+        text = "\n\n".join("\n".join(lines) for lines in self._pages.values()) + "\n"
+        write_atomically(self._output / "measure.md", text.encode(), overwrite=True)
 
     def _item(self, item: TrainItem | CommandItem, share_s: float) -> dict[str, Any]:
         """Do one item of the queue and put what it leaves into the outbox."""
@@ -115,6 +129,7 @@ class Session:
         minutes = (share_s + (before.state.seconds if before else 0.0)) / 60
         values = item.settings.model_dump()
         values |= {"name": item.name, "save_dir": str(run_dir.parent), "tracking_uri": "none", "max_minutes": minutes}
+        values["profile"] = str(run_dir / "profile")
         if item.data:
             values["data"]["folders"] = [str(self._work / "data" / name) for name in item.data]
         pace: list[float] = []

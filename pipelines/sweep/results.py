@@ -82,6 +82,7 @@ def keep_weights(context: SweepContext, trial_results: Sequence[TrialResult], be
     """
     if context.sweep.job != "train":
         return None
+    from cutray.evaluation.drift import copy_fingerprint
     from cutray.training.model_card import card_path
     from cutray.training.runs import BEST_FILE, export_best
 
@@ -95,6 +96,7 @@ def keep_weights(context: SweepContext, trial_results: Sequence[TrialResult], be
         if trial_result == best:
             for name in (BEST_FILE, Path(BEST_FILE).with_suffix(".toml").name, card_path(Path(BEST_FILE)).name):
                 write_atomically(target.with_name(name), (run_dir / name).read_bytes(), overwrite=True)
+            copy_fingerprint(run_dir / BEST_FILE, target)
         for checkpoint in run_dir.glob("checkpoint_[0-9]*"):
             shutil.rmtree(checkpoint)
     return target

@@ -10,6 +10,7 @@ import click
 
 from cutray.config import RemoverSettings, TrainSettings, parse_settings
 from cutray.data.catalog import Catalog, Pair
+from cutray.errors import OptionError
 from cutray.evaluation.datasets import Sample
 from pipelines.scoring import refuse_inverted
 
@@ -56,6 +57,30 @@ def check_data(settings: TrainSettings, catalog: Catalog, *, always: bool) -> No
     remover = parse_settings(RemoverSettings, {"model": _CHECKED_BY, "only_mask": True, "quality": "fast"})
     agreement = refuse_inverted([_sample(pair) for pair in pairs], remover)
     click.echo(f"the masks agree with those of {_CHECKED_BY} by an IoU of {agreement:.2f}", err=True)
+
+
+def check_profile(settings: TrainSettings, samples: int) -> None:
+    """Refuse a profile of a run that is over before one begins.
+
+    Args:
+        settings: Those of the run, with ``profile``.
+        samples: How many an epoch has.
+
+    Raises:
+        OptionError: The run has too few steps.
+    """
+    from cutray.training.profile import SKIPPED_STEPS
+
+    batch = settings.optim.batch_size
+    if not settings.profile or not isinstance(batch, int):  # memory has not decided yet
+        return
+    steps = samples // batch * settings.optim.epochs
+    if steps <= SKIPPED_STEPS:
+        raise OptionError(
+            got=f"a profile of a run of {steps} steps",
+            allowed=f"more than {SKIPPED_STEPS}, because the first ones are left out",
+            fix="train for more epochs, or with a smaller --batch-size",
+        )
 
 
 def _sample(pair: Pair) -> Sample:

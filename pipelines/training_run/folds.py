@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,9 @@ def train_folds(settings: TrainSettings, train: Callable[[TrainSettings], FitRes
 
     _require_photos(settings)
     photos = build_catalog(settings.data, settings.seed).fingerprint
-    runs = [_train_fold(settings, fold, photos, train) for fold in range(1, settings.data.folds + 1)]
+    runs: list[Path] = []
+    for fold in range(1, settings.data.folds + 1):
+        runs.append(_train_fold(settings, fold, photos, train, runs))
     scores: dict[str, list[float]] = {}
     for run_dir in runs:
         for name, values in read_scores(run_dir).items():
@@ -77,8 +79,19 @@ def _require_photos(settings: TrainSettings) -> None:
         )
 
 
-def _train_fold(settings: TrainSettings, fold: int, photos: str, train: Callable[[TrainSettings], FitResult]) -> Path:
-    """Train the run that holds out one fold, unless it is done with the same photos; return its folder."""
+def _train_fold(
+    settings: TrainSettings,
+    fold: int,
+    photos: str,
+    train: Callable[[TrainSettings], FitResult],
+    before: Sequence[Path],
+) -> Path:
+    """Train the run that holds out one fold, unless it is done with the same photos; return its folder.
+
+    Memory decides a batch size once, for the first fold: networks that are to vote must have learned alike.
+    """
+    from cutray.training.stored_settings import adopt_batch
+
     changes = {"name": f"{settings.name}-fold-{fold}", "data": settings.data.model_copy(update={"fold": fold})}
     own = settings.model_copy(update=changes)
     run_dir = Path(own.save_dir).resolve() / own.name
@@ -90,7 +103,8 @@ def _train_fold(settings: TrainSettings, fold: int, photos: str, train: Callable
         click.echo(f"fold {fold} of {settings.data.folds} is done: {run_dir}", err=True)
         return run_dir
     click.echo(f"fold {fold} of {settings.data.folds}", err=True)
-    result = train(own)
+    own = adopt_batch(own)
+    result = train(adopt_batch(own, before[0]) if before else own)
     facts = {"settings": wanted, "state": {"best_epoch": result.state.best_epoch, "steps": result.state.total_steps}}
     write_atomically(done, json.dumps(facts).encode(), overwrite=True)
     return run_dir

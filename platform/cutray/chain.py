@@ -11,6 +11,7 @@ from functools import partial
 
 from cutray.config import HintSettings, RemoverSettings
 from cutray.edit import matte_photo
+from cutray.engines.base import ResidentEngine, ResidentPhoto
 from cutray.hints import Hints, read_hints
 from cutray.imaging.decode import DecodedImage
 from cutray.matting.matte import Matte
@@ -43,11 +44,22 @@ def cut_out(source: Source, settings: RemoverSettings, format_name: str, segment
     with timer.stage("decode"):
         photo = decode_source(source, settings)
     with timer.stage("segment"):
-        (prediction,) = predict([photo.view], segmenter, settings.of_views, settings.batch_size)
-    removal = postprocess(photo, prediction, settings, format_name, segmenter.info, timer)
+        resident = upload(photo, segmenter, settings)
+        (prediction,) = predict([photo.view], segmenter, settings.of_views, settings.batch_size, [resident])
+    removal = postprocess(photo, prediction, settings, format_name, segmenter.info, timer, resident=resident)
     if not settings.compat:
         removal._correct = partial(_correct, photo, prediction, settings, format_name, segmenter.info)
     return removal
+
+
+def upload(photo: Photo, segmenter: Segmenter, settings: RemoverSettings) -> ResidentPhoto | None:
+    """Bring a photo to the network's device, if the engine keeps photos there.
+
+    The classic recipe has filters of its own, and a photo with hints is cut into parts: both stay on the processor.
+    """
+    if settings.compat or photo.hints is not None or not isinstance(segmenter.engine, ResidentEngine):
+        return None
+    return segmenter.engine.upload(photo.flattened)
 
 
 def _correct(
@@ -77,19 +89,21 @@ def postprocess(
     timer: StageTimer,
     *,
     backdrop: DecodedImage | None = None,
+    resident: ResidentPhoto | None = None,
 ) -> Removal:
-    """Turn a prediction into the picture that was asked for: matte, then ``finish``, which describes all the rest.
+    """Turn a prediction into the picture that was asked for: matte, then ``render_result``, which describes the rest.
 
     Args:
         photo: From ``decode_source``.
         prediction: From ``predict`` or a ``TTARunner``.
+        resident: From ``upload``.
     """
     with timer.stage("matte"):
-        matte = matte_photo(photo, prediction, settings)
-    return finish(photo, prediction.looks, matte, settings, format_name, network, timer, backdrop=backdrop)
+        matte = matte_photo(photo, prediction, settings, resident)
+    return render_result(photo, prediction.looks, matte, settings, format_name, network, timer, backdrop=backdrop)
 
 
-def finish(
+def render_result(
     photo: Photo,
     looks: int,
     matte: Matte,

@@ -22,11 +22,13 @@ _VERBS = {
     "models": ("cutray.commands.models:models", "List, fetch, show and verify model weights."),
     "doctor": ("cutray.commands.doctor:doctor", "Show what this machine offers, and what is used of it."),
     "serve": ("serve_apps.serve:serve", "Serve the HTTP endpoint and its page."),
+    "rollout": ("serve_apps.rollout.command:rollout", "Try a new model on a running endpoint, by rules."),
     "train": ("pipelines.train:train", "Train U²-Net on your photos, here or on a Ray cluster."),
     "train-ensemble": ("pipelines.train_ensemble:train_ensemble", "Put several networks together as one model."),
     "tune": ("pipelines.tune:tune", "Search for better settings, for training or for the mask."),
     "export": ("pipelines.export:export", "Turn weights into files that every engine runs."),
     "register": ("pipelines.register:register", "Register a model; the better one is champion."),
+    "drift": ("pipelines.drift.cli:drift", "Tell whether photos are still like the training data."),
     "evaluate": ("pipelines.evaluate:evaluate", "Measure a model on photos with known masks."),
     "bench": ("pipelines.bench.cli:bench", "Measure speed, side by side with other tools."),
 }

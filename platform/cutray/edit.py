@@ -7,9 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from cutray.config import MattingSettings
+from cutray.engines.base import ResidentPhoto
 from cutray.hints import Hints, cut_box
 from cutray.imaging.resize import SmallCopies, resize_area
 from cutray.imaging.subject_box import Box
+from cutray.matting.full_size import FullSizeArray
 from cutray.matting.marks import Marks, MarkSpreader
 from cutray.matting.matte import Matte, compute_matte
 from cutray.sources import Photo
@@ -58,7 +60,8 @@ class Edit:
         if keep is not None or drop is not None:
             probs = self._spreader(window, image).spread(probs, keep, drop)
         wanted = None if keep is None else keep.shrink(*probs.shape)
-        matte = compute_matte(image, probs, prediction.map_size, self._adapt(hints), wanted, self._small(window))
+        pixels = FullSizeArray(image, self._small(window))
+        matte = compute_matte(image, probs, prediction.map_size, self._adapt(hints), wanted, pixels)
         for marks, value in ((keep, 1.0), (drop, 0.0)):
             if marks is not None:
                 marks.write(matte.alpha, value)
@@ -116,16 +119,19 @@ def _enlarge(matte: Matte, window: Box, hints: Hints) -> Matte:
     return replace(matte, alpha=alpha, subject=subject, objects=objects)
 
 
-def matte_photo(photo: Photo, prediction: Prediction, settings: MattingSettings) -> Matte:
+def matte_photo(
+    photo: Photo, prediction: Prediction, settings: MattingSettings, resident: ResidentPhoto | None = None
+) -> Matte:
     """Compute the alpha channel of a photo, by the hints that came with it if there are any.
 
     Args:
         photo: From ``decode_source``.
         prediction: The network's answer to ``photo.view``.
         settings: Levels, edges, refinement, and which subjects are wanted.
+        resident: The same photo where an engine keeps it; of use without hints.
     """
     if photo.hints is None:
-        return compute_matte(photo.flattened, prediction.probs, prediction.map_size, settings)
+        return compute_matte(photo.flattened, prediction.probs, prediction.map_size, settings, pixels=resident)
     edit = Edit(photo.flattened, settings)
     edit.add(photo.hints, prediction)
     return edit.matte(photo.hints)

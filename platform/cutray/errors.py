@@ -50,7 +50,8 @@ class CutrayError(Exception):
 
     def __str__(self) -> str:
         """Join the parts into sentences."""
-        first = self.got.rstrip(". ") + (f" (allowed: {self.allowed.rstrip('. ')})" if self.allowed else "") + "."
+        first = self.got.rstrip(". ") + (f" (allowed: {self.allowed.rstrip('. ')})" if self.allowed else "")
+        first += "" if first.endswith("?") else "."
         return f"{first} {self.fix[0].upper()}{self.fix[1:].rstrip('. ')}." if self.fix else first
 
 

@@ -12,10 +12,11 @@ from typing import Any, Self, Unpack
 
 from PIL import Image
 
-from cutray.chain import cut_out, postprocess
+from cutray.chain import cut_out, postprocess, upload
 from cutray.config import EngineSettings, RemoverSettings, overlay, parse_settings
 from cutray.config.paths import absolute_model
 from cutray.errors import CutrayError, EngineError, InputError, OptionError
+from cutray.models.second_network import name_networks
 from cutray.options import PhotoOptions, RemoverOptions
 from cutray.preflight import check_output_settings
 from cutray.removal import Removal as Removal
@@ -38,12 +39,13 @@ class BackgroundRemover:
     """
 
     def __init__(
-        self, model: str = "u2net", *, progress: Progress | None = None, **settings: Unpack[RemoverOptions]
+        self, model: str | None = None, *, progress: Progress | None = None, **settings: Unpack[RemoverOptions]
     ) -> None:
         """Load a model.
 
         Args:
-            model: Name (``u2net``, ``u2netp``, …) or path of an .onnx, .pth or .safetensors file.
+            model: Name (``u2net``, ``u2netp``, …) or path of an .onnx, .pth or .safetensors file. None is ``u2net``, or
+                ``u2net+isnet`` with quality ``best`` where the weights of isnet are on this machine.
             progress: Called with file name, bytes so far and all bytes while weights are downloaded.
             settings: Any field of ``cutray.config.RemoverSettings``; they become the defaults of each call.
 
@@ -52,7 +54,8 @@ class BackgroundRemover:
             WeightsError: The weights are unknown, damaged or not obtainable.
             EngineError: The engine is not available or cannot use the weights.
         """
-        self._keep(parse_settings(RemoverSettings, {"model": str(model), **settings}))
+        named = {} if model is None else {"model": str(model)}
+        self._keep(parse_settings(RemoverSettings, {**named, **settings}))
         self.segmenter = _load_network(self.settings, progress)
 
     @classmethod
@@ -74,6 +77,7 @@ class BackgroundRemover:
 
     def _keep(self, settings: RemoverSettings) -> None:
         """Keep the settings; the network is loaded when it is needed."""
+        settings = name_networks(settings)
         if settings.compat and settings.precision == "auto":
             # bf16 would move single pixels by more than the recipe's own rounding
             settings = settings.model_copy(update={"precision": "fp32"})
@@ -184,15 +188,19 @@ class BackgroundRemover:
     ) -> Iterator[Removal | CutrayError]:
         """Decode a few photos, predict them together, and post-process each on its own."""
         photos = [_try(partial(decode_source, source, settings)) for source in sources]
-        good = [photo.view for photo in photos if isinstance(photo, Photo)]
-        predictions = iter(predict(good, self.segmenter, settings.of_views, settings.batch_size))
+        good = [photo for photo in photos if isinstance(photo, Photo)]
+        residents = [upload(photo, self.segmenter, settings) for photo in good]
+        views = [photo.view for photo in good]
+        predicted = predict(views, self.segmenter, settings.of_views, settings.batch_size, residents)
+        results = zip(predicted, residents, strict=True)
         for source, photo in zip(sources, photos, strict=True):
             if isinstance(photo, CutrayError):
                 yield photo
                 continue
             network = self.segmenter.info
-            work = partial(postprocess, photo, next(predictions), settings, format_name, network, StageTimer())
-            removal = _try(work)
+            prediction, resident = next(results)
+            work = partial(postprocess, photo, prediction, settings, format_name, network, StageTimer())
+            removal = _try(partial(work, resident=resident))
             yield _like_source(removal, source) if isinstance(removal, Removal) else removal
 
     def _with(self, options: dict[str, Any]) -> RemoverSettings:
@@ -254,11 +262,17 @@ def _shared(model: str) -> BackgroundRemover:
     return BackgroundRemover(model)
 
 
+def _model_of(options: PhotoOptions) -> str:
+    """Name the model of a call that names none."""
+    chosen = {name: value for name, value in options.items() if name in ("quality", "compat")}
+    return name_networks(parse_settings(RemoverSettings, chosen)).model
+
+
 def remove(
     source: Source,
     destination: Destination | None = None,
     *,
-    model: str = "u2net",
+    model: str | None = None,
     overwrite: bool = True,
     **options: Unpack[PhotoOptions],
 ) -> Removal:
@@ -267,7 +281,7 @@ def remove(
     Args:
         source: As for ``BackgroundRemover.remove_background``.
         destination: As for ``BackgroundRemover.remove_background``.
-        model: Name or path of the model.
+        model: Name or path of the model; None as for ``BackgroundRemover``.
         overwrite: Whether an existing file may be replaced.
         options: As for ``BackgroundRemover.remove_background``.
 
@@ -277,7 +291,7 @@ def remove(
     Raises:
         CutrayError: As ``BackgroundRemover`` and its ``remove_background`` do.
     """
-    return _shared(model).remove_background(source, destination, overwrite=overwrite, **options)
+    return _shared(model or _model_of(options)).remove_background(source, destination, overwrite=overwrite, **options)
 
 
 def _like_source(removal: Removal, source: Source) -> Removal:

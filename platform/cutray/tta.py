@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 
-from cutray.config import MattingSettings
+from cutray.config import Effort, MattingSettings
+from cutray.engines.base import Engine, ResidentEngine, ResidentPhoto
 from cutray.errors import EngineError
+from cutray.imaging.subject_box import Box
 from cutray.log_odds import average
 from cutray.models.catalog import ModelSpec
-from cutray.preprocess import prepare
+from cutray.preprocess import ArrayViews, ResidentViews, View
 from cutray.segmenter import Segmenter
 
 # A part of the subject counts if it holds this share of it. The crop around all that count is widened by a share.
@@ -64,33 +67,43 @@ class Prediction:
         probs: (T, T) float32 in [0, 1], of the whole frame.
         map_size: Cells along a side of a single view of the frame; T is larger where a crop was blended in.
         looks: How many views the network ran on.
+        agreement: Overlap (IoU) of what the frame and its mirror image show, in [0, 1]; 1 where only one was seen.
     """
 
     probs: np.ndarray
     map_size: int
     looks: int
+    agreement: float = 1.0
 
 
 class TTARunner:
     """The views of one photo, batch by batch. It never calls the network, which may run in another process.
 
     Attributes:
-        next_batch: (N, 3, S, S) float32, what the network is to run on next; None when the result is there.
+        next_batch: (N, 3, S, S) float32, what the network is to run on next; None when the result is there. On the
+            device of an engine that keeps the photo there.
     """
 
-    next_batch: np.ndarray | None
+    next_batch: Any
 
-    def __init__(self, image: np.ndarray, spec: ModelSpec, settings: MattingSettings) -> None:
+    def __init__(
+        self, image: np.ndarray, spec: ModelSpec, settings: MattingSettings, resident: ResidentPhoto | None = None
+    ) -> None:
         """Prepare the first batch.
 
         Args:
             image: (H, W, 3) uint8, sRGB.
             spec: What the network was trained to see.
             settings: How many views.
+            resident: The same photo where an engine keeps it.
         """
         self._result: Prediction | None = None
-        self._batches = _run_views(image, spec, settings)
-        self.next_batch = next(self._batches)
+        self._views = (
+            ArrayViews(image, spec, compat=settings.compat) if resident is None else ResidentViews(resident, spec)
+        )
+        effort = settings.effort_of(ensemble=spec.architecture == "ensemble")
+        self._wanted = _run_views(image.shape[0], image.shape[1], effort, settings.min_confidence)
+        self.next_batch = self._views.batch(next(self._wanted))
 
     def update(self, maps: np.ndarray) -> None:
         """Take the network's answer to ``next_batch`` and prepare the batch after it.
@@ -99,7 +112,7 @@ class TTARunner:
             maps: (N, S, S) float32 in [0, 1].
         """
         try:
-            self.next_batch = self._batches.send(maps)
+            self.next_batch = self._views.batch(self._wanted.send(maps))
         except StopIteration as end:
             self.next_batch, self._result = None, end.value
 
@@ -118,7 +131,11 @@ class TTARunner:
 
 
 def predict(
-    images: Sequence[np.ndarray], segmenter: Segmenter, settings: MattingSettings, batch_size: int
+    images: Sequence[np.ndarray],
+    segmenter: Segmenter,
+    settings: MattingSettings,
+    batch_size: int,
+    residents: Sequence[ResidentPhoto | None] | None = None,
 ) -> list[Prediction]:
     """Run the network on all views of some photos; views of several photos share forward passes.
 
@@ -127,6 +144,7 @@ def predict(
         segmenter: The loaded network.
         settings: How many views.
         batch_size: Most views in one forward pass.
+        residents: The same photos where the engine keeps them, or None for those that it does not keep.
 
     Returns:
         One prediction for each photo.
@@ -134,55 +152,58 @@ def predict(
     Raises:
         EngineError: The network failed.
     """
-    runners = [TTARunner(image, segmenter.weights.spec, settings) for image in images]
+    spec = segmenter.weights.spec
+    # Views of one pass lie in one place: on the device all of them, or none.
+    kept = residents if residents and None not in residents else [None] * len(images)
+    runners = [TTARunner(image, spec, settings, one) for image, one in zip(images, kept, strict=True)]
     while waiting := [(runner, runner.next_batch) for runner in runners if runner.next_batch is not None]:
-        views = np.concatenate([batch for _, batch in waiting])
-        starts = range(0, len(views), batch_size)
-        maps = np.concatenate([segmenter.engine.infer(views[start : start + batch_size]) for start in starts])
+        maps = _run_network(segmenter.engine, [batch for _, batch in waiting], batch_size)
         for runner, batch in waiting:
             runner.update(maps[: len(batch)])
             maps = maps[len(batch) :]
     return [runner.result for runner in runners]
 
 
+def _run_network(engine: Engine, batches: Sequence[Any], batch_size: int) -> np.ndarray:
+    """Run the network on batches that are all arrays, or all on the engine's device."""
+    if not isinstance(batches[0], np.ndarray) and isinstance(engine, ResidentEngine):
+        return engine.infer_resident(batches, batch_size)
+    views = np.concatenate(batches)
+    starts = range(0, len(views), batch_size)
+    return np.concatenate([engine.infer(views[start : start + batch_size]) for start in starts])
+
+
 def _run_views(
-    image: np.ndarray, spec: ModelSpec, settings: MattingSettings
-) -> Generator[np.ndarray, np.ndarray, Prediction]:
+    height: int, width: int, effort: Effort, min_confidence: float
+) -> Generator[list[View], np.ndarray, Prediction]:
     """Yield the views of the frame, then those of a crop if it is asked for or the subject is doubtful."""
-    effort = settings.effort
 
-    def tensor_of(part: np.ndarray) -> np.ndarray:
-        return prepare(part, spec, compat=settings.compat)[None]
-
-    def both(part: np.ndarray) -> Generator[np.ndarray, np.ndarray, list[np.ndarray]]:
-        tensor = tensor_of(part)
-        maps = yield np.concatenate([tensor, tensor[..., ::-1]])
+    def both(box: Box | None) -> Generator[list[View], np.ndarray, list[np.ndarray]]:
+        maps = yield [View(box), View(box, mirrored=True)]
         return [maps[0], maps[1][:, ::-1]]
 
     if effort.looks == 1 or effort.adaptive:
-        tensor = tensor_of(image)
-        (frame,) = yield tensor
+        (frame,) = yield [View()]
         if effort.looks == 1 or is_settled(frame):
             return Prediction(frame, frame.shape[0], looks=1)
-        (mirrored,) = yield tensor[..., ::-1]
+        (mirrored,) = yield [View(mirrored=True)]
         each = [frame, mirrored[:, ::-1]]
     else:
-        each = yield from both(image)
+        each = yield from both(None)
     frame = average(each)
-    map_size = frame.shape[0]
-    height, width = image.shape[:2]
+    map_size, agreement = frame.shape[0], _agreement(*each)
     crop = crop_around_subject(frame, height, width)
     if crop is None:
-        return Prediction(frame, map_size, looks=2)
+        return Prediction(frame, map_size, 2, agreement)
     blends = effort.looks == 4 and crop.has_resolution(map_size)
     doubtful = is_doubtful(frame=each[0], mirrored=each[1])
     if not (blends or doubtful):
-        return Prediction(frame, map_size, looks=2)
-    closer = average((yield from both(image[crop.top : crop.bottom, crop.left : crop.right])))
+        return Prediction(frame, map_size, 2, agreement)
+    closer = average((yield from both((crop.left, crop.top, crop.right, crop.bottom))))
     # With a lowest confidence of 0 any subject will do, as where somebody has drawn a box around it.
-    if doubtful and settings.min_confidence > 0 and not is_confirmed(frame, closer, crop, height, width):
-        return Prediction(np.zeros_like(frame), map_size, looks=4)
-    return Prediction(blend_crop(frame, closer, crop, height, width) if blends else frame, map_size, looks=4)
+    if doubtful and min_confidence > 0 and not is_confirmed(frame, closer, crop, height, width):
+        return Prediction(np.zeros_like(frame), map_size, 4, agreement)
+    return Prediction(blend_crop(frame, closer, crop, height, width) if blends else frame, map_size, 4, agreement)
 
 
 def crop_around_subject(probs: np.ndarray, height_px: int, width_px: int) -> Crop | None:
@@ -315,6 +336,11 @@ def _is_rectangle(probs: np.ndarray) -> bool:
     width, height = cv2.minAreaRect(outline[0])[1]
     # An outline runs through the centres of its cells, so that half a cell is missing on each side.
     return bool(parts[largest, cv2.CC_STAT_AREA] > _RECTANGLE * (width + 1) * (height + 1))
+
+
+def _agreement(frame: np.ndarray, mirrored: np.ndarray) -> float:
+    """Return the overlap of two views of the frame; two that show nothing agree."""
+    return _iou(frame, mirrored) if max(frame.max(), mirrored.max()) > 0.5 else 1.0
 
 
 def _iou(one: np.ndarray, two: np.ndarray) -> float:

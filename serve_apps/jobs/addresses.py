@@ -6,17 +6,23 @@ A name is resolved once and the connection goes to just that address, so that a 
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ipaddress
 import re
 import socket
 import ssl
+import threading
 import time
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from cutray.config import JobSettings
 from cutray.errors import ConfigError, InputError
+from serve_apps.jobs.deadline import DeadlineSocket
 
 _PORTS = {"https": 443, "http": 80, "s3": 0}
 _LONGEST = 2048
@@ -25,6 +31,12 @@ _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]*:[0-9a-f:.]*")
 _NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _BLOCK_BYTES = 1 << 16
+# A part of a path that some server takes for . or ..: spaces around it, or parameters and odd characters behind it.
+_DOTS = re.compile(r"\s*\.{1,2}(?:[^\w.-].*)?", re.DOTALL)
+_OVERLONG_DOT = re.compile(r"%(?:c0%ae|e0%80%ae|f0%80%80%ae)", re.IGNORECASE)  # as decoders read that are too lenient
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_RESOLVE_S = 10.0
+_MOST_ESCAPES = 5  # of an escape within an escape
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -93,11 +105,23 @@ def parse_address(text: str) -> Address:
         raise _refused(text, "a host without a user name")
     if ":" not in host and _NUMERIC_LABEL.fullmatch(host.rstrip(".").rpartition(".")[2]) and not _is_dotted(host):
         raise _refused(text, "IP addresses as four decimal numbers")
-    if any(part in ("..", ".") for part in re.split(r"[/\\]", unquote(unquote(parts.path)))):
-        raise _refused(text, "a path without . and ..")
+    if _leaves_folder(parts.path):
+        raise _refused(text, "a path without . and .., in whatever spelling")
     if parts.scheme == "s3" and (parts.query or port is not None):
         raise _refused(text, "s3://BUCKET/PATH without options: endpoint and keys come from the environment")
     return Address(parts.scheme, host, port or _PORTS[parts.scheme], parts.path or "/", parts.query)
+
+
+def _leaves_folder(path: str) -> bool:
+    """Whether some server could read ``.`` or ``..`` in a path: escaped any number of times, with parameters behind."""
+    for _ in range(_MOST_ESCAPES):
+        plain = _OVERLONG_DOT.sub(".", path)
+        read = unicodedata.normalize("NFKC", plain)
+        if _CONTROL.search(read) or any(_DOTS.fullmatch(part) for part in re.split(r"[/\\]", read)):
+            return True
+        if (path := unquote(plain)) == plain:
+            return False
+    return True
 
 
 class AllowList:
@@ -139,6 +163,19 @@ class AllowList:
         return address
 
 
+def allow_lists(settings: JobSettings) -> tuple[AllowList, AllowList, AllowList]:
+    """Read the lists of sources, targets and webhooks.
+
+    Raises:
+        ConfigError: An entry is no beginning of an address.
+    """
+    return (
+        AllowList(settings.sources, ("https", "http", "s3")),
+        AllowList(settings.targets, ("s3",)),
+        AllowList(settings.webhooks, ("https", "http")),
+    )
+
+
 def _matches(address: Address, entry: Address, wildcard: bool) -> bool:
     """Whether an address begins like an entry; a path ends at a slash, so that /in does not open /internal."""
     if (address.scheme, address.port) != (entry.scheme, entry.port):
@@ -151,29 +188,43 @@ def _matches(address: Address, entry: Address, wildcard: bool) -> bool:
     return same_host and (address.path.startswith(path) or address.path == entry.path)
 
 
-def resolve(address: Address, *, private: bool) -> tuple[int, str]:
+def resolve(address: Address, *, private: bool, timeout_s: float = _RESOLVE_S) -> tuple[int, str]:
     """Resolve a host once.
 
     Args:
         address: Whose host it is.
         private: Whether it may be in a private network.
+        timeout_s: Longest time to wait for the name server.
 
     Returns:
         Address family and numerical address to connect to.
 
     Raises:
         AddressNotAllowedError: One of its addresses is not public.
-        FetchError: It has none.
+        FetchError: It has none, or the name server does not answer in time.
     """
-    try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise FetchError(got=f"the host {address.host!r} is not known", fix="check the address") from error
+    found = _look_up(address, timeout_s)
     if not private and not all(is_public(ipaddress.ip_address(str(entry[4][0]).partition("%")[0])) for entry in found):
         raise AddressNotAllowedError(
             got=f"the host {address.host!r} is in a network that is not public", allowed="public addresses alone"
         )
     return int(found[0][0]), str(found[0][4][0])
+
+
+def _look_up(address: Address, timeout_s: float) -> Sequence[tuple[Any, ...]]:
+    """Ask the name server, in a thread that can be left behind: nothing else ends that call in time."""
+    found: list[tuple[Any, ...]] = []
+
+    def ask() -> None:
+        with contextlib.suppress(OSError, UnicodeError):  # what has no address is not known
+            found.extend(socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM))
+
+    thread = threading.Thread(target=ask, name="resolver", daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if thread.is_alive() or not found:
+        raise FetchError(got=f"the host {address.host!r} is not known", fix="check the address")
+    return found
 
 
 def is_public(address: IPAddress) -> bool:
@@ -223,45 +274,43 @@ def request(
         FetchError: There was no answer, it was too long, or it took too long.
     """
     until = time.monotonic() + timeout_s
-    family, place = resolve(address, private=private)
     try:
-        with socket.socket(family, socket.SOCK_STREAM) as plain:
-            plain.settimeout(timeout_s)
-            plain.connect((place, address.port))
-            connection = http.client.HTTPConnection(address.host, address.port, timeout=timeout_s)
-            if address.scheme == "https":
-                trusted = context or ssl.create_default_context()
-                connection.sock = trusted.wrap_socket(plain, server_hostname=address.host)
-            else:
-                connection.sock = plain
-            connection.sock.settimeout(max(0.1, until - time.monotonic()))
+        with _connect(address, private=private, until=until, context=context) as connected:
+            connection = http.client.HTTPConnection(address.host, address.port)
+            connection.sock = DeadlineSocket(connected, until)
             connection.request(
                 method, address.target, body, {"Host": address.netloc, "User-Agent": "cutray", **(headers or {})}
             )
             answer = connection.getresponse()
-            try:
-                return answer.status, _read(answer, connection.sock or plain, max_bytes, until)
-            finally:
-                connection.close()
+            return answer.status, _read(answer, max_bytes)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise FetchError(got=f"{address.netloc} did not answer: {type(error).__name__}", fix="try again") from error
 
 
-def _read(answer: http.client.HTTPResponse, connection: socket.socket, max_bytes: int, until: float) -> bytes:
-    """Read an answer block by block, so that one that trickles ends in time."""
+def _connect(address: Address, *, private: bool, until: float, context: ssl.SSLContext | None) -> socket.socket:
+    """Resolve a host, and connect to just that address, with TLS where the scheme asks for it."""
+    family, place = resolve(address, private=private, timeout_s=max(0.1, until - time.monotonic()))
+    plain = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        plain.settimeout(max(0.1, until - time.monotonic()))
+        plain.connect((place, address.port))
+        if address.scheme != "https":
+            return plain
+        plain.settimeout(max(0.1, until - time.monotonic()))  # for the whole handshake
+        return (context or ssl.create_default_context()).wrap_socket(plain, server_hostname=address.host)
+    except BaseException:
+        plain.close()
+        raise
+
+
+def _read(answer: http.client.HTTPResponse, max_bytes: int) -> bytes:
+    """Read an answer block by block, so that one that is too long is not held in memory."""
     data = bytearray()
-    while True:
-        left_s = until - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError
-        if connection.fileno() >= 0:  # an answer without more to come has closed it
-            connection.settimeout(left_s)
-        block = answer.read1(_BLOCK_BYTES)
-        if not block:
-            return bytes(data)
+    while block := answer.read1(_BLOCK_BYTES):
         data += block
         if len(data) > max_bytes:
             raise FetchError(got=f"an answer of more than {max_bytes} bytes", fix="send a smaller one")
+    return bytes(data)
 
 
 def _is_dotted(host: str) -> bool:

@@ -17,6 +17,10 @@ def begin(max_photos: int) -> dict[str, Any]:
     shared = {
         "webhook": {**_TEXT, "description": "Address to tell of the job's end; on the list of this endpoint."},
         "target": {**_TEXT, "description": "s3:// folder to write results to as well; on the list of this endpoint."},
+        "model": {
+            **_TEXT,
+            "description": "Model to work with, of those that /model-info lists; the default otherwise.",
+        },
         **option_schemas(),
     }
     files = {

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from cutray.config import JobSettings
-from serve_apps.jobs.records import ENDED, JobState, NewJob, QuotaError
+from serve_apps.jobs.records import ENDED, JobState, NewJob, Quota
 from serve_apps.jobs.tables import JOBS, OWNERS, PHOTOS
 
 _GUESS_S = 1.0  # for a photo, as long as no job has shown how long one takes
@@ -44,23 +44,13 @@ def find_repeated(connection: sa.Connection, job: NewJob) -> dict[str, Any] | No
     return dict(row) if row else None
 
 
-def check_quota(connection: sa.Connection, job: NewJob, settings: JobSettings) -> None:
-    """Refuse a job that would be more than its owner may have.
-
-    Raises:
-        QuotaError: The message says of what.
-    """
-    total, own = sa.func.coalesce, JOBS.c.owner == job.owner
+def read_quota(connection: sa.Connection, owner: str, settings: JobSettings) -> Quota:
+    """Return what an owner has, beside what it may have."""
+    total, own = sa.func.coalesce, JOBS.c.owner == owner
     open_jobs = sa.select(sa.func.count(), total(sa.func.sum(JOBS.c.photos), 0)).where(own, JOBS.c.state.not_in(ENDED))
     jobs, photos = connection.execute(open_jobs).one()
     size_bytes = connection.execute(sa.select(total(sa.func.sum(JOBS.c.bytes), 0)).where(own)).scalar_one()
-    for what, has, more, most in (
-        ("jobs that have not ended", jobs, 1, settings.jobs_per_key),
-        ("photos in jobs that have not ended", photos, len(job.photos), settings.photos_per_key),
-        ("bytes of photos and results", size_bytes, job.size_bytes, settings.bytes_per_key),
-    ):
-        if has + more > most:
-            raise QuotaError(got=f"{has} {what}, and {more} more", allowed=f"at most {most}", fix="wait, or purge jobs")
+    return Quota(int(jobs), int(photos), int(size_bytes), settings)
 
 
 def count_photos(connection: sa.Connection, job_id: str) -> dict[str, int]:

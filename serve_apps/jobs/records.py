@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from cutray.config import JobSettings
 from cutray.errors import CutrayError
 
 
@@ -30,6 +31,49 @@ class QuotaError(CutrayError):
     """An API key has as much as it may."""
 
     code = "quota_exceeded"
+
+
+class AbandonedError(CutrayError):
+    """Nobody waits any more for a job that is being written down."""
+
+    code = "deadline_exceeded"
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What an API key has, and what it may have.
+
+    Attributes:
+        jobs: Jobs that have not ended.
+        photos: Photos in these.
+        size_bytes: Bytes of photos and results that are kept.
+        settings: How much of each it may have.
+    """
+
+    jobs: int
+    photos: int
+    size_bytes: int
+    settings: JobSettings
+
+    def check(self, photos: int, size_bytes: int) -> None:
+        """Refuse one more job that would be too much.
+
+        Args:
+            photos: Photos of the job.
+            size_bytes: Bytes of these.
+
+        Raises:
+            QuotaError: The message says of what.
+        """
+        for what, has, more, most in (
+            ("jobs that have not ended", self.jobs, 1, self.settings.jobs_per_key),
+            ("photos in jobs that have not ended", self.photos, photos, self.settings.photos_per_key),
+            ("bytes of photos and results", self.size_bytes, size_bytes, self.settings.bytes_per_key),
+        ):
+            if has + more > most:
+                raise QuotaError(
+                    got=f"{has} {what}, and {more} more", allowed=f"at most {most}", fix="wait, or purge jobs"
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +105,7 @@ class NewJob:
         idempotency_key: The client's name for the request, or None.
         webhook: Address to tell of the end, or empty.
         target: Address to write results to as well, or empty.
+        model: Name of the model, or empty for the default one.
     """
 
     id: str
@@ -72,6 +117,7 @@ class NewJob:
     idempotency_key: str | None = None
     webhook: str = ""
     target: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from serve_apps.jobs.records import Progress
+from serve_apps.remover.model_names import public_name
 
 _BLOCK_BYTES = 1 << 18
 _OLDEST = (1980, 1, 1, 0, 0, 0)  # the first moment that a ZIP can hold
@@ -35,6 +36,8 @@ def job_body(job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         "failed": counts.get("failed", 0),
         "progress": round(1 - pending / job["photos"], 4),
         "eta_s": progress.eta_s,
+        "model": job["model_name"] or public_name(job["model"]) or None,
+        "model_sha256": job["model_sha256"] or None,
         "options": job["options"],
         "webhook": job["webhook"] or None,
         "target": job["target"] or None,

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
 from serve_apps.jobs import openapi
+from serve_apps.jobs.database import DatabaseError
 from serve_apps.jobs.intake import JobIntake
 from serve_apps.jobs.records import ENDED, JobState
 from serve_apps.jobs.replies import event_body, job_body, photo_body, stream_zip
 from serve_apps.jobs.spool import Spool
 from serve_apps.jobs.store import JobStore
 from serve_apps.jobs.webhooks import secret_of
-from serve_apps.remover.errors import ApiError
+from serve_apps.remover.errors import ApiError, error_response
 from serve_apps.remover.responses import ENDINGS, MEDIA, disposition
 from serve_apps.remover.service import Service
 
+_LOG = logging.getLogger("ray.serve")
 _PAGE, _LONGEST_PAGE = 100, 1000
 _MEDIA_OF = {ending: MEDIA[name] for name, ending in ENDINGS.items()}
+_PATIENCE_S = 5.0  # for a busy database; less than Serve's own patience leaves after an upload
 _PRIVATE = {"Cache-Control": "no-store"}
 
 
@@ -29,7 +33,7 @@ class _Desk:
 
     def __init__(self, service: Service) -> None:
         self.service, self.settings = service, service.args.jobs
-        self.store = JobStore(self.settings)
+        self.store = JobStore(self.settings, _PATIENCE_S)
 
     def check(self, request: Request) -> str:
         """Return the name of the API key, or refuse."""
@@ -67,9 +71,26 @@ def jobs_router(service: Service) -> APIRouter:
     return router
 
 
+def install_database_handler(app: FastAPI, retry_after_s: int) -> None:
+    """Answer 503 where the database of jobs is busy or away.
+
+    Args:
+        app: The application.
+        retry_after_s: When clients are told to come back.
+    """
+
+    async def on_database_error(request: Request, error: Exception) -> Response:
+        _LOG.error("the database of jobs failed", exc_info=error)
+        told = ApiError("unavailable", "The database of jobs is busy or away.", retry_after_s=retry_after_s)
+        request.state.error_code = told.code
+        return error_response(told, request.scope)
+
+    app.add_exception_handler(DatabaseError, on_database_error)
+
+
 def _add_sending(router: APIRouter, desk: _Desk) -> None:
     """Add the routes that do not name a job."""
-    intake = JobIntake(desk.settings, desk.store)
+    intake = JobIntake(desk.settings, desk.store, desk.service.models.choose)
 
     @router.post("", openapi_extra=openapi.begin(desk.settings.max_photos), status_code=202)
     async def begin(request: Request) -> Response:
@@ -77,13 +98,11 @@ def _add_sending(router: APIRouter, desk: _Desk) -> None:
         owner = desk.check(request)
         if desk.service.draining:
             raise ApiError("not_ready", retry_after_s=desk.service.limits.retry_after_s)
-        job, replayed = await intake.receive(request, owner)
-        address = f"{request.url.path.rstrip('/')}/{job['id']}"
-        response = await desk.answer(job, 202, status_url=address)
-        response.headers["Location"] = address
-        if replayed:
-            response.headers["Idempotent-Replayed"] = "true"
-        return response
+        taken = await intake.receive(request, owner)
+        # Nothing is awaited from here on: a job that was written down is told.
+        address = f"{request.url.path.rstrip('/')}/{taken.row['id']}"
+        headers = {**_PRIVATE, "Location": address, **({"Idempotent-Replayed": "true"} if taken.replayed else {})}
+        return JSONResponse(job_body(taken.row, taken.progress) | {"status_url": address}, 202, headers=headers)
 
     @router.get("", openapi_extra=openapi.listing())
     async def listing(request: Request) -> Response:

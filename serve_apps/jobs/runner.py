@@ -14,9 +14,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.serve.handle import DeploymentHandle
@@ -33,7 +35,7 @@ from serve_apps.remover.schemas import AppArgs
 _LOG = logging.getLogger("ray.serve")
 _TICK_S, _SWEEP_S, _TELL_S = 0.3, 60.0, 3.0
 _ORPHAN_S = 3600.0
-_MODEL_TIMEOUT_S = 30.0
+_MODEL_TIMEOUT_S, _MODEL_PAUSE_S = 10.0, 5.0
 _SENDERS = 4
 _LONGEST_PAUSE_S = 60.0
 
@@ -50,14 +52,14 @@ class _Run:
 class JobRunner:
     """Runs the jobs of an endpoint. There is one replica."""
 
-    def __init__(self, segmenter: DeploymentHandle, args: AppArgs) -> None:
+    def __init__(self, segmenters: Mapping[str, DeploymentHandle], args: AppArgs) -> None:
         """Go on with what was there, in a thread of its own.
 
         Args:
-            segmenter: Says which model is in use.
+            segmenters: Say what runs under the name of each model, the default first.
             args: Settings of jobs, engine and limits.
         """
-        self._segmenter, self._args, self._settings = segmenter, args, args.jobs
+        self._segmenters, self._args, self._settings = segmenters, args, args.jobs
         self._store = JobStore(self._settings)
         self._sender = WebhookSender(self._settings, self._store)
         self._metrics = JobMetrics()
@@ -66,6 +68,7 @@ class JobRunner:
         self._sending: dict[str, Future[str]] = {}
         self._senders = ThreadPoolExecutor(_SENDERS, "webhook")
         self._swept_at = self._told_at = 0.0
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
         self._thread.start()
 
@@ -74,17 +77,21 @@ class JobRunner:
         if not self._thread.is_alive():
             raise CutrayError(got="the thread that runs jobs has ended", fix="see its log")
 
+    def stop(self) -> None:
+        """Look after nothing any more; processes of jobs end with this one, and go on with the next runner."""
+        self._stopped.set()
+        self._thread.join()
+
     def _work(self) -> None:
         """Look at everything again and again; what fails, as while a database is away, keeps nothing else from it."""
         steps = (self._look_at_runs, self._stop_cancelled, self._start_jobs, self._send_events, self._tell, self._sweep)
-        while True:
+        while not self._stopped.wait(_TICK_S):
             for step in steps:
                 try:
                     step()
                 except Exception as error:  # the outer edge of the thread: whatever it is, jobs go on
                     _LOG.error("looking after jobs failed: %s", type(error).__name__, exc_info=True)
-                    time.sleep(1.0)
-            time.sleep(_TICK_S)
+                    self._stopped.wait(1.0)
 
     def _look_at_runs(self) -> None:
         """Count what processes have done, and see which have ended."""
@@ -112,11 +119,25 @@ class JobRunner:
                 return
             if job["id"] in self._runs or time.monotonic() < self._not_before.get(job["id"], 0.0):
                 continue
-            if job["state"] == JobState.QUEUED:
-                model = self._segmenter.configured_model.remote().result(timeout_s=_MODEL_TIMEOUT_S)
-                if not self._store.start(job["id"], str(model)):
-                    continue
+            if job["state"] == JobState.QUEUED and not self._begin(job):
+                continue
             self._runs[job["id"]] = _Run(self._start(job["id"]), pending=self._pending(job["id"]))
+
+    def _begin(self, job: Mapping[str, Any]) -> bool:
+        """Let a queued job begin with the model that runs now; returns False if it cannot, or not yet."""
+        name = job["model_name"] or next(iter(self._segmenters))
+        if name not in self._segmenters:
+            told = {"code": "unknown_model", "message": f"The model {name} is not served any more."}
+            self._store.finish(job["id"], JobState.FAILED, event_body, error=told)
+            Spool.of(self._settings.folder, job["id"]).drop_input()
+            return False
+        try:
+            model, sha256 = self._segmenters[name].configured_model.remote().result(timeout_s=_MODEL_TIMEOUT_S)
+        except Exception as error:  # a Segmenter that is lost comes back; jobs with other models need not wait for it
+            _LOG.warning("the model of job %s is not there: %s", job["id"], type(error).__name__)
+            self._not_before[job["id"]] = time.monotonic() + _MODEL_PAUSE_S
+            return False
+        return self._store.start(job["id"], str(model), str(sha256))
 
     def _start(self, job_id: str) -> subprocess.Popen[bytes]:
         """Start the process of a job; what it needs to know goes through the pipe that it watches."""

@@ -6,23 +6,23 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
 
 from cutray.config import JobSettings
+from serve_apps.jobs.database import PATIENT_S, Database
 from serve_apps.jobs.queries import (
-    check_quota,
     count_photos,
     find_job,
     find_repeated,
     lock_owner,
     photos_ahead,
+    read_quota,
     seconds_per_photo,
 )
-from serve_apps.jobs.records import ENDED, JobState, NewJob, Progress
-from serve_apps.jobs.tables import EVENTS, JOBS, PHOTOS, open_database
+from serve_apps.jobs.records import ENDED, JobState, NewJob, Progress, Quota
+from serve_apps.jobs.tables import EVENTS, JOBS, PHOTOS
 
 # Takes a job's row and the numbers of its photos by status, returns what a webhook tells.
 BodyOf = Callable[[Mapping[str, Any], Mapping[str, int]], Mapping[str, Any]]
@@ -32,17 +32,31 @@ _START_S = 10.0  # until the first photo of a job is in work
 class JobStore:
     """All jobs. Objects may be shared by threads; processes open their own."""
 
-    def __init__(self, settings: JobSettings) -> None:
-        """Keep the settings; the database is opened when it is first needed."""
+    def __init__(self, settings: JobSettings, wait_s: float = PATIENT_S) -> None:
+        """Keep the settings; the database is opened when it is first needed.
+
+        Args:
+            settings: Folder, database and quotas.
+            wait_s: Longest time to wait for a database that is busy; every method raises ``DatabaseError`` then.
+        """
         self._settings = settings
+        self._database = Database(settings, wait_s)
 
-    @cached_property
-    def engine(self) -> sa.Engine:
-        """The database."""
-        return open_database(self._settings)
+    def quota_of(self, owner: str, idempotency_key: str | None = None) -> Quota | None:
+        """Return what an owner has and may have; None where a job under this idempotency key is there already."""
+        alive = sa.or_(JOBS.c.expires_at.is_(None), JOBS.c.expires_at > time.time())
+        same = sa.select(JOBS.c.id).where(JOBS.c.owner == owner, JOBS.c.idempotency_key == idempotency_key, alive)
+        with self._database.reading() as connection:
+            if idempotency_key is not None and connection.execute(same).first():
+                return None
+            return read_quota(connection, owner, self._settings)
 
-    def add(self, job: NewJob) -> tuple[dict[str, Any], bool]:
+    def add(self, job: NewJob, check_wanted: Callable[[], None] = lambda: None) -> tuple[dict[str, Any], bool]:
         """Write a job down.
+
+        Args:
+            job: The job.
+            check_wanted: Raises if nobody waits for it any more; nothing is written then.
 
         Returns:
             The job, and whether it had been written down before under the same idempotency key.
@@ -50,11 +64,11 @@ class JobStore:
         Raises:
             QuotaError: Its owner has as much as it may.
         """
-        with self.engine.begin() as connection:
+        with self._database.writing() as connection:
             lock_owner(connection, job.owner)
             if job.idempotency_key is not None and (known := find_repeated(connection, job)):
                 return known, True
-            check_quota(connection, job, self._settings)
+            read_quota(connection, job.owner, self._settings).check(len(job.photos), job.size_bytes)
             row = {
                 "id": job.id,
                 "owner": job.owner,
@@ -62,6 +76,7 @@ class JobStore:
                 "photos": len(job.photos),
                 "bytes": job.size_bytes,
                 "options": dict(job.options),
+                "model_name": job.model,
                 "webhook": job.webhook,
                 "target": job.target,
                 "idempotency_key": job.idempotency_key,
@@ -75,11 +90,29 @@ class JobStore:
                 for number, photo in enumerate(job.photos, 1)
             ]
             connection.execute(sa.insert(PHOTOS), photos)
+            check_wanted()  # it may have waited long for others who write
             return find_job(connection, job.id) or row, False
+
+    def withdraw(self, job_id: str) -> bool:
+        """Forget a job that has not begun; one that has is to be stopped, and nobody is told.
+
+        Returns:
+            Whether it is forgotten.
+        """
+        with self._database.writing() as connection:
+            row = find_job(connection, job_id, lock=True)
+            if row is not None and row["state"] == JobState.RUNNING:
+                values = {"state": JobState.CANCELLING, "webhook": ""}
+                connection.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values(**values))
+            if row is None or row["state"] != JobState.QUEUED:
+                return False
+            for table, column in ((PHOTOS, PHOTOS.c.job_id), (JOBS, JOBS.c.id)):
+                connection.execute(sa.delete(table).where(column == job_id))
+        return True
 
     def get(self, job_id: str, owner: str | None = None) -> dict[str, Any] | None:
         """Return a job that has not expired; with an owner, only one of its own."""
-        with self.engine.begin() as connection:
+        with self._database.reading() as connection:
             row = find_job(connection, job_id)
         if row is None or (owner is not None and row["owner"] != owner):
             return None
@@ -102,7 +135,7 @@ class JobStore:
 
     def progress(self, job: Mapping[str, Any]) -> Progress:
         """Count a job's photos, and estimate when it is done."""
-        with self.engine.begin() as connection:
+        with self._database.reading() as connection:
             counts = count_photos(connection, job["id"])
             if job["state"] in ENDED:
                 return Progress(counts)
@@ -127,7 +160,7 @@ class JobStore:
             .where(PHOTOS.c.job_id == job_id, PHOTOS.c.number == sa.bindparam("_number"))
             .values({name: sa.bindparam(f"_{name}") for name in ("status", "output", "details")})
         )
-        with self.engine.begin() as connection:
+        with self._database.writing() as connection:
             connection.execute(change, values)
 
     def startable(self) -> list[dict[str, Any]]:
@@ -137,16 +170,27 @@ class JobStore:
         running = [job["owner"] for job in jobs if job["state"] == JobState.RUNNING]
         return sorted(jobs, key=lambda job: (job["state"] == JobState.QUEUED, running.count(job["owner"])))
 
-    def start(self, job_id: str, model: str) -> bool:
-        """Let a queued job begin; returns False if it has been cancelled meanwhile."""
-        values = {"state": JobState.RUNNING, "model": model, "started_at": time.time()}
+    def start(self, job_id: str, model: str, sha256: str = "") -> bool:
+        """Let a queued job begin with a model; returns False if it has been cancelled meanwhile.
+
+        Args:
+            job_id: The job.
+            model: Address of the model.
+            sha256: Hash of its weights.
+        """
+        values = {"state": JobState.RUNNING, "model": model, "model_sha256": sha256, "started_at": time.time()}
         change = sa.update(JOBS).where(JOBS.c.id == job_id, JOBS.c.state == JobState.QUEUED).values(**values)
-        with self.engine.begin() as connection:
+        with self._database.writing() as connection:
             return connection.execute(change).rowcount == 1
+
+    def set_model_hash(self, job_id: str, sha256: str) -> None:
+        """Note the hash of the weights that a job is worked with."""
+        with self._database.writing() as connection:
+            connection.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values(model_sha256=sha256))
 
     def set_attempts(self, job_id: str, attempts: int) -> None:
         """Note how often a job's process has ended without a new photo."""
-        with self.engine.begin() as connection:
+        with self._database.writing() as connection:
             connection.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values(attempts=attempts))
 
     def cancelling(self) -> list[str]:
@@ -164,7 +208,7 @@ class JobStore:
             Its new state, or None if it had ended before.
         """
         running = sa.update(JOBS).where(JOBS.c.id == job_id, JOBS.c.state.in_([JobState.RUNNING, JobState.CANCELLING]))
-        with self.engine.begin() as connection:
+        with self._database.writing() as connection:
             if connection.execute(running.values(state=JobState.CANCELLING)).rowcount:
                 return JobState.CANCELLING
         return self.finish(job_id, JobState.CANCELLED, body_of, size_bytes=0)
@@ -191,7 +235,7 @@ class JobStore:
             Its state, or None if it had ended before.
         """
         now = time.time()
-        with self.engine.begin() as connection:
+        with self._database.writing() as connection:
             row = find_job(connection, job_id, lock=True)
             if row is None or row["state"] in ENDED:
                 return None
@@ -218,12 +262,12 @@ class JobStore:
     def set_event(self, event_id: str, state: str, attempts: int, next_at: float) -> None:
         """Note what came of sending an event."""
         values = {"state": state, "attempts": attempts, "next_at": next_at}
-        with self.engine.begin() as connection:
+        with self._database.writing() as connection:
             connection.execute(sa.update(EVENTS).where(EVENTS.c.id == event_id).values(**values))
 
     def expire(self, job_id: str) -> None:
         """Let the time of an ended job be over."""
-        with self.engine.begin() as connection:
+        with self._database.writing() as connection:
             connection.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values(expires_at=0.0))
 
     def expired(self) -> list[str]:
@@ -234,19 +278,19 @@ class JobStore:
 
     def delete(self, job_id: str) -> None:
         """Forget a job."""
-        with self.engine.begin() as connection:
+        with self._database.writing() as connection:
             for table in (EVENTS, PHOTOS):
                 connection.execute(sa.delete(table).where(table.c.job_id == job_id))
             connection.execute(sa.delete(JOBS).where(JOBS.c.id == job_id))
 
     def knows(self, job_id: str) -> bool:
         """Whether there is such a job, expired or not."""
-        with self.engine.begin() as connection:
+        with self._database.reading() as connection:
             return find_job(connection, job_id) is not None
 
     def counts_by_state(self) -> tuple[dict[str, int], float]:
         """Return the number of jobs by state, and the age of the oldest queued one in seconds."""
-        with self.engine.begin() as connection:
+        with self._database.reading() as connection:
             found = connection.execute(sa.select(JOBS.c.state, sa.func.count()).group_by(JOBS.c.state)).all()
             oldest = connection.execute(
                 sa.select(sa.func.min(JOBS.c.created_at)).where(JOBS.c.state == JobState.QUEUED)
@@ -255,10 +299,10 @@ class JobStore:
 
     def counts(self, job_id: str) -> dict[str, int]:
         """Return the number of a job's photos by status."""
-        with self.engine.begin() as connection:
+        with self._database.reading() as connection:
             return count_photos(connection, job_id)
 
     def _all(self, query: Any) -> list[dict[str, Any]]:
         """Return all rows of a query."""
-        with self.engine.begin() as connection:
+        with self._database.reading() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]

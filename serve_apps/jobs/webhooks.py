@@ -18,7 +18,7 @@ from typing import Any
 
 from cutray.config import JobSettings
 from cutray.errors import InputError
-from serve_apps.jobs.addresses import AllowList, request
+from serve_apps.jobs.addresses import allow_lists, request
 from serve_apps.jobs.store import JobStore
 
 _MASTER = "webhook.key"
@@ -85,7 +85,7 @@ class WebhookSender:
     def __init__(self, settings: JobSettings, store: JobStore) -> None:
         """Keep the list of receivers; an event whose receiver has left it is given up."""
         self._settings, self._store = settings, store
-        self._receivers = AllowList(settings.webhooks, ("https", "http"))
+        *_, self._receivers = allow_lists(settings)
 
     def send(self, event: Mapping[str, Any]) -> str:
         """Send an event once, and note what came of it.

@@ -17,27 +17,36 @@ from functools import partial
 from typing import Any, TypeVar
 
 from cutray.config import BatchSettings, InputLimits, RemoverSettings, parse_settings
-from cutray.errors import CutrayError, EngineError, InputError, OutputError
+from cutray.errors import CutrayError, EngineError, ImageTooLargeError, InputError, OutputError
 from cutray.file_lock import lock_file
+from cutray.models.weights import resolve
 from pipelines.batch.job import BatchJob
 from pipelines.batch.manifest import Manifest
 from pipelines.batch.run import run_batch
 from pipelines.batch.sources import read_photo
 from pipelines.batch.storage import open_storage
-from serve_apps.jobs.addresses import AllowList, FetchError, request
+from serve_apps.jobs.addresses import FetchError, allow_lists, request
+from serve_apps.jobs.database import DatabaseError
 from serve_apps.jobs.records import BUSY, JobState
 from serve_apps.jobs.replies import event_body, target_url
 from serve_apps.jobs.spool import Spool, number_of
 from serve_apps.jobs.store import JobStore
+from serve_apps.remover.model_names import public_name
 from serve_apps.remover.schemas import AppArgs
 
 _PIPE = 0  # standard input
 _FETCHERS, _WRITERS = 8, 8
 _PHOTOS_PER_TASK = 8  # rows are written down after each, so a lost process costs no more than a few photos
-_PASSING = (EngineError, OutputError)  # another try may go well
+_PASSING = (DatabaseError, EngineError, OutputError)  # another try may go well
 _DONE = frozenset({"ok", "no_subject", "failed"})
 _DETAILS = ("code", "reason", "width_px", "height_px", "confidence", "area_fraction", "notes", "edge_cases", "seconds")
 _Item = TypeVar("_Item")
+
+
+class ModelChangedError(CutrayError):
+    """The weights of a job's model are not those that it began with."""
+
+    code = "model_changed"
 
 
 class JobWorker:
@@ -49,8 +58,7 @@ class JobWorker:
         self._store = JobStore(self._settings)
         self._spool = Spool.of(self._settings.folder, job_id)
         self._job_id = job_id
-        self._sources = AllowList(self._settings.sources, ("https", "http", "s3"))
-        self._target_list = AllowList(self._settings.targets, ("s3",))
+        self._sources, self._target_list, _ = allow_lists(self._settings)
         self._fetched_bytes = 0
 
     def run(self) -> int:
@@ -76,10 +84,35 @@ class JobWorker:
         photos = self._store.photos(self._job_id)
         self._fetch([photo for photo in photos if photo["source"] and photo["status"] == "pending"])
         if any(self._spool.input.glob("*")):
+            self._record_manifest()  # an earlier process may have ended between the two
+            self.settle_model(job)
             run_batch(self._batch(job), self._record)
-            self._record(Manifest(open_storage(str(self._spool.results))).table().to_pylist())
+            self._record_manifest()
         if job["target"]:
             self._deliver(job)
+
+    def _record_manifest(self) -> None:
+        """Write down all that the batch knows of photos."""
+        self._record(Manifest(open_storage(str(self._spool.results))).table().to_pylist())
+
+    def settle_model(self, job: Mapping[str, Any]) -> None:
+        """Work on all photos with one model: other weights are taken only while no photo is done.
+
+        Raises:
+            ModelChangedError: Some are done.
+            WeightsError: The model is not to be had.
+        """
+        sha256 = resolve(job["model"], offline=self._args.engine.offline).sha256
+        if sha256 == job["model_sha256"]:
+            return
+        counts = self._store.counts(self._job_id)
+        if job["model_sha256"] and (done := counts.get("ok", 0) + counts.get("no_subject", 0)):
+            raise ModelChangedError(
+                got=f"the model {public_name(job['model'])} has other weights now (SHA-256 {sha256}) than those that "
+                f"{done} photos are done with ({job['model_sha256']})",
+                fix="fetch the results that are there, and send the other photos as another job",
+            )
+        self._store.set_model_hash(self._job_id, sha256)
 
     def _batch(self, job: Mapping[str, Any]) -> BatchJob:
         """Describe the batch: options of the request, engine and limits of the endpoint."""
@@ -118,7 +151,7 @@ class JobWorker:
         try:
             address = self._sources.check(photo["source"])
             if address.scheme == "s3":
-                data = read_photo(open_storage(str(self._spool.input)), photo["source"], limits)
+                data = self._read_object(photo["source"], limits)
             else:
                 status, data = request(
                     "GET",
@@ -137,6 +170,15 @@ class JobWorker:
             return {"number": photo["number"], "status": "failed", "output": "", "details": details}
         self._spool.write(self._spool.photo(photo["number"]), [data])
         return None
+
+    def _read_object(self, source: str, limits: InputLimits) -> bytes:
+        """Read a photo of a bucket."""
+        try:
+            return read_photo(open_storage(str(self._spool.input)), source, limits)
+        except ImageTooLargeError:
+            raise
+        except InputError as error:
+            raise FetchError(error.got, error.allowed, error.fix) from error
 
     def _deliver(self, job: Mapping[str, Any]) -> None:
         """Write results to the target; an object there is whole or not there, and the same one when written again."""

@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from cutray import __version__
-from serve_apps.jobs.routes import jobs_router
+from serve_apps.jobs.routes import install_database_handler, jobs_router
 from serve_apps.remover import openapi
 from serve_apps.remover.access_log import AccessLog
 from serve_apps.remover.compat_routes import compat_router
@@ -38,6 +38,7 @@ from serve_apps.remover.uploads import (
     pick_strokes,
     read_upload,
 )
+from serve_apps.rollout.routes import rollout_router
 
 _ABOUT = "Cuts the subject out of photos. Every error is JSON with a stable code, a message and the request's id."
 _IMAGE_FIELDS = ("image", "file")
@@ -55,6 +56,7 @@ def create_api(service: Service) -> FastAPI:
     """
     app = FastAPI(title="Cutray", version=__version__, docs_url=None, redoc_url=None, description=_ABOUT)
     install_handlers(app)
+    install_database_handler(app, service.limits.retry_after_s)
     largest = service.limits.max_image_bytes
     static = page_router(page=service.args.page, key_needed=service.keys.needed, max_image_bytes=largest)
     routers = (
@@ -64,6 +66,7 @@ def create_api(service: Service) -> FastAPI:
         edits_router(service),
         infer_router(service),
         jobs_router(service),
+        rollout_router(service),
         static,
     )
     for router in routers:
@@ -107,7 +110,10 @@ def _photos(service: Service) -> APIRouter:
         model = await service.models.choose(pick_model(upload))
         options = parse_options(upload.fields, has_backdrop=backdrop is not None)
         with service.admitted():
-            return image_response(await service.cut(image.data, options, backdrop, strokes, model=model))
+            named = request.headers["x-request-id"]
+            return image_response(
+                await service.cut(image.data, options, backdrop, strokes, model=model, request_id=named)
+            )
 
     @router.post("/batch-remove-background", openapi_extra=openapi.many(), response_class=Response)
     async def batch_remove_background(request: Request) -> Response:
@@ -120,14 +126,15 @@ def _photos(service: Service) -> APIRouter:
         model = await service.models.choose(pick_model(upload))
         options = parse_options(upload.fields, has_backdrop=backdrop is not None)
 
-        async def one(image: bytes) -> CutReply | ApiError:
+        async def one(place: int, image: bytes) -> CutReply | ApiError:
+            named = f"{request.headers['x-request-id']}/{place}"
             try:
-                return await service.cut(image, options, backdrop, model=model)
+                return await service.cut(image, options, backdrop, model=model, request_id=named)
             except ApiError as error:
                 return error
 
         with service.admitted(len(images)):
-            results = await asyncio.gather(*(one(image.data) for image in images))
+            results = await asyncio.gather(*(one(place, image.data) for place, image in enumerate(images)))
         for result in results:
             if isinstance(result, RequestError):
                 raise result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from starlette.requests import Request
 
@@ -16,16 +16,24 @@ from serve_apps.remover.errors import ApiError
 class ApiKeyAuth:
     """Authenticates the requests of one Ingress. Without keys, every request is accepted."""
 
-    def __init__(self, hashes: Mapping[str, str], requests_per_minute: int = 0) -> None:
+    def __init__(self, hashes: Mapping[str, str], requests_per_minute: int = 0, admins: Collection[str] = ()) -> None:
         """Keep names and hashes.
 
         Args:
             hashes: SHA-256 of each key, 64 hexadecimal digits, by the key's name.
             requests_per_minute: Most requests per key in this process; 0 means any number.
+            admins: Names of the keys that may use the addresses for administrators.
 
         Raises:
-            ConfigError: A hash is not one; whoever put a key itself there learns it before it is of any use.
+            ConfigError: A hash is not one; whoever put a key itself there learns it before it is of any use. Or an
+                administrator has no key.
         """
+        if unknown := sorted(set(admins) - set(hashes)):
+            raise ConfigError(
+                got=f"admin_keys names {unknown[0]!r}, which is no API key",
+                allowed=", ".join(hashes) or "names of api_keys, of which there are none",
+                fix="add its hash to api_keys, or correct the name",
+            )
         for name, digest in hashes.items():
             if len(digest) != 64 or set(digest.lower()) - set("0123456789abcdef"):
                 raise ConfigError(
@@ -34,7 +42,7 @@ class ApiKeyAuth:
                     fix="take the SHA-256 of the key: printf %s KEY | sha256sum",
                 )
         self._hashes = {name: digest.lower() for name, digest in hashes.items()}
-        self._per_minute = requests_per_minute
+        self._per_minute, self._admins = requests_per_minute, frozenset(admins)
         self._used: dict[str, tuple[int, int]] = {}
 
     @property
@@ -75,6 +83,19 @@ class ApiKeyAuth:
         """
         headers = request.headers
         name = request.state.key = self.check(headers.get("x-api-key"), headers.get("authorization"))
+        return name
+
+    def authenticate_admin(self, request: Request) -> str:
+        """Find out whose key a request came with, and let administrators alone in.
+
+        Raises:
+            ApiError: As ``check`` does; or the key is not an administrator's, or the endpoint has none.
+        """
+        name = self.authenticate(request)
+        if not self._admins:
+            raise ApiError("forbidden", "This endpoint has no administrators: name some of api_keys in admin_keys.")
+        if name not in self._admins:
+            raise ApiError("forbidden")
         return name
 
     def rate_headers(self, name: str) -> dict[str, str]:

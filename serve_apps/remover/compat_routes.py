@@ -62,7 +62,7 @@ def compat_router(service: Service) -> APIRouter:
         # Where there is no choice, clients that always name a model of rembg's are served all the same.
         model = await service.models.choose(upload.fields.get("model", "").strip()) if service.models.several else ""
         with service.admitted():
-            reply = await service.cut(photo, options, model=model)
+            reply = await service.cut(photo, options, model=model, request_id=request.headers["x-request-id"])
         return image_response(
             reply, notes=[*notes, *more, *([] if model else note_model(upload.fields, reply.report.model))]
         )
@@ -88,7 +88,10 @@ async def _removebg(service: Service, request: Request) -> Response:
     wanted = translate_removebg(fields, backdrop)
     try:
         with service.admitted():
-            reply = await service.cut(photo, wanted.options, wanted.backdrop, as_zip=wanted.as_zip)
+            request_id = request.headers["x-request-id"]
+            reply = await service.cut(
+                photo, wanted.options, wanted.backdrop, as_zip=wanted.as_zip, request_id=request_id
+            )
     except ApiError as error:
         raise region_error(error, fields) or error from error
     if not reply.report.subject_found:

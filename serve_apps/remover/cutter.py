@@ -14,33 +14,55 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from cutray.chain import postprocess
-from cutray.config import InputLimits, RemoverSettings, parse_settings
+from cutray.config import DriftSettings, InputLimits, RemoverSettings, parse_settings
 from cutray.errors import ConfigError, InputError, MissingExtraError
 from cutray.imaging.decode import DecodedImage, decode_image
 from cutray.segmenter import NetworkInfo
 from cutray.sources import decode_source, output_format
 from cutray.stage_timer import StageTimer
 from cutray.tta import Prediction
+from serve_apps.drift.monitor import DriftMonitor, SeenPhoto
 from serve_apps.remover.edit_desk import EditDesk
 from serve_apps.remover.edits import EditGoneError, EditRoomError
 from serve_apps.remover.errors import ApiError
+from serve_apps.remover.model_names import DEFAULT_DEPLOYMENT
 from serve_apps.remover.remote_network import RemoteNetwork
 from serve_apps.remover.replicas import lower_priority
-from serve_apps.remover.schemas import CutReply, CutRequest, EditReply, ErrorReply, InferReply, InferRequest, Limits
+from serve_apps.remover.schemas import (
+    CutReply,
+    CutRequest,
+    EditReply,
+    ErrorReply,
+    InferReply,
+    InferRequest,
+    Limits,
+    Probs,
+)
 from serve_apps.remover.tensors import read_request, write_response
 from serve_apps.remover.tracing import open_tracer
+from serve_apps.rollout.lane import ChallengerLane
+from serve_apps.rollout.records import name_of
 
 
 class Cutter:
     """Does everything with a photo but run the network, with the functions that the command line uses."""
 
-    def __init__(self, segmenters: dict[str, DeploymentHandle], limits: Limits, threads: int = 1) -> None:
+    def __init__(
+        self,
+        segmenters: dict[str, DeploymentHandle],
+        limits: Limits,
+        rollout: DeploymentHandle | None = None,
+        threads: int = 1,
+        drift: DriftSettings | None = None,
+    ) -> None:
         """Keep the ways to the Segmenters.
 
         Args:
             segmenters: Handle of the Segmenter deployment of each model, the default first.
             limits: What a photo may cost.
+            rollout: Handle of the RolloutController; None where there are no roll-outs.
             threads: Threads of OpenCV in this replica.
+            drift: What is noted of photos; nothing by default.
         """
         lower_priority()
         cv2.setNumThreads(threads)
@@ -49,7 +71,9 @@ class Cutter:
         self._default = next(iter(segmenters))
         self._most_pictures = limits.max_images
         self._limits = {"max_bytes": limits.max_image_bytes, "max_megapixels": limits.max_megapixels}
+        self._drift = DriftMonitor(drift or DriftSettings(watch=False), segmenters)
         replica = serve.get_replica_context().replica_id.unique_id
+        self._lane = ChallengerLane(self._connect_challenger, rollout.report.remote) if rollout is not None else None
         self._desk = EditDesk(replica, limits, self._predict_for_edit)
 
     async def cut(self, request: CutRequest) -> CutReply | ErrorReply:
@@ -139,7 +163,7 @@ class Cutter:
             strokes = None if drawn is None else await asyncio.to_thread(decode_image, drawn, settings)
             photo = await asyncio.to_thread(decode_source, request.data, settings, strokes)
         started = time.perf_counter()
-        prediction, answers = await self._network(request.model).predict(photo.view, settings.of_views)
+        prediction, answers, by_challenger = await self._predict(request, photo.view, settings.of_views)
         forward_ms = sum(answer.forward_ms for answer in answers)
         timer.add("segment", forward_ms)
         timer.add("queue", max(0.0, (time.perf_counter() - started) * 1000 - forward_ms))
@@ -147,8 +171,25 @@ class Cutter:
             removal = await asyncio.to_thread(
                 postprocess, photo, prediction, settings, format_name, answers[0].network, timer, backdrop=backdrop
             )
+        if not by_challenger:  # what is noted of a model's photos is not to be mixed with another one's
+            seen = SeenPhoto(photo.view, prediction, removal.report, settings.edge_cases, answers[0].sha256)
+            self._drift.look(seen, request.model or self._default)
         height_px, width_px = removal.mask.shape
-        return CutReply(removal.data, format_name, removal.report, width_px, height_px)
+        return CutReply(removal.data, format_name, removal.report, width_px, height_px, by_challenger)
+
+    async def _predict(
+        self, request: CutRequest, view: np.ndarray, settings: RemoverSettings
+    ) -> tuple[Prediction, list[Probs], bool]:
+        """Have all views predicted by the model that is to answer; says whether that was a challenger."""
+        network = self._network(request.model)
+        if self._lane is None:
+            return *(await network.predict(view, settings)), False
+        return await self._lane.predict(request.ticket, network, view, settings, request.seconds_left)
+
+    def _connect_challenger(self, rollout_id: str) -> RemoteNetwork:
+        """Return the way to the challenger of a roll-out; an error of it is not tried again, but counts."""
+        handle = serve.get_deployment_handle(DEFAULT_DEPLOYMENT, name_of(rollout_id), _check_exists=False)
+        return RemoteNetwork(handle, self._tracer, tries=1)
 
     async def _predict_for_edit(
         self, image: np.ndarray, settings: RemoverSettings, model: str

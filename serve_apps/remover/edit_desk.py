@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from cutray.chain import finish, report_of
+from cutray.chain import render_result, report_of
 from cutray.config import RemoverSettings, overlay, parse_settings
 from cutray.edit import Edit
 from cutray.hints import Hints, read_hints
@@ -156,7 +156,7 @@ def _finish(request: CutRequest, kept: KeptEdit, backdrop: DecodedImage | None) 
     if any(getattr(settings, name) != getattr(kept.settings, name) for name in _DECODING):
         unhinted = settings.model_copy(update={"box": None, "keep": None, "drop": None})
         photo = decode_source(kept.data, unhinted)
-    removal = finish(
+    removal = render_result(
         photo, kept.looks, kept.matte, settings, format_name, kept.network, StageTimer(), backdrop=backdrop
     )
     return CutReply(removal.data, format_name, removal.report)

@@ -24,6 +24,7 @@ CODES: Mapping[str, tuple[int, str]] = MappingProxyType(
         "url_not_fetched": (400, "Photos are never fetched from addresses; send the bytes."),
         "unauthorized": (401, "An API key is needed, and none or an unknown one came."),
         "address_not_allowed": (403, "An address is malformed, on no list of this endpoint, or in a private network."),
+        "forbidden": (403, "The API key is not one of an administrator."),
         "not_found": (404, "There is nothing at this address."),
         "unknown_model": (404, "The model is unknown, or not one that this endpoint serves."),
         "job_not_found": (404, "There is no such job, or no such photo in it."),
@@ -32,6 +33,8 @@ CODES: Mapping[str, tuple[int, str]] = MappingProxyType(
         "edit_changed": (409, "The edit has been changed by another request; fetch its alpha channel again."),
         "job_ended": (409, "The job has ended already."),
         "job_running": (409, "The result is not there yet."),
+        "no_rollout": (409, "No roll-out is under way with which this could be done."),
+        "rollout_running": (409, "A roll-out is under way: promote or abort it first."),
         "edit_gone": (410, "There is no such edit any more; send the photo again to POST /edits."),
         "body_too_large": (413, "The body has too many bytes."),
         "too_large": (413, "The photo has too many bytes, pixels or scans."),
@@ -46,7 +49,7 @@ CODES: Mapping[str, tuple[int, str]] = MappingProxyType(
         "overloaded": (429, "Too many photos are under way."),
         "internal": (500, "A fault on this side; the request id finds it in the logs."),
         "not_ready": (503, "The model is not loaded yet, or the endpoint is shutting down."),
-        "unavailable": (503, "A process was lost and the second try failed too."),
+        "unavailable": (503, "A process was lost and the second try failed too, or the state of jobs is away."),
         "deadline_exceeded": (503, "The work was not done in time."),
     }
 )

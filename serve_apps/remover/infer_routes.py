@@ -11,12 +11,18 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from cutray import __version__
+from cutray.config import MIB
 from serve_apps.remover import openapi
 from serve_apps.remover.errors import ApiError
 from serve_apps.remover.schemas import InferRequest
 from serve_apps.remover.service import Service
 from serve_apps.remover.tensors import HEADER_LENGTH, describe_model, picture_bytes, read_header_length
 from serve_apps.remover.uploads import read_body
+
+_JSON_TOO_LARGE = (
+    "Tensors as JSON have at most {:.4g} MiB ({} bytes) here: send raw bytes behind the JSON, as the protocol's "
+    "extension for binary tensor data says, or fewer pictures at once."
+)
 
 
 def infer_router(service: Service) -> APIRouter:
@@ -71,7 +77,13 @@ def infer_router(service: Service) -> APIRouter:
         service.check_capacity()
         chosen = await service.models.choose(name)
         header_length = read_header_length(request.headers.get(HEADER_LENGTH))
-        body = await read_body(request, service.limits)
+        most_bytes = service.limits.max_tensor_json_bytes
+
+        def check_json(size_bytes: int) -> None:
+            if header_length is None and size_bytes > most_bytes:
+                raise ApiError("body_too_large", _JSON_TOO_LARGE.format(most_bytes / MIB, most_bytes))
+
+        body = await read_body(request, service.limits, check_json)
         side = (await service.models.info(chosen)).input_size_px
         # Told by the bytes, for nobody has read the tensors yet: pictures as text are longer, and more work.
         with service.admitted(max(1, len(body) // picture_bytes(side))):

@@ -27,14 +27,15 @@ Result = TypeVar("Result")
 class RemoteNetwork:
     """Asks the Segmenters of one model."""
 
-    def __init__(self, segmenter: DeploymentHandle, tracer: Tracer) -> None:
+    def __init__(self, segmenter: DeploymentHandle, tracer: Tracer, tries: int = _TRIES) -> None:
         """Keep the way to them.
 
         Args:
             segmenter: Handle of the model's Segmenter deployment.
             tracer: Of this process.
+            tries: How often work is begun, where the model is swapped or a replica is lost meanwhile.
         """
-        self._tracer = tracer
+        self._tracer, self._tries = tracer, tries
         self._segmenter, self._direct = segmenter, segmenter.options(_by_reference=False)
         self._spec: ModelSpec | None = None
 
@@ -52,7 +53,7 @@ class RemoteNetwork:
             CutrayError: The model is swapped again and again.
         """
 
-        async def look(spec: ModelSpec) -> tuple[Prediction, list[Probs]] | None:
+        async def attempt(spec: ModelSpec) -> tuple[Prediction, list[Probs]] | None:
             runner = await asyncio.to_thread(TTARunner, image, spec, settings)
             answers: list[Probs] = []
             while runner.next_batch is not None:
@@ -64,7 +65,7 @@ class RemoteNetwork:
             # Two models may need the same preprocessing; all views of a photo must come from one of them.
             return (runner.result, answers) if len({answer.sha256 for answer in answers}) == 1 else None
 
-        return await self._until_settled(look)
+        return await self._until_settled(attempt)
 
     async def infer(
         self, read: Callable[[ModelSpec], tuple[NDArray[np.float32], dict[str, Any]]]
@@ -91,12 +92,12 @@ class RemoteNetwork:
 
     async def _until_settled(self, work: Callable[[ModelSpec], Awaitable[Result | None]]) -> Result:
         """Return what work for one model comes to; begin again where it returns None, or where a replica was lost."""
-        for attempt in range(_TRIES):
+        for attempt in range(self._tries):
             try:
                 self._spec = self._spec or await self._segmenter.spec.remote()
                 result = await work(self._spec)
             except Exception as error:
-                if attempt == _TRIES - 1 or not replica_lost(error):
+                if attempt == self._tries - 1 or not replica_lost(error):
                     raise
             else:
                 if result is not None:

@@ -9,12 +9,13 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from cutray.config import MIB, EngineSettings, JobSettings, PhotoSettings, Settings
+from cutray.config import MIB, DriftSettings, EngineSettings, JobSettings, PhotoSettings, Settings
 from cutray.errors import ChecksumError
 from cutray.models.catalog import ModelSpec
 from cutray.models.weights import Weights
 from cutray.removal import RemovalReport
 from cutray.segmenter import NetworkInfo
+from serve_apps.rollout.records import Ticket
 
 BODY_VARIABLE = "CUTRAY_MAX_BODY_BYTES"
 BATCH_VARIABLE = "CUTRAY_MAX_BATCH_BODY_BYTES"
@@ -31,6 +32,12 @@ class Limits(Settings):
 
     max_body_bytes: int = Field(32 * MIB, ge=1024, description="Largest body of one request, in bytes.")
     max_batch_body_bytes: int = Field(80 * MIB, ge=1024, description="Largest body of a batch, in bytes.")
+    max_tensor_json_bytes: int = Field(
+        8 * MIB,
+        ge=1024,
+        description="Largest body of /v2 with tensors as JSON, which takes up to twelve times its size in memory; raw "
+        "bytes behind the JSON have max_body_bytes.",
+    )
     max_image_bytes: int = Field(32 * MIB, ge=1, description="Largest photo, in bytes.")
     max_megapixels: float = Field(50.0, gt=0, description="Largest photo, in millions of pixels.")
     max_images: int = Field(10, ge=1, le=100, description="Most photos of a batch.")
@@ -59,9 +66,16 @@ class AppArgs(Settings):
     api_keys: dict[str, str] = Field(
         default_factory=dict, description="Name and SHA-256 (hex) of each API key; without any, none is needed."
     )
+    admin_keys: list[str] = Field(
+        default_factory=list,
+        description="Names of the API keys that may roll out models; without any, there are no roll-outs.",
+    )
     cors_origins: list[str] = Field(default_factory=list, description="Web origins that may call; none by default.")
     metrics_port: int = Field(0, ge=0, le=65535, description="Ray's metrics port on each node; 0 hides /metrics.")
     jobs: JobSettings = Field(default_factory=JobSettings, description="Asynchronous jobs; without a folder, none.")
+    drift: DriftSettings = Field(
+        default_factory=DriftSettings, description="Comparison with the training data, and samples to label."
+    )
     page: bool = Field(True, description="Serve the page at /.")
 
     @property
@@ -132,6 +146,7 @@ class CutRequest:
         max_side_px: Longest side of an alpha channel that is to be shrunk, or None.
         model: Name of the model, or empty for the default one.
         trace: ``traceparent`` of the request's span, or empty without traces.
+        ticket: Its part in a roll-out, or None.
     """
 
     data: bytes
@@ -146,6 +161,7 @@ class CutRequest:
     max_side_px: int | None = None
     model: str = ""
     trace: str = ""
+    ticket: Ticket | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +174,7 @@ class CutReply:
         report: What is known about it.
         width_px: Width of the result, 0 where nobody needs to know.
         height_px: Height of the result, 0 likewise.
+        by_challenger: Whether it is from the new model of a roll-out.
     """
 
     data: bytes
@@ -165,6 +182,7 @@ class CutReply:
     report: RemovalReport
     width_px: int = 0
     height_px: int = 0
+    by_challenger: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from ray import serve
 
 from cutray.config import EngineSettings, parse_settings
 from cutray.errors import EngineError
+from cutray.evaluation.drift import fingerprint_path
 from cutray.models.catalog import ModelSpec
 from cutray.segmenter import Segmenter as Network
 from serve_apps.remover.metrics import SegmenterMetrics
@@ -114,11 +115,21 @@ class Segmenter:
             swap_error=self._swap_error,
         )
 
-    async def configured_model(self) -> str:
-        """Return the model in use as the YAML names it, so that a job can load the same one."""
+    async def configured_model(self) -> tuple[str, str]:
+        """Return the model in use as the YAML names it, and its weights' hash, so that a job can load the same one."""
         if self._loaded is None:
             raise EngineError(got="no model is loaded", fix="try again when it is")
-        return self._loaded.model
+        return self._loaded.model, self._loaded.network.weights.sha256
+
+    async def fingerprint(self) -> str:
+        """Return the fingerprint of the training data that lies beside the weights; empty where there is none."""
+        if self._loaded is None:
+            return ""
+        path = fingerprint_path(self._loaded.network.weights.path)
+        try:
+            return await asyncio.to_thread(path.read_text, encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return ""
 
     async def spec(self) -> ModelSpec:
         """Return the description that photos are prepared by."""

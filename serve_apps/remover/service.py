@@ -19,6 +19,7 @@ from serve_apps.remover.models import Models
 from serve_apps.remover.replicas import queue_full, replica_lost
 from serve_apps.remover.schemas import AppArgs, CutReply, CutRequest, EditReply, ErrorReply, InferReply, InferRequest
 from serve_apps.remover.tracing import open_tracer
+from serve_apps.rollout.view import RolloutView
 
 _LOG = logging.getLogger("ray.serve")
 _TRIES = 2
@@ -28,23 +29,32 @@ _EDIT_TRIES, _EDIT_PAUSE_S = 5, 0.1
 class Service:
     """The state of one Ingress replica. It owns the bytes of a photo until its result is there."""
 
-    def __init__(self, cutter: DeploymentHandle, segmenters: Mapping[str, DeploymentHandle], args: AppArgs) -> None:
+    def __init__(
+        self,
+        cutter: DeploymentHandle,
+        segmenters: Mapping[str, DeploymentHandle],
+        args: AppArgs,
+        rollout: DeploymentHandle | None = None,
+    ) -> None:
         """Keep the ways to the other deployments.
 
         Args:
             cutter: Handle of the Cutter deployment.
             segmenters: Handle of the Segmenter deployment of each model, the default first.
             args: Limits, keys and the like.
+            rollout: Handle of the RolloutController; None where there are no roll-outs.
         """
         self.args = args
         self.limits = args.limits
-        self.keys = ApiKeyAuth(args.api_keys, args.limits.requests_per_minute)
+        self.keys = ApiKeyAuth(args.api_keys, args.limits.requests_per_minute, args.admin_keys)
         self.metrics = IngressMetrics()
         self.draining = False
         self.in_flight = 0
         self._cutter = cutter
         self.models = Models(segmenters, args)
         self.tracer = open_tracer("Ingress")
+        self.rollout_controller = rollout
+        self._rollout = RolloutView(rollout.plan.remote if rollout is not None else None)
 
     def capacity(self) -> int:
         """Return how many photos would be let in now, each by itself."""
@@ -86,6 +96,7 @@ class Service:
         *,
         as_zip: bool = False,
         model: str = "",
+        request_id: str = "",
     ) -> CutReply:
         """Cut out one photo that was admitted.
 
@@ -96,11 +107,13 @@ class Service:
             strokes: An encoded picture of strokes, or None.
             as_zip: Whether colours and alpha are wanted as two files.
             model: From ``Models.choose``.
+            request_id: Decides its part in a roll-out; empty for none.
 
         Raises:
             ApiError: There is no result; the code says why.
         """
-        request = CutRequest(data, options, backdrop, strokes=strokes, as_zip=as_zip, model=model)
+        ticket = self._rollout.ticket(request_id, model or next(iter(self.args.models), ""))
+        request = CutRequest(data, options, backdrop, strokes=strokes, as_zip=as_zip, model=model, ticket=ticket)
         reply: CutReply = await self._within_deadline("cut", request)
         for stage, spent_ms in reply.report.timings_ms.items():
             self.metrics.stage_ms.observe(spent_ms, {"stage": stage, "model": reply.report.model})

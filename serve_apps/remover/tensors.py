@@ -24,6 +24,7 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 _BYTES = 4
 _RAW = np.dtype("<f4")
 _MOST_HEADER_BYTES = 64 << 10
+_OTHER_MARKS = 4096  # brackets and quotation marks of names, shapes and parameters
 # Resampling overshoots by this share of the range; more means that a picture was not prepared for the network.
 _OVERSHOOT = 0.25
 
@@ -45,6 +46,7 @@ def read_request(
     Raises:
         ApiError: It is malformed, has another shape or type, or values that no prepared picture has.
     """
+    _check_marks(body[:header_length], spec.input_size_px, most)
     request, raw = _split(body, header_length)
     inputs, side = request.get("inputs"), spec.input_size_px
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
@@ -114,6 +116,13 @@ def read_header_length(text: str | None) -> int | None:
     if not re.fullmatch(r"[0-9]{1,9}", text):
         raise _wrong(f"{HEADER_LENGTH} = {_echo(text)}", "a number of bytes")
     return int(text)
+
+
+def _check_marks(text: bytes, side: int, most: int) -> None:
+    """Refuse JSON with more lists, objects or texts than tensors have: each takes far more memory than its bytes."""
+    rows = most * (3 * (side + 1) + 1)
+    if text.count(b"[") + text.count(b"{") > rows + _OTHER_MARKS or text.count(b'"') > _OTHER_MARKS:
+        raise _wrong("the body", f"JSON with at most {most} pictures of {side} rows, and few names")
 
 
 def _split(body: bytes, header_length: int | None) -> tuple[dict[str, Any], memoryview | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, get_args
@@ -103,14 +103,25 @@ async def upload_errors(
         raise ApiError("bad_request", "The form holds text that is not UTF-8.") from error
 
 
-async def read_body(request: Request, limits: Limits) -> bytes:
+async def read_body(request: Request, limits: Limits, check: Callable[[int], None] = lambda _: None) -> bytes:
     """Read a request's body as it is.
+
+    Args:
+        request: The request.
+        limits: How long the body may take.
+        check: Is told how many bytes are announced, and how many have come so far; what it raises ends the request.
 
     Raises:
         ApiError: It is too long, or does not arrive in time.
     """
+    declared = request.headers.get("content-length", "0")
+    check(int(declared) if declared.isascii() and declared.isdigit() else 0)
+    body = bytearray()
     async with _arriving(limits.upload_timeout_s):
-        return await request.body()
+        async for block in request.stream():
+            body += block
+            check(len(body))
+    return bytes(body)
 
 
 @asynccontextmanager

@@ -35,7 +35,7 @@ def test_train_register_serve_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     monkeypatch.setenv("CUTRAY_HOME", str(tmp_path / "cache"))
     data, held_out = write_pairs(tmp_path / "data", 24), write_pairs(tmp_path / "held", 4, family="test")
-    run = ["--data", data, *TINY, "--workers=1", "--epochs=1", "--save-dir", tmp_path / "runs", "--name", "first"]
+    run = ["--data", data, *TINY, "--no-ray", "--epochs=1", "--save-dir", tmp_path / "runs", "--name", "first"]
     code, summary, told = run_training(run)
     assert code == 0, told
     first = _register(summary["best"], held_out, "--min-iou", "0", "--rival", "u2netp-distilled", "--force")

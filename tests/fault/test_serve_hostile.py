@@ -22,6 +22,7 @@ pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
 httpx = pytest.importorskip("httpx")
 from tests.drills import Drill, Vitals, watched  # noqa: E402
 from tests.endpoint import Process, replicas, running, write_config  # noqa: E402
+from tests.hostile_requests import send_raw  # noqa: E402
 from tests.hosts import wait_until  # noqa: E402
 
 pytestmark = pytest.mark.fault
@@ -98,21 +99,6 @@ BROKEN_REQUESTS: Mapping[str, bytes] = {
 }
 
 
-def _status_of(url: str, request: bytes) -> int:
-    """Send bytes as they are; returns the answer's status, or 0 if the connection was closed without one."""
-    host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=15) as connection:
-        with contextlib.suppress(OSError):  # it may hang up before it has heard everything
-            connection.sendall(request)
-            connection.shutdown(socket.SHUT_WR)
-        answer = b""
-        with contextlib.suppress(OSError):
-            while b"\r\n" not in answer and (more := connection.recv(4096)):
-                answer += more
-    found = re.match(rb"HTTP/1\.1 (\d{3})", answer)
-    return int(found[1]) if found else 0
-
-
 def _well(vitals: Vitals) -> bool:
     """Say whether the endpoint was in good health throughout."""
     return max(vitals.health_s) < 1 and vitals.restarted == []
@@ -126,7 +112,7 @@ def test_hostile_uploads_are_refused(endpoint: Endpoint) -> None:
         for name, data in files.items():
             statuses[name] = client.post("/remove-background?quality=fast", files={"image": data}).status_code
         for name, request in BROKEN_REQUESTS.items():
-            statuses[name] = _status_of(url, request)
+            statuses[name] = send_raw(url, request)
     bad = {name: status for name, status in statuses.items() if status >= 500}
     Drill(
         "hostile files and broken requests",

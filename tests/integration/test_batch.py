@@ -1,4 +1,4 @@
-"""The batch through a real Ray, on real files."""
+"""The batch on real files: what differs with Ray through a real Ray, the rest in processes of its own."""
 
 from __future__ import annotations
 
@@ -32,6 +32,9 @@ def run() -> Iterator[Any]:
     """Return what runs batches on one Ray, without refined edges: all but pixels is looked at."""
     with shared_ray() as address:
         yield partial(run_batch_command, "--quality", "fast", address=address)
+
+
+run_here = partial(run_batch_command, "--quality", "fast")
 
 
 @pytest.fixture(scope="module")
@@ -123,30 +126,30 @@ def test_bad_files_are_rows(photos: Path, tmp_path: Path, run: Any) -> None:
     assert run(listed, target, "--max-failures", "30%", "--retry-failed")[0] == 0
 
 
-def test_foreign_files_are_not_replaced(photos: Path, tmp_path: Path, run: Any) -> None:
+def test_foreign_files_are_not_replaced(photos: Path, tmp_path: Path) -> None:
     """What lies in the target and was made by someone else stays unless --overwrite is given."""
     target = tmp_path / "out"
     (target / "a").mkdir(parents=True)
     mine = target / "a" / "photo 000.png"
     mine.write_text("mine")
-    code, summary, told = run(photos, target)
+    code, summary, told = run_here(photos, target)
     assert code == 1, told
     assert mine.read_text() == "mine"
     assert summary["failed"] == 1
     assert batch_rows(target)["a/photo 000.jpg"]["code"] == "output_exists"
-    assert run(photos, target, "--retry-failed", "--overwrite")[0] == 0
+    assert run_here(photos, target, "--retry-failed", "--overwrite")[0] == 0
     assert mine.read_bytes().startswith(b"\x89PNG")
 
 
-def test_other_settings_need_a_word(photos: Path, tmp_path: Path, run: Any) -> None:
+def test_other_settings_need_a_word(photos: Path, tmp_path: Path) -> None:
     """Results of two kinds never mix by accident; --reprocess replaces them all."""
-    assert run(photos, tmp_path)[0] == 0
+    assert run_here(photos, tmp_path)[0] == 0
     before = hashes_of(tmp_path)
-    code, _, told = run(photos, tmp_path, "--only-mask")
+    code, _, told = run_here(photos, tmp_path, "--only-mask")
     assert code == 2
     assert "--reprocess" in told
     assert hashes_of(tmp_path) == before
-    assert run(photos, tmp_path, "--only-mask", "--reprocess")[0] == 0
+    assert run_here(photos, tmp_path, "--only-mask", "--reprocess")[0] == 0
     assert not set(before.values()) & set(hashes_of(tmp_path).values())
 
 
@@ -179,15 +182,15 @@ def test_odd_names_go_through_every_part(tmp_path: Path, run: Any) -> None:
         assert sum(name.endswith(".png") for name in archive.getnames()) == len(ODD_NAMES)
 
 
-def test_own_results_among_the_photos_are_not_cut_out(photos: Path, finished: Path, tmp_path: Path, run: Any) -> None:
+def test_own_results_among_the_photos_are_not_cut_out(photos: Path, finished: Path, tmp_path: Path) -> None:
     """A folder of photos with results of an earlier run in it gives a cutout of each photo and of no result."""
     sources = tmp_path / "mixed"
     shutil.copytree(photos, sources)
     shutil.copytree(finished, sources / "earlier", ignore=shutil.ignore_patterns("_cutray"))
     number = len([path for path in photos.rglob("*") if path.is_file()])
-    code, summary, told = run(sources, tmp_path / "out")
+    code, summary, told = run_here(sources, tmp_path / "out")
     assert code == 0, told
     assert (summary["done"], summary["skipped"]) == (number, number)
-    again = run(sources, tmp_path / "out", "--background", "white")
+    again = run_here(sources, tmp_path / "out", "--background", "white")
     assert again[0] == 2
     assert "another background (none then, white now)" in again[2]

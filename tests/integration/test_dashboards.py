@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,12 @@ import yaml
 pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
 pytest.importorskip("promql_parser", reason="expressions are checked with promql-parser")
 httpx = pytest.importorskip("httpx")
+from click.testing import CliRunner  # noqa: E402
+
+from cutray.evaluation.drift import Fingerprint, features_of  # noqa: E402
+from cutray.evaluation.drift_metrics import read_metrics  # noqa: E402
+from cutray.evaluation.photo_features import PhotoFeatures  # noqa: E402
+from pipelines.drift.cli import drift  # noqa: E402
 from tests.conftest import require_weights  # noqa: E402
 from tests.endpoint import ROOT, free_port, running, write_config  # noqa: E402
 from tests.promql import DASHBOARDS, FOLDER, alerts, expressions, names  # noqa: E402
@@ -25,6 +32,14 @@ from tests.ray_work import names as exported  # noqa: E402
 
 # Exported after their first event alone; their names are those of serve_apps/remover/metrics.py.
 SELDOM = {"ray_cutray_retries_total", "ray_cutray_no_subject_total"}
+# Exported while a new model is tried; their names are those of serve_apps/rollout/metrics.py.
+OF_ROLLOUTS = {
+    "ray_cutray_rollout_state",
+    "ray_cutray_rollout_photos_total",
+    "ray_cutray_rollout_forward_ms_bucket",
+    "ray_cutray_rollout_mask_iou_sum",
+    "ray_cutray_rollout_mask_iou_count",
+}
 
 
 def used(*files: str) -> set[str]:
@@ -39,11 +54,23 @@ def gpu_names() -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory, photo_files: Path) -> Iterator[str]:
+def drift_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a reference of photos."""
+    folder = tmp_path_factory.mktemp("drift")
+    reference = Fingerprint()
+    for _ in range(200):
+        reference.add_all(features_of(PhotoFeatures(0.5, 300, 1), found=True, confidence=0.9, area=0.3))
+    (folder / "reference.json").write_text(reference.as_json())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory, photo_files: Path, drift_folder: Path) -> Iterator[str]:
     """Run an endpoint that has cut out a photo and refused one; returns its address."""
     require_weights("u2netp")
     config = write_config(
         tmp_path_factory.mktemp("endpoint") / "serve.yaml",
+        drift={"reference": str(drift_folder / "reference.json"), "samples": str(drift_folder / "samples")},
         deployments={"Segmenter": {"num_replicas": 1, "user_config": {"model": "u2netp"}}},
     )
     with running(config, "--offline") as (url, _):
@@ -58,12 +85,30 @@ def test_a_running_endpoint_exports_what_is_shown(endpoint: str) -> None:
     declared = (ROOT / "serve_apps" / "remover" / "metrics.py").read_text()
     assert all(f'"{name.removeprefix("ray_")}"' in declared for name in SELDOM)
     wanted = used("dashboards/serving.json", "dashboards/machines.json", "alerts.yml")
-    wanted -= SELDOM | gpu_names() | {"up"}  # `up` is Prometheus' own
+    of_rollouts = (ROOT / "serve_apps" / "rollout" / "metrics.py").read_text()
+    bare = {re.sub("_(bucket|sum|count)$", "", name.removeprefix("ray_")) for name in OF_ROLLOUTS}
+    assert all(f'"{name}"' in of_rollouts for name in bare)
+    wanted -= SELDOM | OF_ROLLOUTS | gpu_names() | {"up"}  # `up` is Prometheus' own
     assert len(wanted) > 20
     until = time.monotonic() + 400
     while missing := wanted - exported(httpx.get(f"{endpoint}/metrics", timeout=10).text):
         assert time.monotonic() < until, missing
         time.sleep(1)
+
+
+def test_photos_are_compared_and_the_doubtful_ones_kept(endpoint: str, drift_folder: Path) -> None:
+    """The photo is in the histograms of its model, as `cutray drift report` reads them, and among the samples."""
+    until = time.monotonic() + 400
+    while not (seen := read_metrics(httpx.get(f"{endpoint}/metrics", timeout=10).text)).get("u2netp"):
+        assert time.monotonic() < until
+        time.sleep(1)
+    assert seen["u2netp"].counts["brightness"].sum() == 1
+    done = CliRunner().invoke(
+        drift, ["report", "--url", endpoint, "--reference", str(drift_folder / "reference.json")], standalone_mode=False
+    )
+    assert done.return_value == 0 and "brightness" in done.output and "few" in done.output
+    (image,), (mask,) = ((drift_folder / "samples" / part).iterdir() for part in ("images", "masks"))
+    assert image.stem == mask.stem
 
 
 @pytest.mark.skipif(shutil.which("prometheus") is None, reason="Prometheus is not installed")
@@ -107,7 +152,7 @@ def _ask_all(api: str) -> None:
     for board in DASHBOARDS:
         texts = [text for text in expressions(board) if board.stem != "work"]
         empty |= {text: board.stem for text in texts if not ask("query", query=text)["result"]}
-    silent = SELDOM | gpu_names()
+    silent = SELDOM | OF_ROLLOUTS | gpu_names()
     assert not [text for text in empty if not names(text) & silent and '5.."' not in text and "reason=" not in text], (
         empty
     )

@@ -12,10 +12,13 @@ pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
 from cutray.config import DataSettings, TrainSettings, parse_settings
+from cutray.console.run import run
 from cutray.data.catalog import build_catalog
 from cutray.errors import ConfigError, DatasetError
 from cutray.training.local import fit_here
 from cutray.training.runs import FitResult
+from cutray.training.stored_settings import read_settings
+from pipelines.train import train
 from pipelines.training_run.folds import train_folds
 from tests.scenes import write_pairs
 
@@ -67,14 +70,14 @@ def test_folds_lead_to_scores_and_an_ensemble(data: Path, tmp_path: Path) -> Non
         trained.append(settings.data.fold)
         return fit_here(settings)
 
-    def train(settings: TrainSettings) -> FitResult:
+    def train_one(settings: TrainSettings) -> FitResult:
         trained.append(settings.data.fold)
         return fit_here(settings)
 
     settings = _settings(data, tmp_path)
     with pytest.raises(KeyboardInterrupt):
         train_folds(settings, stop_after_one)
-    facts = train_folds(settings, train)
+    facts = train_folds(settings, train_one)
     assert trained == [1, 2]
     iou = facts["out_of_fold"]["iou"]
     assert iou["photos"] == 12
@@ -86,6 +89,27 @@ def test_folds_lead_to_scores_and_an_ensemble(data: Path, tmp_path: Path) -> Non
     card = Path(facts["ensemble"]).with_suffix(".card.md").read_text()
     assert "shoes-fold-2/best.safetensors" in card
     assert f"| iou | {iou['mean']:.4f} |" in card
+
+
+def test_memory_decides_one_batch_size_for_all_folds(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the command: the first fold's size holds for the others, though the memory that is free changes meanwhile."""
+    words = ["--data", data, "--no-ray", "--folds", 2, "--batch-size", "auto", "--epochs", 1, "--name", "sized"]
+    words += ["--save-dir", tmp_path, "--set=init=", "--set=tracking_uri=none", "--set=precision=fp32"]
+    words += ["--set=threads_per_worker=1", "--set=data.side_px=32", "--set=data.repeat=4"]
+    tight = ["--set=batch_memory_gb=0.02", "--set=data.fold=1", "--name", "sized-fold-1"]
+    assert run(train, list(map(str, [*words, *tight]))) == 0
+    first = tmp_path / "sized-fold-1"
+    size = read_settings(first / "settings.json")["optim"]["batch_size"]
+    assert size == 2  # 24 samples and the memory of the second command would allow 4
+    capsys.readouterr()
+    assert run(train, list(map(str, [*words, "--set=batch_memory_gb=8"]))) == 0
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    sizes = [read_settings(Path(one) / "settings.json")["optim"]["batch_size"] for one in facts["runs"]]
+    assert sizes == [size, size]
+    assert facts["out_of_fold"]["iou"]["photos"] == 12
+    assert Path(facts["ensemble"]).is_file()
 
 
 def test_folds_that_make_no_sense_are_refused(data: Path, tmp_path: Path) -> None:

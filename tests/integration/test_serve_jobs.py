@@ -7,24 +7,30 @@ import io
 import json
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
 
 from cutray.imaging.decode import decode_image
+from cutray.models.weights import resolve
 from cutray.remover import BackgroundRemover
+from tests.batches import served_bucket
 from tests.conftest import require_weights
+from tests.hostile_requests import forged_calls, hostile_requests, send_raw, traversals
 from tests.job_receiver import Receiver, receiving
 
 pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
 httpx = pytest.importorskip("httpx")
-from tests.endpoint import PATIENCE_S, running, write_config  # noqa: E402
+from tests.endpoint import PATIENCE_S, Process, replicas, running, write_config  # noqa: E402
 
 KEYS = {"shop": "open sesame", "other": "swordfish"}
 HASHES = {name: hashlib.sha256(key.encode()).hexdigest() for name, key in KEYS.items()}
+MODELS = ("u2netp", "u2netp-distilled")
 ENDED = ("finished", "failed", "cancelled")
 
 
@@ -36,8 +42,20 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture(scope="module")
-def url(receiver: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run the endpoint with two keys and a folder for jobs."""
+def bucket() -> Iterator[Any]:
+    """Serve a bucket ``shop``, which the environment leads to; yields its file system."""
+    with pytest.MonkeyPatch.context() as environment, served_bucket(environment) as (store, uri):
+        (place,) = parse_qs(urlsplit(uri("")).query)["endpoint_override"]
+        environment.setenv("AWS_ENDPOINT_URL", f"http://{place}")
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        yield store
+
+
+@pytest.fixture(scope="module")
+def endpoint(
+    receiver: Receiver, bucket: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Process]]:
+    """Run the endpoint with two keys, two models and a folder for jobs; it knows the bucket by its environment."""
     require_weights("u2netp")
     folder = tmp_path_factory.mktemp("jobs")
     jobs = {
@@ -45,14 +63,25 @@ def url(receiver: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         "max_photos": 40,
         "jobs_per_key": 6,
         "webhooks": [f"{receiver.url}/hooks/"],
-        "sources": [f"{receiver.url}/photos/"],
+        "sources": [f"{receiver.url}/photos/", "s3://shop/photos/"],
+        "targets": ["s3://shop/cutouts/"],
         "private_addresses": True,
     }
-    with running(write_config(folder / "serve.yaml", api_keys=HASHES, jobs=jobs), "-m", "u2netp", "--offline") as (
-        at,
-        _,
-    ):
-        yield at
+    config = write_config(
+        folder / "serve.yaml",
+        api_keys=HASHES,
+        jobs=jobs,
+        models=list(MODELS),
+        deployments={"Segmenter": {"num_replicas": 1, "user_config": {}}},
+    )
+    with running(config, "--offline") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def url(endpoint: tuple[str, Process]) -> str:
+    """Return the endpoint's address."""
+    return endpoint[0]
 
 
 @pytest.fixture(scope="module")
@@ -190,13 +219,62 @@ def test_what_cannot_be_taken_is_refused(client: Any, url: str, receiver: Receiv
         (client.post("/jobs", files={"archive": b"PK\x03\x04 no ZIP"}), 422, "bad_archive"),
         (client.post("/jobs", content=b"PK\x03\x04 no ZIP"), 422, "bad_archive"),
         (client.get("/jobs/none"), 404, "job_not_found"),
-        (client.get("/jobs/../../etc/passwd/results/x"), 404, "not_found"),
+        (client.post("/jobs", files=files[:1], data={"model": "u2net"}), 404, "unknown_model"),
         (client.delete("/jobs/none"), 404, "job_not_found"),
         (client.get("/jobs", params={"limit": "-1"}), 400, "bad_option"),
         (httpx.get(f"{url}/jobs", timeout=60), 401, "unauthorized"),
     ]
     for answer, status, code in cases:
         assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+    assert client.get("/ready").status_code == 200
+
+
+def test_from_bucket_to_bucket_with_another_model(client: Any, bucket: Any, photo_files: Path) -> None:
+    """Photos of a bucket are done with the model that is named, and written to a bucket; a missing one fails alone."""
+    photo = (photo_files / "chelsea.jpg").read_bytes()
+    with bucket.open_output_stream("shop/photos/chelsea.jpg") as file:
+        file.write(photo)
+    sources = ["s3://shop/photos/chelsea.jpg", "s3://shop/photos/missing.jpg"]
+    wanted = {"sources": sources, "target": "s3://shop/cutouts/2026/", "model": MODELS[1]}
+    sent = client.post("/jobs", json=wanted)
+    assert (sent.status_code, sent.json()["model"]) == (202, MODELS[1]), sent.text
+    status = ended(client, sent.json()["job_id"])
+    done, missing = status["results"]
+    assert (done["status"], missing["status"], missing["code"]) == ("ok", "failed", "url_not_fetched"), status
+    assert (status["model"], status["model_sha256"]) == (MODELS[1], resolve(MODELS[1], offline=True).sha256)
+    assert done["url"] == f"s3://shop/cutouts/2026/{done['file']}"
+    with bucket.open_input_stream(done["url"].removeprefix("s3://")) as file:
+        written = file.read()
+    assert written == client.get(f"/jobs/{status['job_id']}/results/{done['file']}").content
+    expected = decode_image(BackgroundRemover(MODELS[1], offline=True).remove_background(photo).data).pixels
+    assert np.abs(decode_image(written).pixels.astype(int) - expected).mean() < 0.5
+
+
+def test_hostile_requests_are_refused(endpoint: tuple[str, Process], client: Any, receiver: Receiver) -> None:
+    """No request of hundreds of kinds causes an answer of 5xx but 503, a lost process, or a file that is given away."""
+    url, process = endpoint
+    before = {name: replicas(process, name) for name in ("Ingress", "Cutter", "Segmenter", "JobRunner")}
+    job_id = client.post("/jobs", json={"sources": [f"{receiver.url}/photos/moved.jpg"]}).json()["job_id"]
+    statuses: dict[str, int] = {}
+    for name, (method, path, sent) in hostile_requests(f"{receiver.url}/photos/"):
+        answer = client.request(method, path, **sent)
+        statuses[name] = answer.status_code
+        if answer.status_code == 202:  # an address that is fetched, or not, by the job alone
+            client.delete(f"/jobs/{answer.json()['job_id']}")
+    with httpx.Client(base_url=url, timeout=PATIENCE_S) as stranger:
+        for name, (method, path, sent) in forged_calls(job_id):
+            statuses[name] = stranger.request(method, path, **sent).status_code
+            assert statuses[name] == 401, name
+    for path in traversals(job_id):
+        head = f"GET {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEYS['shop']}\r\nConnection: close\r\n\r\n"
+        statuses[path] = send_raw(url, head.encode(), whole=True)
+        assert statuses[path] in (307, 400, 404), path
+    counted = Counter(statuses.values())
+    print(f"\n{len(statuses)} hostile requests; answers by status: {dict(sorted(counted.items()))}")
+    assert len(statuses) > 300
+    assert {name: status for name, status in statuses.items() if status >= 500 and status != 503} == {}
+    assert before == {name: replicas(process, name) for name in before}
+    assert ended(client, job_id)["failed"] == 1
     assert client.get("/ready").status_code == 200
 
 

@@ -59,7 +59,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> 
         models=list(MODELS),
         engine={"engine": ENGINE},
         api_keys={"shop": hashlib.sha256(KEY.encode()).hexdigest()},
-        limits={"max_body_bytes": 16 << 20, "deadline_s": 55},
+        limits={"max_body_bytes": 16 << 20, "max_tensor_json_bytes": 15 << 20, "deadline_s": 55},
         deployments={
             "Cutter": {"num_replicas": 1},
             "Segmenter": {"num_replicas": 1, "user_config": {"max_batch_size": 2}},
@@ -308,6 +308,7 @@ def test_limits_and_keys_hold_for_tensors_too(client: Any) -> None:
         (client.post(path, content=b"{}", headers={"x-api-key": "wrong"}), 401, "unauthorized"),
         (client.get("/v2", headers={"x-api-key": "wrong"}), 401, "unauthorized"),
         (client.post(path, content=bytes(17 << 20)), 413, "body_too_large"),
+        (client.post(path, content=bytes(31 << 19)), 413, "body_too_large"),  # as JSON; raw bytes may be as many
         (client.post("/v2/models/u2net/infer", content=b"{}"), 404, "unknown_model"),
         (client.get("/v2/models/u2netp/versions/1"), 404, "not_found"),
         (client.get(path), 405, "method_not_allowed"),

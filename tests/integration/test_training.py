@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,19 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from cutray import __version__
+from cutray.config import TrainSettings, parse_settings
+from cutray.training.runs import export_best
+from cutray.training.stored_settings import read_settings
 from tests.scenes import write_pairs
-from tests.training import TINY, environment, kill_once_there_are, last_difference, run_training, train_command
+from tests.training import (
+    RAY_ENDS_S,
+    TINY,
+    environment,
+    kill_once_there_are,
+    last_difference,
+    run_training,
+    train_command,
+)
 
 pytest.importorskip("ray.train")
 pytest.importorskip("mlflow")
@@ -104,10 +116,21 @@ def test_a_killed_run_with_a_damaged_checkpoint_goes_on(
     assert summary["best"] == str(run_dir / "best.safetensors")
 
 
+def test_damage_at_the_end_is_told(undisturbed: tuple[dict[str, Any], Path], tmp_path: Path) -> None:
+    """Where the last checkpoint of a run is damaged, the one before is used, and whoever asked for more hears of it."""
+    run_dir = Path(shutil.copytree(undisturbed[1], tmp_path / "run"))
+    newest = max(run_dir.glob("checkpoint_[0-9]*"))
+    (newest / "weights.safetensors").write_bytes(b"cut off")
+    settings = parse_settings(TrainSettings, read_settings(run_dir / "settings.json"))
+    with pytest.warns(UserWarning, match=f"left out.*{newest.name}"):
+        result = export_best(settings, run_dir)
+    assert len(result.state.history) == 2
+
+
 def test_a_run_can_teach_another(undisturbed: tuple[dict[str, Any], Path], data: Path, tmp_path: Path) -> None:
     """Who begins as the teacher learns less from it than from the masks; with most of the start kept, it stays near."""
     best = undisturbed[0]["best"]
-    again = ["--data", data, *TINY, "--workers=1", "--epochs=1", "--set=tracking_uri=none", "--save-dir", tmp_path]
+    again = ["--data", data, *TINY, "--no-ray", "--epochs=1", "--set=tracking_uri=none", "--save-dir", tmp_path]
     again += [f"--set=init={best}", f"--set=teacher={best}", "--set=data.repeat=2"]
     losses, moved = [], []
     for name, changes in (("masks", ["teacher_share=0"]), ("taught", ["teacher_share=1", "optim.keep_start=0.9"])):
@@ -149,7 +172,7 @@ def test_other_settings_are_refused(undisturbed: tuple[dict[str, Any], Path], da
 
 
 def test_a_run_is_stopped_and_extended(data: Path, tmp_path: Path) -> None:
-    """Ctrl+C ends a run in an orderly way and says how to go on; more epochs can be asked for then."""
+    """Ctrl+C ends a run in an orderly way and says how to go on; more epochs can be asked for, with Ray or without."""
     from mlflow import MlflowClient
 
     run_dir = tmp_path / "stopped"
@@ -166,23 +189,27 @@ def test_a_run_is_stopped_and_extended(data: Path, tmp_path: Path) -> None:
             time.sleep(0.2)
         run.send_signal(signal.SIGINT)
         told = run.communicate(timeout=300)[1]
+    time.sleep(RAY_ENDS_S)  # what its workers still write would damage what the next run writes
     assert run.returncode == 130, told
     assert f"stopped; go on with: cutray train --resume {run_dir}" in told
     tracked = json.loads((run_dir / "mlflow.json").read_text())
     assert MlflowClient(tracking_uri=tracked["uri"]).get_run(tracked["run_id"]).info.status == "KILLED"
 
     begun = len(json.loads((run_dir / "history.json").read_text()))
-    for epochs in (begun + 1, begun + 2):
-        ended, summary, told = run_training(["--resume", run_dir, "--epochs", epochs])
+    for epochs, more in ((begun + 1, []), (begun + 2, ["--no-ray"])):
+        ended, summary, told = run_training(["--resume", run_dir, "--epochs", epochs, *more])
         assert ended == 0, told
-        assert len(json.loads((run_dir / "history.json").read_text())) == epochs
+        assert len(json.loads((run_dir / "history.json").read_text())) == epochs, told
         assert 1 <= summary["epoch"] <= epochs
 
 
-def test_a_dead_mlflow_does_not_stop_a_run(data: Path, tmp_path: Path) -> None:
-    """Without a server the run is trained to the end and says that it is not tracked."""
-    arguments = ["--data", data, *TINY, "--workers=1", "--epochs=1", "--save-dir", tmp_path, "--name", "untracked"]
+def test_memory_decides_the_batch_of_all_workers_and_a_dead_mlflow_stops_nothing(data: Path, tmp_path: Path) -> None:
+    """A task tries what a worker bears, and both workers take it; without a server the run says it is not tracked."""
+    arguments = ["--data", data, *TINY, "--epochs=1", "--batch-size=auto", "--set=batch_memory_gb=0.02"]
+    arguments += ["--save-dir", tmp_path, "--name", "untracked"]
     code, summary, told = run_training(arguments, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert code == 0, told
     assert summary["mlflow_run"] is None
     assert "does not answer" in told
+    kept = json.loads((tmp_path / "untracked" / "settings.json").read_text())["optim"]
+    assert (kept["batch_size"] // 2, kept["accumulate"]) == (2, 1)

@@ -43,12 +43,39 @@ def test_benchmark_writes_tables_and_pictures(alphas: Path, tmp_path: Path) -> N
     assert Image.open(sheet).width > 1000
 
 
+def test_a_case_alone_needs_no_controls(tmp_path: Path) -> None:
+    """Rings and chains are drawn without the other cases; the truth keeps their holes open."""
+    page = tmp_path / "page.md"
+    words = [
+        "-n",
+        "3",
+        "--side",
+        "160",
+        "--case",
+        "reflectivity",
+        "--row",
+        "ours: model=u2netp-distilled",
+        "-o",
+        str(page),
+    ]
+    ran = CliRunner().invoke(edges, words, catch_exceptions=False)
+    assert set(json.loads(ran.stdout.splitlines()[-1])["done_right"]["ours"]) == {"reflectivity"}
+    text = page.read_text()
+    assert "## Controls" not in text and "## ordinary" not in text
+    errors = text.split("## reflectivity")[1].splitlines()
+    heading, truth = (next(line for line in errors if line.startswith(start)) for start in ("| row", "| truth |"))
+    assert heading.endswith("holes kept open |") and truth.endswith("| 1.000 |")
+
+
 def test_trials_are_frozen(alphas: Path) -> None:
     """The same arguments give the same pictures, however many scenes are asked for."""
     few = {trial.name: trial for trial in drawn_trials(1, 96, "test")}
     more = {trial.name: trial for trial in drawn_trials(2, 96, "test")}
     assert len(more) == 2 * len(few)
     assert all(np.array_equal(few[name].image, more[name].image) for name in few)
+    alone = list(drawn_trials(2, 96, "test", ("reflectivity",)))
+    assert [trial.name for trial in alone] == ["reflectivity-000", "reflectivity-001"]
+    assert all(np.array_equal(trial.image, more[trial.name].image) for trial in alone)
     first, again = (list(pasted_trials(alphas, 2, 128, "test")) for _ in range(2))
     assert all(np.array_equal(a.image, b.image) for a, b in zip(first, again, strict=True))
     assert not np.array_equal(first[0].image, first[1].image)

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cutray import BackgroundRemover
+from cutray import BackgroundRemover, remove
 from cutray.errors import UnknownModelError
 from cutray.log_odds import average_by_certainty
-from cutray.models.weights import resolve
+from cutray.models.weights import list_models, locate, resolve
 from tests.conftest import require_weights
 
 NAME = "u2netp+u2netp-distilled"
@@ -55,3 +55,13 @@ def test_what_is_no_ensemble(name: str) -> None:
     """A member that is missing, unknown or named twice is an error that says so."""
     with pytest.raises(UnknownModelError):
         resolve(name, offline=True)
+
+
+def test_best_runs_two_networks_where_they_are(photo_files: Path) -> None:
+    """Asked for in one call it takes both; a remover that is made keeps the network that it was made with."""
+    require_weights("u2net")
+    second = locate(next(spec for spec in list_models() if spec.name == "isnet"))
+    photo = photo_files / "chelsea.jpg"
+    assert remove(photo, quality="best").report.model == ("u2net" if second is None else "u2net+isnet")
+    assert remove(photo, quality="fast").report.model == "u2net"
+    assert BackgroundRemover(offline=True).remove_background(photo, quality="best").report.model == "u2net"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from cutray.errors import OutputExistsError
 from cutray.matting import detect
 from pipelines.fit_edge_detector.cli import fit_edge_detector
 from tests.conftest import require_weights
@@ -32,3 +33,16 @@ def test_fit_writes_coefficients_that_the_library_reads(tmp_path: Path, monkeypa
         assert detect.load_detector().whole.weights.shape == (4, len(numbers[1]["names"]))
     finally:
         detect.load_detector.cache_clear()
+
+
+def test_coefficients_are_not_replaced_unasked(tmp_path: Path) -> None:
+    """Neither those of the package, which are the default output, nor a file: before any scene is drawn."""
+    kept = tmp_path / "mine.json"
+    kept.write_text("{}")
+    before = detect.COEFFICIENTS.read_bytes()
+    for words in ([], ["-o", str(kept)]):
+        ran = CliRunner().invoke(fit_edge_detector, words)
+        assert isinstance(ran.exception, OutputExistsError)
+        assert "--overwrite" in ran.exception.fix
+    assert kept.read_text() == "{}"
+    assert detect.COEFFICIENTS.read_bytes() == before

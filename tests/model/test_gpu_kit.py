@@ -18,15 +18,25 @@ from cutray.console.run import run
 from cutray.errors import ConfigError, InputError
 from pipelines.gpu_kit.cli import gpu_kit
 from pipelines.gpu_kit.outbox import Outbox
-from pipelines.gpu_kit.pack import pack_kit, receive
+from pipelines.gpu_kit.pack import LOAD_BYTES, pack_kit, receive
 from pipelines.gpu_kit.parts import join_parts, loads, write_parts
 from pipelines.gpu_kit.queue import read_queue
 from tests.scenes import write_pairs
 from tests.training import environment
 
+ROOT = Path(__file__).parents[2]
 SIDE = 32
 QUEUE: dict[str, Any] = {
-    "measure": {"sides_px": [SIDE], "batches": [1], "train_batch": 2, "product_px": 64, "compile_loss": False},
+    "measure": {
+        "sides_px": [SIDE],
+        "batches": [1],
+        "train_batch": 2,
+        "product_px": 64,
+        "photo_px": [96, 72],
+        "photo_runs": 1,
+        "compile_loss": False,
+        "compile_batches": [],
+    },
     "train": [
         {
             "name": "tiny",
@@ -36,7 +46,7 @@ QUEUE: dict[str, Any] = {
             "settings": {
                 "precision": "fp32",
                 "threads_per_worker": 1,
-                "data": {"side_px": SIDE, "cache": "ram", "validation_share": 0.3},
+                "data": {"side_px": SIDE, "cache": "ram", "validation_share": 0.3, "repeat": 2},
                 "optim": {"batch_size": 2, "epochs": 1},
             },
         }
@@ -78,15 +88,26 @@ def test_packed_measured_learned_and_brought_back(tmp_path: Path) -> None:
     assert _there("receive", *sorted(kit.iterdir()), "--work", work)["incomplete"] == []
     assert len(list((work / "data" / "drawn" / "images").glob("*.webp"))) == 12
     facts = _there("run", "--work", work, "-o", out, "--seconds", 3000)
-    assert (facts["done"], facts["failed"]) == (["machine", "measure", "tiny", "words"], {})
+    assert (facts["done"], facts["failed"]) == (["machine", "chain", "measure", "tiny", "words"], {})
     report = json.loads((out / "report.json").read_text())
-    assert [row["job"] for row in report["done"]["measure"]["rows"]] == ["run", "train"]
+    assert [row["job"] for row in report["done"]["measure"]["rows"]] == ["run", "serve", "train"]
+    chain = report["done"]["chain"]
+    assert [row["way"] for row in chain["rows"]] == ["plain", "resident"]
+    assert all({"decode", "segment", "matte", "render", "encode"} <= row["stages_ms"].keys() for row in chain["rows"])
+    assert list(chain["decoding_ms"]) == ["processor"]  # nvJPEG needs a GPU
     assert report["done"]["tiny"]["steps"] >= 1
-    assert "| train | u2netp | 32 | 2 |" in (out / "measure.md").read_text()
+    page = (out / "measure.md").read_text()
+    assert "| train | u2netp | 32 | 2 |" in page
+    assert "| resident | u2netp-distilled | 96 × 72 |" in page
+    # What may come back at once: 8 files of 16 MiB each, 64 MiB in all.
+    back = [file.stat().st_size for file in out.iterdir()]
+    assert len(back) <= 8 and max(back) <= 16 << 20 and sum(back) <= 64 << 20
     assert _there("send", "--work", work, "-o", tmp_path / "more")["left"] == 0
     assert run(gpu_kit, ["join", str(out), "-o", str(tmp_path / "runs")]) == 0
     assert (tmp_path / "runs" / "words" / "a.txt").read_text() == "done"
     run_dir = tmp_path / "runs" / "tiny"
+    assert "waiting for data" in (run_dir / "profile.md").read_text()
+    assert json.loads((tmp_path / "runs" / "tiny-trace" / "trace.json").read_text())["traceEvents"]
     assert json.loads((run_dir / "history.json").read_text()) == report["done"]["tiny"]["history"]
 
     again = pack_kit(
@@ -103,6 +124,28 @@ def test_packed_measured_learned_and_brought_back(tmp_path: Path) -> None:
     assert second["failed"] == {}
     assert second["done"]["tiny"]["history"][:1] == report["done"]["tiny"]["history"]
     assert second["done"]["tiny"]["steps"] == 2 * report["done"]["tiny"]["steps"]
+
+
+def test_a_load_and_the_code_fit_into_one_transfer() -> None:
+    """What travels at once is 64 MiB at most: all that git tracks, and a load."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    files = [ROOT / name for name in listed.stdout.split("\0") if name]
+    assert sum(file.stat().st_size for file in files if file.is_file()) + LOAD_BYTES < 64 << 20
+
+
+def test_one_line_is_typed_there(tmp_path: Path) -> None:
+    """The script of a load takes it in and, given a time, does the queue; what comes back is in the folder named."""
+    (tmp_path / "queue.json").write_text(json.dumps({"commands": QUEUE["commands"]}))
+    (load,) = pack_kit(tmp_path / "kit", queue=tmp_path / "queue.json")
+    words = ["sh", str(load / "there.sh"), str(tmp_path / "out"), "60"]
+    own = environment(PYTHON=sys.executable, WORK=str(tmp_path / "work"))
+    done = subprocess.run(words, capture_output=True, text=True, env=own, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list(json.loads((tmp_path / "out" / "report.json").read_text())["done"]) == ["machine", "words"]
+    files, _ = join_parts([tmp_path / "out"], tmp_path / "joined")
+    assert len(files) == 1
 
 
 def test_parts_are_whole_or_refused(tmp_path: Path) -> None:

@@ -49,6 +49,59 @@ RENAMED = {
     r"give_way": "lower_priority",
     r"from pipelines\.(?:bench_\w+|detector|refiner|edges|servers|load)\b": "pipelines.bench and friends",
 }
+# The same for names that are words of plain English elsewhere: no class and no function has them.
+RENAMED_DEFINITIONS = {
+    "opaque": "flatten_on_white",
+    "_PULL": "_LAMBDA",
+    "trust": "prior_weight",
+    "_carry": "guided_upsample",
+    "Linear": "LogisticModel",
+    "explain": "feature_contributions",
+    "blindly": "unconditional",
+    "redraw": "predict",
+    "choice": "gate_logits",
+    "Worker": "Trainer",
+    "core": "model",
+    "mixed": "interpolate_weights",
+    "vary": "augment",
+    "develop": "photometric",
+    "Stage": "SceneContext",
+    "balance": "smooth_scales",
+    "faithful": "allowed_precisions",
+    "sniff": "detect_format",
+    "deep": "uint16",
+    "shrink": "resize_area",
+    "Found": "FileInfo",
+    "Watch": "ConsoleCallback",
+    "outcomes": "trial_results",
+    "confirm": "evaluate_held_out",
+    "Room": "CapacityHeader",
+    "Guard": "RequestLimits",
+    "Keys": "ApiKeyAuth",
+    "facts": "result_headers",
+    "Preparation": "PreprocessSpec",
+    "Refusal": "ErrorReply",
+}
+# Old file → what took its place in the same folder, or above.
+RENAMED_FILES = {
+    "platform/cutray/matting/looks.py": "tta.py",
+    "platform/cutray/data/stream.py": "loading.py",
+    "platform/cutray/data/scenes": "synthetic/",
+    "platform/cutray/training/norms.py": "batchnorm.py",
+    "platform/cutray/models/digests.py": "hashing.py",
+    "platform/cutray/models/tensors.py": "state_dicts.py",
+    "platform/cutray/models/recipes.py": "int8_stats.py",
+    "platform/cutray/imaging/sniff.py": "detect_format.py",
+    "platform/cutray/imaging/bounds.py": "limits.py",
+    "pipelines/batch/cluster.py": "ray_pool.py",
+    "pipelines/batch/forward.py": "shared_engine.py",
+    "pipelines/batch/tables.py": "parquet_source.py",
+    "pipelines/batch/tars.py": "tar_source.py",
+    "pipelines/sweep/watch.py": "console_callback.py",
+    "pipelines/sweep/outcomes.py": "trial_results.py",
+    "serve_apps/plan.py": "config_file.py",
+    "serve_apps/remover/dropin.py": "compat_routes.py",
+}
 KEPT = {"tests/repo/test_names.py"}
 
 
@@ -75,3 +128,20 @@ def test_old_name_is_gone(old: str, code: dict[str, str]) -> None:
         for match in pattern.finditer(text)
     ]
     assert not found, f"the name is {RENAMED[old]} today"
+
+
+@pytest.mark.parametrize("old", RENAMED_DEFINITIONS)
+def test_old_definition_is_gone(old: str, code: dict[str, str]) -> None:
+    """No class and no function of the package has the old name."""
+    pattern = re.compile(rf"^\s*(?:async def|def|class) {old}\b|^{old}(?:: [^=\n]+)? = ", re.MULTILINE)
+    python = {name: text for name, text in code.items() if name.endswith(".py") and not name.startswith("tests/")}
+    found = [name for name, text in python.items() if pattern.search(text)]
+    assert not found, f"the name is {RENAMED_DEFINITIONS[old]} today"
+
+
+@pytest.mark.parametrize("old", RENAMED_FILES)
+def test_old_file_is_gone(old: str, code: dict[str, str]) -> None:
+    """No file or folder has the old name, and what took its place is there."""
+    assert not (ROOT / old).exists()
+    today = RENAMED_FILES[old]
+    assert any(f"/{today}" in name for name in code), f"{today} is not there"

@@ -14,6 +14,7 @@ import pytest
 
 from cutray.cli import cli
 from tests.pages import FOLDER_PAGES, GROUPS, PAGES, ROOT, RUNNABLE, blocks
+from tests.unit.test_cli_extras import NEEDY
 
 ALL_PAGES = [*PAGES, *FOLDER_PAGES]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -91,6 +92,24 @@ def test_every_extra_that_is_installed_exists() -> None:
     for page in ALL_PAGES:
         for names in re.findall(r"cutray\[([\w,-]+)\]", page.read_text()):
             assert set(names.split(",")) <= set(PROJECT["optional-dependencies"]), f"{page}: {names}"
+
+
+def _brought(extras: set[str]) -> set[str]:
+    """Which extras an installation has, with those that they bring; GPUs have an ONNX Runtime of their own."""
+    own = PROJECT["optional-dependencies"]
+    lines = [line for extra in extras for line in own[extra]]
+    inner = {name for line in lines for found in re.findall(r"^cutray\[([^]]+)\]", line) for name in found.split(",")}
+    return extras | (_brought(inner) if inner else set()) | ({"onnx"} if "gpu" in extras else set())
+
+
+@pytest.mark.parametrize("block", [one for one in blocks("sh") if "pip install" in one.text], ids=lambda one: one.name)
+def test_what_a_block_installs_is_enough_for_it(block) -> None:  # type: ignore[no-untyped-def]
+    """Verbs that stand below a `pip install "cutray[...]"` need no other extras than those."""
+    named = re.findall(r"pip install \S*\[([\w,]+)\]", block.text)
+    there = _brought({extra for names in named for extra in names.split(",")})
+    for verb in re.findall(r"^cutray ([\w-]+)", block.text, re.MULTILINE):
+        _, needed = NEEDY.get(verb, ([], ""))
+        assert set(filter(None, needed.split(","))) <= there, f"cutray {verb} needs {needed}"
 
 
 def test_every_link_leads_somewhere() -> None:

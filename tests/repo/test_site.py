@@ -13,6 +13,7 @@ import pytest
 from cutray import errors
 from cutray.cli import _VERBS
 from serve_apps.remover.errors import CODES
+from tests.browser import CHROMIUM, started
 
 ROOT = Path(__file__).resolve().parents[2]
 pytest.importorskip("mkdocs", reason="the site needs the extra 'docs'")
@@ -47,6 +48,23 @@ def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
 def test_search_needs_no_server(site: Path) -> None:
     """The index of the search is a script too, which a page opened from a folder may load."""
     assert "u2netp-distilled" in (site / "search" / "search_index.js").read_text()
+
+
+@pytest.mark.skipif(not CHROMIUM.is_file(), reason="the search needs a browser")
+def test_search_finds_without_a_server(site: Path) -> None:
+    """In a browser that opens the pages from their folder, words are found, and no other host is asked."""
+    pytest.importorskip("playwright", reason="the search needs a browser")
+    asked: list[str] = []
+    with started() as browser:
+        tab = browser.new_page()
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.goto((site / "index.html").as_uri())
+        tab.click(".md-search__input")
+        tab.keyboard.type("learning rate")
+        first = tab.locator(".md-search-result__item h1").first
+        first.wait_for()
+        assert first.inner_text() == "Training"
+    assert not [one for one in asked if not one.startswith(("file:", "blob:", "data:"))]
 
 
 def test_reference_is_complete(site: Path) -> None:

@@ -15,8 +15,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
 from cutray.config import AUTO, TrainSettings, parse_settings  # noqa: E402
+from cutray.engines.hardware import available_bytes  # noqa: E402
 from cutray.errors import TrainingError  # noqa: E402
-from cutray.training.batch_size import available_bytes, is_out_of_memory, largest_that_fits, settle_batch  # noqa: E402
+from cutray.training.batch_size import is_out_of_memory, largest_that_fits, settle_batch  # noqa: E402
 from cutray.training.local import fit_here  # noqa: E402
 from pipelines.train import train  # noqa: E402
 from tests.training import environment  # noqa: E402

@@ -37,7 +37,7 @@ print(json.dumps(answers))
 """
 
 # Verbs that need more than the library, with arguments that get past the command line, and the extra they name.
-_NEEDY = {
+NEEDY = {
     "batch": (["photos", "out"], "batch"),
     "serve": ([], "serve"),
     "train": (["--preset", "smoke"], "train"),
@@ -64,8 +64,8 @@ def test_help_needs_no_optional_package() -> None:
 
 def test_a_verb_without_its_packages_says_how_to_install_them() -> None:
     """Running a verb whose packages are missing exits 2 with the install command, before any work."""
-    lines = [[verb, *arguments] for verb, (arguments, _) in _NEEDY.items()]
-    for (verb, (_, extra)), (code, out, err) in zip(_NEEDY.items(), _answers(*lines), strict=True):
+    lines = [[verb, *arguments] for verb, (arguments, _) in NEEDY.items()]
+    for (verb, (_, extra)), (code, out, err) in zip(NEEDY.items(), _answers(*lines), strict=True):
         assert (code, out) == (2, ""), verb
         assert f"pip install 'cutray[{extra}]'" in err, verb
         assert "not installed" in err and "Traceback" not in err, verb

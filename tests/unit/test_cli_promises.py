@@ -105,6 +105,8 @@ def _dataset(folder: Path) -> Path:
         ["bench", "edges", "--pictures", "mine.png"],
         ["bench", "gpu", "-o", "mine.md"],
         ["train", "--preset", "smoke", "--show-batch", "mine.png"],
+        ["train", "--preset", "smoke", "--find-lr", "mine.png"],
+        ["templates", "--try", "photo.png", "-o", "mine.png"],
         ["train-ensemble", "u2netp-distilled", "u2netp-distilled", "-o", "mine.onnx"],
         ["export", "u2netp-distilled", "-o", "mine.onnx"],
         ["export", "u2netp-distilled", "-o", "new.onnx", "--fp16"],
@@ -130,3 +132,7 @@ def test_no_verb_overwrites_unasked(
     assert re.search(r"exists|names no format", shown), shown
     assert all((tmp_path / name).read_bytes() == b"mine" for name in names)
     assert not (tmp_path / "new.png").exists() and not (tmp_path / "new.onnx").exists()
+    if "--overwrite" in shown:  # what is advised is there
+        verb = arguments[: 1 + (arguments[0] == "bench" and not arguments[1].startswith("-"))]
+        assert run(cli, [*verb, "--help"]) == 0
+        assert "--overwrite" in capsys.readouterr().out

@@ -58,3 +58,6 @@ def test_parts_that_end_in_a_full_stop_do_not_double_it() -> None:
     """Texts of other libraries often end in a full stop; the message has one."""
     error = CutrayError("no route to host.", "a host that answers.", "check the network.")
     assert str(error) == "no route to host (allowed: a host that answers). Check the network."
+    assert str(CutrayError("no 'optm', did you mean 'optim'?", fix="correct it")) == (
+        "no 'optm', did you mean 'optim'? Correct it."
+    )

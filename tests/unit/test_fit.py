@@ -66,6 +66,16 @@ def test_an_own_data_set_is_learned_from(tmp_path: Path) -> None:
     assert longer.state.history[:2] == result.state.history
 
 
+def test_callbacks_hear_of_figures_alone(tmp_path: Path) -> None:
+    """A run that starts from weights scores them first; `latest["loss"]` is in every message all the same."""
+    options = {**TINY, "epochs": 1, "save_dir": str(tmp_path), "data": {"validation_share": 0.25}}
+    first = fit(Scenes(), name="first", **options)
+    losses: list[float] = []
+    options |= {"init": str(first.best), "name": "second"}
+    fit(Scenes(), callbacks=[lambda latest: losses.append(latest["loss"])], **options)
+    assert losses and all(np.isfinite(losses))
+
+
 def _check_card(result: Any) -> None:
     """The card has architecture, data, what differs from the defaults, and scores with interval and number."""
     scores = json.loads((result.run_dir / "validation.json").read_text())

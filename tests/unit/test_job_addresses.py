@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import ipaddress
 import socket
+import socketserver
+import ssl
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +41,7 @@ LISTED = AllowList(
         "https://cdn.example/photos/a.jpg?size=1",
         "https://CDN.example:443/photos/",
         "https://eu.img.shop.example/a%20b.jpg",
+        "https://cdn.example/photos/.well-known/..a/a..b/100%25;v=2/...jpg",
         "s3://bucket/in/2026/a.jpg",
         "http://plain.example:8080/a",
     ],
@@ -59,6 +65,20 @@ def test_listed_addresses_pass(text: str) -> None:
         "https://cdn.example/photos/../secret",
         "https://cdn.example/photos/%2e%2e/secret",
         "https://cdn.example/photos/%252e%252e/secret",
+        "https://cdn.example/photos/%25252525252e%25252525252e/secret",
+        "https://cdn.example/photos/..;/secret",  # a parameter of the path, which Java servers cut off
+        "https://cdn.example/photos/..;a=b/secret",
+        "https://cdn.example/photos/..%3b/secret",
+        "https://cdn.example/photos/%2e%2e%3Bx/secret",
+        "https://cdn.example/photos/.;/secret",
+        "https://cdn.example/photos/..%20/secret",
+        "https://cdn.example/photos/%20../secret",
+        "https://cdn.example/photos/..%00/secret",
+        "https://cdn.example/photos/..%5csecret",
+        "https://cdn.example/photos/..%255c..%255csecret",
+        "https://cdn.example/photos/%c0%ae%c0%ae/secret",  # an overlong UTF-8 dot
+        "https://cdn.example/photos/%EF%BC%8E%EF%BC%8E/secret",  # full-width dots
+        "https://cdn.example/photos/a%0d%0aHost:%20x",
         "https://cdn.example/photosecret",
         "https://cdn.example.evil.example/photos/",
         "https://evil.example/https://cdn.example/photos/",
@@ -136,6 +156,16 @@ def test_one_private_answer_of_the_resolver_is_enough(monkeypatch: pytest.Monkey
     assert resolve(parse_address("https://cdn.example/"), private=True)[1] == "8.8.8.8"
 
 
+_NEARLY_ALL = "the client has heard nearly all of it"
+# Whole answers, a letter at a time: each letter is far quicker than the timeout, all of them are not.
+_TRICKLES = {
+    "/status": b"HTTP/1.0 200 " + b"O" * 40 + b"\r\n\r\n",
+    "/headers": b"HTTP/1.0 200 OK\r\nA: " + b"b" * 40 + b"\r\n\r\n",
+    "/continue": b"HTTP/1.0 100 Continue\r\n\r\n" * 2 + b"HTTP/1.0 200 OK\r\n\r\n",
+    "/body": b"HTTP/1.0 200 OK\r\n\r\n" + b"x" * 40,
+}
+
+
 class _Handler(http.server.BaseHTTPRequestHandler):
     """Answers, redirects, trickles or sends too much, by path; counts what it is asked."""
 
@@ -143,6 +173,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         type(self).asked.append(self.path)
+        if self.path in _TRICKLES:
+            with contextlib.suppress(OSError):
+                for left, letter in zip(range(len(_TRICKLES[self.path]), 0, -1), _TRICKLES[self.path], strict=True):
+                    if left == 5:
+                        type(self).asked.append(_NEARLY_ALL)
+                    self.wfile.write(bytes([letter]))
+                    threading.Event().wait(0.05)
+            return
         if self.path == "/redirect":
             self.send_response(302)
             self.send_header("Location", "/secret")
@@ -173,8 +211,8 @@ def server() -> Iterator[tuple[str, list[str]]]:
     thread.join()
 
 
-def get(text: str, *, private: bool = True) -> tuple[int, bytes]:
-    return request("GET", parse_address(text), private=private, timeout_s=1.0, max_bytes=1000)
+def get(text: str, *, private: bool = True, timeout_s: float = 1.0) -> tuple[int, bytes]:
+    return request("GET", parse_address(text), private=private, timeout_s=timeout_s, max_bytes=1000)
 
 
 def test_a_request_is_answered_and_never_redirected(server: tuple[str, list[str]]) -> None:
@@ -210,6 +248,70 @@ def test_answers_have_limits(server: tuple[str, list[str]], path: str) -> None:
     """An answer that is too long, or trickles, is an error."""
     with pytest.raises(FetchError):
         get(server[0] + path)
+
+
+@pytest.mark.parametrize("path", _TRICKLES)
+def test_an_answer_that_trickles_ends_in_time(server: tuple[str, list[str]], path: str) -> None:
+    """The timeout is for all of it: a receiver that sends a letter now and then does not start it anew."""
+    url, asked = server
+    with pytest.raises(FetchError, match="TimeoutError"):
+        get(url + path, timeout_s=0.3)
+    assert _NEARLY_ALL not in asked
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return what a server of ``localhost`` proves itself with, and what trusts it alone."""
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(days=1), now + timedelta(days=1))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+    pem = tmp_path / "server.pem"
+    encoding, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    pem.write_bytes(
+        key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, plain)
+        + made.sign(key, hashes.SHA256()).public_bytes(encoding)
+    )
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(pem)
+    return server, ssl.create_default_context(cafile=str(pem))
+
+
+def test_tls_has_the_same_limits(
+    server: tuple[str, list[str]], tls: tuple[ssl.SSLContext, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over TLS an answer arrives whole, one that trickles ends in time, and who cannot prove its name is not heard."""
+    url, asked = server
+    accept = socketserver.TCPServer.get_request
+
+    def accept_tls(listening: Any) -> Any:
+        connection, peer = accept(listening)
+        return tls[0].wrap_socket(connection, server_side=True, do_handshake_on_connect=False), peer
+
+    monkeypatch.setattr(http.server.ThreadingHTTPServer, "get_request", accept_tls)
+    address = url.replace("http://", "https://")
+    answer = request(
+        "GET", parse_address(f"{address}/photo"), private=True, timeout_s=20, max_bytes=1000, context=tls[1]
+    )
+    assert answer == (200, b"xxxxx")
+    with pytest.raises(FetchError, match="TimeoutError"):
+        request("GET", parse_address(f"{address}/headers"), private=True, timeout_s=1, max_bytes=9, context=tls[1])
+    with pytest.raises(FetchError, match="SSLCertVerificationError"):
+        request("GET", parse_address(f"{address}/photo"), private=True, timeout_s=20, max_bytes=1000)
+    assert _NEARLY_ALL not in asked and asked.count("/photo") == 1
+
+
+def test_a_name_server_that_does_not_answer_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timeout holds for the name server, too."""
+    answered = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [answered.wait(30)][1:])
+    with pytest.raises(FetchError, match="not known"):
+        request("GET", parse_address("http://slow.example/"), private=True, timeout_s=0.2, max_bytes=10)
+    answered.set()
 
 
 def test_entries_are_checked() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,23 @@ def test_scalars_and_pictures_of_a_run(tmp_path: Path) -> None:
     assert any(tag.startswith("validation") for tag in events.Tags()["images"])
     picture = events.Images(next(tag for tag in events.Tags()["images"]))[0]
     assert (picture.height, picture.width) == (32, 3 * 3 * 32)  # three samples: photo, truth, result
+
+
+def test_a_run_that_fails_leaves_what_it_has_noted(tmp_path: Path) -> None:
+    """The loss of the step before the failure is in the file, and nothing waits to write any more."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def fail(latest: dict[str, Any]) -> None:
+        if "loss" in latest:
+            raise RuntimeError("enough")
+
+    board, before = tmp_path / "board", threading.active_count()
+    values = {**VALUES, "save_dir": str(tmp_path / "runs"), "tensorboard": str(board)}
+    with pytest.raises(RuntimeError, match="enough"):
+        fit_here(parse_settings(TrainSettings, values), callbacks=[fail])
+    events = EventAccumulator(str(board / "seen")).Reload()
+    assert [one.step for one in events.Scalars("train/loss")] == [1]
+    assert threading.active_count() <= before
 
 
 def test_without_it_the_extra_is_named(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from cutray.config import TrainSettings, parse_settings
 from cutray.console.run import run
 from cutray.errors import ConfigError
-from pipelines.train import _of_run, new_settings
+from pipelines.train import _of_run, new_settings, train
 from pipelines.train_ensemble import train_ensemble
 from pipelines.training_run.progress import _Reporter
 
@@ -46,6 +46,18 @@ def _write_run(folder: Path, settings: TrainSettings) -> dict[str, object]:
         del stored["data"][name]
     (folder / SETTINGS_FILE).write_text(json.dumps(stored, indent=1))
     return stored
+
+
+def test_the_command_prints_settings_that_make_the_same_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What --print-config writes is, taken with --config, what it was written from, but for its name."""
+    words = ["--preset", "u2net", "--print-config", "--name", "one", "--set=optim.lr=0.0004", "--batch-size", "auto"]
+    assert run(train, words) == 0
+    (tmp_path / "run.yaml").write_text(capsys.readouterr().out)
+    again = new_settings(None, tmp_path / "run.yaml", {}, ())
+    asked = new_settings("u2net", None, {"optim.batch_size": "auto"}, ("optim.lr=0.0004",))
+    written, wanted = (one.model_dump(exclude={"name", "save_dir"}) for one in (again, asked))
+    assert written == wanted
+    assert Path(again.save_dir) == Path(asked.save_dir).resolve()
 
 
 def test_checkpoints_of_earlier_versions_are_taken_up(tmp_path: Path) -> None:
@@ -98,6 +110,21 @@ def test_an_ensemble_that_is_stopped_says_how_to_go_on(
     assert run(train_ensemble, words) == 130
     told = capsys.readouterr().err
     assert "0 of 3 members are done; the same command goes on" in told and str(tmp_path) in told
+
+
+def test_a_profile_of_a_run_that_is_too_short_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that is over before the profile begins is named before it starts, instead of leaving none."""
+    words = [
+        "--preset=smoke",
+        "--set=init=",
+        "--set=data.scenes=6",
+        "--batch-size=2",
+        f"--save-dir={tmp_path / 'runs'}",
+    ]
+    words += [f"--profile={tmp_path / 'profile'}", "--check"]
+    assert run(train, [*words, "--epochs=1"]) == 2
+    assert "a profile of a run of 3 steps (allowed: more than 5" in capsys.readouterr().err
+    assert run(train, [*words, "--epochs=2"]) == 0
 
 
 def test_scores_before_training_are_told_after_the_first_step_too(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from cutray.training.inputs import to_device_batch  # noqa: E402
 from cutray.training.losses import deep_supervision_loss, edge_weights, soft_iou_loss, ssim  # noqa: E402
 from cutray.training.schedule import lr_factor  # noqa: E402
 from cutray.training.teacher import Teacher  # noqa: E402
+from cutray.training.transfer import to_device  # noqa: E402
 
 U2NETP = next(spec for spec in list_models() if spec.name == "u2netp")
 
@@ -189,6 +191,22 @@ def test_average_follows_the_weights() -> None:
     average.update(100_000)
     assert float(average.network.weight[0]) == pytest.approx(early * 0.999)
     assert int(average.network.num_batches_tracked) == 5
+
+
+def test_one_batch_is_under_way_while_another_is_in_use() -> None:
+    """Batches arrive in order and whole, and only one more than is in use has been asked for."""
+    asked: list[int] = []
+
+    def batches() -> Iterator[dict[str, np.ndarray]]:
+        for number in range(4):
+            asked.append(number)
+            yield {"image": np.full((2, 3), number, np.uint8)}
+
+    for number, batch in enumerate(to_device(batches(), torch.device("cpu"))):
+        assert batch["image"].tolist() == [[number] * 3] * 2
+        assert len(asked) == min(number + 2, 4)
+    assert number == 3
+    assert list(to_device([], torch.device("cpu"))) == []
 
 
 def test_rate_rises_and_falls() -> None:

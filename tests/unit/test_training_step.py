@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from cutray.config import LossSettings, OptimSettings  # noqa: E402
+from cutray.console.run import run  # noqa: E402
 from cutray.errors import TrainingError  # noqa: E402
 from cutray.training.averaging import ModelEma  # noqa: E402
 from cutray.training.losses import map_loss  # noqa: E402
 from cutray.training.step import TrainStep  # noqa: E402
+from pipelines.bench.training_loop import training_loop  # noqa: E402
 
 CPU = torch.device("cpu")
 STEPS, RATE = 8, 1e-3
@@ -82,6 +86,15 @@ def test_losses_are_those_of_a_plain_loop(accumulate: int) -> None:
     assert step.take_mean_loss() == pytest.approx(sum(wanted) / STEPS, abs=1e-5)
     for name, value in ema.network.state_dict().items():
         assert torch.allclose(value.float(), mean[name].float(), atol=1e-5), name
+
+
+def test_a_real_network_learns_as_in_a_plain_loop(capsys: pytest.CaptureFixture[str]) -> None:
+    """In double precision, where AdamW does not enlarge the rounding of gradients, u2netp's losses agree, too."""
+    assert run(training_loop, ["--side", "64", "--batch", "2", "--steps", "4", "--double"]) == 0
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert len(facts["loss_differences"]) == 4
+    assert max(facts["loss_differences"]) < 1e-5
+    assert facts["ratio"] > 0
 
 
 def _breakable() -> tuple[torch.nn.Module, TrainStep]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -195,6 +197,38 @@ def test_balanced_leaves_out_the_mirror_image_where_the_network_is_sure(frame: n
         sizes.append(len(batch))
     assert sizes == stages
     assert runner.result.looks == sum(stages)
+
+
+@pytest.mark.parametrize(("mirrored", "agreement"), [(0.0, 1.0), (0.6, 0.4), (0.3, 0.7)])
+def test_it_is_said_how_well_frame_and_mirror_image_agree(mirrored: float, agreement: float) -> None:
+    """The overlap is 1 where both show the same, and less where the mirror image lacks a part."""
+    frame = np.zeros((320, 320), np.float32)
+    frame[100:200, 100:200] = 1.0
+    other = frame.copy()
+    other[:, 100 : 100 + round(100 * mirrored)] = 0.0
+    runner = TTARunner(np.zeros((700, 900, 3), np.uint8), SPEC, MattingSettings.model_validate({"looks": 2}))
+    while (batch := runner.next_batch) is not None:
+        runner.update(np.stack([frame, other[:, ::-1]]) if len(batch) == 2 else frame[None])
+    assert runner.result.agreement == pytest.approx(agreement)
+
+
+def test_two_views_of_nothing_agree() -> None:
+    """Where neither shows a subject there is nothing to disagree about, and one view alone is no disagreement."""
+    for looks in (1, 2):
+        settings = MattingSettings.model_validate({"looks": looks})
+        runner = TTARunner(np.zeros((70, 90, 3), np.uint8), SPEC, settings)
+        while (batch := runner.next_batch) is not None:
+            runner.update(np.zeros((len(batch), 320, 320), np.float32))
+        assert runner.result.agreement == 1.0
+
+
+@pytest.mark.parametrize(("asked", "size"), [({"quality": "best"}, 1), ({"quality": "best", "looks": 4}, 2)])
+def test_an_ensemble_looks_no_closer_unless_asked(asked: dict[str, object], size: int) -> None:
+    """Its second network takes the place of the closer look: one view settles a sure subject; four are a choice."""
+    spec = replace(SPEC, architecture="ensemble")
+    runner = TTARunner(np.zeros((700, 900, 3), np.uint8), spec, MattingSettings.model_validate(asked))
+    assert runner.next_batch is not None
+    assert len(runner.next_batch) == size
 
 
 def test_the_classic_recipe_looks_once() -> None:

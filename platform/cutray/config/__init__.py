@@ -10,6 +10,7 @@ from __future__ import annotations
 from cutray.config.base import Settings, parse_settings
 from cutray.config.batch import BatchSettings
 from cutray.config.canvas import CanvasSettings
+from cutray.config.drift import DriftSettings
 from cutray.config.hints import HintSettings
 from cutray.config.jobs import JobSettings
 from cutray.config.metadata import Setting, describe_differences, fingerprint, result_values, setting_of, walk_fields
@@ -28,6 +29,7 @@ from cutray.config.remover import (
     RemoverSettings,
     overlay,
 )
+from cutray.config.rollout import RolloutRules
 from cutray.config.shared import AdamWSettings, ClusterSettings, RunSettings
 from cutray.config.sweep import SchedulerSettings, SweepSettings
 from cutray.config.training import AUTO, Architecture, LossSettings, OptimSettings, TrainSettings
@@ -44,6 +46,7 @@ __all__ = [
     "CanvasSettings",
     "ClusterSettings",
     "DataSettings",
+    "DriftSettings",
     "Effort",
     "EngineSettings",
     "HintSettings",
@@ -58,6 +61,7 @@ __all__ = [
     "ReadingSettings",
     "RefinerSettings",
     "RemoverSettings",
+    "RolloutRules",
     "RunSettings",
     "SchedulerSettings",
     "Setting",

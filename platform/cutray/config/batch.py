@@ -45,6 +45,12 @@ class BatchSettings(ClusterSettings):
     photos_per_actor: Annotated[int, _SPREAD] = Field(
         0, ge=0, le=256, description="Photos that one actor works on at a time; 0 means one more than its CPUs."
     )
+    memory_gb: Annotated[float, _SPREAD] = Field(
+        0.0,
+        ge=0,
+        description="Memory in GB that all processes of the batch may hold on each machine, those of a Ray that it "
+        "starts included; 0 means half of what is free.",
+    )
     niceness: Annotated[int, _SPREAD] = Field(
         0, ge=0, le=19, description="How much the actors give way to other programs: 0 not at all, 19 most."
     )

@@ -35,7 +35,10 @@ class JobSettings(Settings):
     )
     max_uploads: Annotated[int, _KEPT] = Field(4, ge=1, description="Most jobs that one Ingress receives at a time.")
     upload_timeout_s: Annotated[float, _KEPT] = Field(
-        50.0, gt=0, description="Longest time for the body of POST /jobs to arrive; below request_timeout_s of Serve."
+        45.0,
+        gt=0,
+        description="Longest time for the body of POST /jobs to arrive; 10 s or more below request_timeout_s of Serve, "
+        "for it is written down then.",
     )
     jobs_per_key: Annotated[int, _KEPT] = Field(100, ge=1, description="Most jobs of an API key that have not ended.")
     photos_per_key: Annotated[int, _KEPT] = Field(

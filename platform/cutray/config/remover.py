@@ -125,7 +125,9 @@ class MattingSettings(Settings):
     every_field_is_option: ClassVar[bool] = True
 
     quality: Literal["fast", "balanced", "best"] = Field(
-        "balanced", description="How much work goes into the mask; sets `looks`, `edges` and `refine` together."
+        "balanced",
+        description="How much work goes into the mask; sets `looks`, `edges` and `refine` together. Where no model is "
+        "named, `best` runs u2net+isnet if the weights of isnet are on this machine, and u2net if not.",
     )
     looks: Literal[0, 1, 2, 4] = Field(
         0,
@@ -190,6 +192,16 @@ class MattingSettings(Settings):
         refine = preset.refine if self.refine == "auto" else self.refine
         looks, adaptive = (self.looks, False) if self.looks else (preset.looks, preset.adaptive)
         return Effort(looks=looks, adaptive=adaptive, edges=edges, refine=refine)
+
+    def effort_of(self, *, ensemble: bool) -> Effort:
+        """Effort of a single network or of several ones.
+
+        Several networks take no closer look unless it was asked for: the second network takes its place.
+        """
+        effort = self.effort
+        if not ensemble or self.looks or effort.looks < 4:
+            return effort
+        return effort.model_copy(update={"looks": 2, "adaptive": True})
 
 
 class OutputSettings(Settings):

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from cutray.errors import ConfigError
+from cutray.regular_file import read_text
 
 FILE_VARIABLE = "CUTRAY_TEMPLATES"
 ABOUT = "about"
@@ -83,8 +84,7 @@ def _shipped() -> dict[str, Template]:
 def _read(path: str) -> dict[str, Template]:
     """Read a file of templates; paths of background pictures in it begin at its folder."""
     try:
-        with open(path, "rb") as file:
-            templates = tomllib.load(file)
+        templates = tomllib.loads(read_text(path))
     except (OSError, ValueError) as error:  # TOML that is none, or not UTF-8, is a ValueError
         raise ConfigError(got=f"the templates in {path!r} cannot be read: {error}", fix="check the file") from error
     if not templates or not all(isinstance(values, dict) for values in templates.values()):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cutray.errors import EngineError
+from cutray.imaging.subject_box import Box
 
 # Rounding in bfloat16 may leave [0, 1] by this much; more means that the output is something else.
 _TOLERANCE = 0.01
@@ -47,6 +49,64 @@ class Engine(Protocol):
 
         Raises:
             EngineError: The batch has another shape or kind, or the network's output is not probabilities.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ViewRecipe:
+    """How a network's input is prepared.
+
+    Attributes:
+        side_px: Side of the input.
+        scale: What values are divided by: max for the view's own maximum, 255 for 255.
+        mean: Taken away from each channel after that.
+        std: What each channel is divided by then.
+    """
+
+    side_px: int
+    scale: Literal["max", "255"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class ResidentPhoto(Protocol):
+    """A photo that an engine keeps on its device: its views, and its full size as ``cutray.matting`` needs it."""
+
+    def views(self, wanted: Sequence[tuple[Box | None, bool]], recipe: ViewRecipe) -> Any:
+        """Prepare views; each is a box of pixels (None: all of the photo), mirrored or not.
+
+        Returns:
+            What the engine's ``infer_resident`` takes, of N views.
+        """
+
+    def shrink(self, rows: int, columns: int) -> np.ndarray:
+        """See ``cutray.matting.full_size``, as for the others."""
+
+    def upsample(self, levelled: np.ndarray) -> np.ndarray:
+        """Bring a map to full size."""
+
+    def guide(
+        self, levelled: np.ndarray, fitted: np.ndarray, tiles: np.ndarray, tile_px: int, rounding: float
+    ) -> np.ndarray:
+        """Bring a map to full size along the photo's colours."""
+
+
+@runtime_checkable
+class ResidentEngine(Engine, Protocol):
+    """An engine that may keep photos on its device, so that their pixels go there once."""
+
+    def upload(self, image: np.ndarray) -> ResidentPhoto | None:
+        """Bring a photo, (H, W, 3) uint8 sRGB, to the device; None where that gains nothing."""
+
+    def infer_resident(self, batches: Sequence[Any], most: int) -> NDArray[np.float32]:
+        """Run the network on views of photos that it keeps.
+
+        Args:
+            batches: From ``ResidentPhoto.views``.
+            most: Most views in one forward pass.
+
+        Returns:
+            Probabilities of the subject, (N, S, S) float32 in [0, 1], of all views in order.
         """
 
 

@@ -132,6 +132,20 @@ def _read_quota(folder: Path) -> float:
     return 0.0
 
 
+def available_bytes() -> int:
+    """Return the memory that is free on this machine, or left to this container."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    try:
+        limit, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text().strip() for name in ("max", "current"))
+        return min(free, int(limit) - int(used))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return free
+
+
 def read_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, frozenset[str]]:
     """Return the processor's name and the names of its instruction sets, as Linux calls them.
 

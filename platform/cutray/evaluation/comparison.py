@@ -72,6 +72,7 @@ METRICS = {
     "dice": Metric("Dice at .5"),
     "missing": Metric("missing, of the subject", 4, False),
     "extra": Metric("extra, of the subject", 4, False),
+    "holes_open": Metric("holes kept open"),
     "boundary_iou": Metric("boundary IoU, 2 %"),
     "boundary_iou_fine": Metric("boundary IoU, .2 %"),
     "boundary_f_1px": Metric("boundary F, 1 px"),

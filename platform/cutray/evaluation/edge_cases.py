@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cutray.evaluation.boundary import boundary_accuracy, fine_boundary_iou
+from cutray.evaluation.holes import holes_open
 from cutray.evaluation.matting import alpha_errors
 
 MAX_BAND_MSE = 0.02
@@ -30,6 +31,7 @@ class EdgeScores:
         mse_band: Mean squared difference in the unknown band, times 1000; over the picture for a hard truth.
         boundary_iou: Boundary IoU, band 0.2 % of the diagonal.
         boundary_f: Share of the outline found within 3 px, as an F-measure.
+        holes_open: Share of the background enclosed by the subject that is kept open; NaN without such holes.
         mae: Mean absolute difference.
         mae_coarse: That of the coarse alpha.
     """
@@ -41,6 +43,7 @@ class EdgeScores:
     mse_band: float
     boundary_iou: float
     boundary_f: float
+    holes_open: float
     mae: float
     mae_coarse: float
 
@@ -77,6 +80,7 @@ def score_edges(alpha: NDArray[np.float32], truth: NDArray[np.float32], coarse: 
         mse_band=mse_band,
         boundary_iou=fine_boundary_iou(predicted, mask),
         boundary_f=boundary_f,
+        holes_open=holes_open(predicted, mask),
         mae=mae,
         mae_coarse=mae_coarse,
     )

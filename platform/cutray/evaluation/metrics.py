@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cutray.errors import InputError, ShapeMismatchError
 from cutray.evaluation.boundary import boundary_accuracy, fine_boundary_iou, wide_boundary_iou
+from cutray.evaluation.holes import holes_open
 from cutray.evaluation.matting import alpha_errors
 from cutray.evaluation.saliency import binarise_adaptively, count_at, dice, e_measure, f_measure, iou, sweep_thresholds
 from cutray.evaluation.structure import s_measure, weighted_f
@@ -41,6 +42,7 @@ class ImageScores:
         e_adaptive: Enhanced alignment measure at twice the mean alpha.
         missing: Share of the subject that is at alpha ≤ 0.5; NaN without a subject. 0 is best.
         extra: Area outside the subject that is at alpha > 0.5, as a share of the subject's. 0 is best.
+        holes_open: Share of the background enclosed by the subject that is at alpha ≤ 0.5; NaN without such holes.
         boundary_iou: Boundary IoU, band 2 % of the diagonal.
         boundary_iou_fine: Boundary IoU, band 0.2 % of the diagonal.
         boundary_f_1px: Share of edges found within 1 px, as an F-measure; likewise 2, 3 and 5 px.
@@ -64,6 +66,7 @@ class ImageScores:
     e_adaptive: float
     missing: float
     extra: float
+    holes_open: float
     boundary_iou: float
     boundary_iou_fine: float
     boundary_f_1px: float
@@ -132,6 +135,7 @@ def score(
         s_measure=s_measure(alpha32, mask),
         e_adaptive=float(e_measure(adaptive)[0]),
         **_wrong_regions(predicted, mask),
+        holes_open=holes_open(predicted, mask),
         boundary_iou=wide_boundary_iou(predicted, mask),
         boundary_iou_fine=fine_boundary_iou(predicted, mask),
         **{f"boundary_f_{tolerance}px": value for tolerance, value in edges.items()},

@@ -16,6 +16,7 @@ from typing import BinaryIO
 from cutray.config import InputLimits
 from cutray.errors import InputError, OutputError, OutputExistsError
 from cutray.imaging.limits import check_bytes
+from cutray.regular_file import irregular_kind, open_at_once
 
 _BLOCK_BYTES = 1 << 20
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV})
@@ -25,7 +26,6 @@ _STANDARD = {"stdout": 1, "stderr": 2}
 _MAX_LINKS = 40
 _READER_WAIT_S = 60.0
 _NOT_WRITTEN = ((stat.S_ISDIR, "folder"), (stat.S_ISBLK, "block device"), (stat.S_ISSOCK, "socket"))
-_NOT_READ = ((stat.S_ISDIR, "folder"), (stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"))
 _OPEN_FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # Windows has none
 
@@ -46,14 +46,12 @@ def read_bytes(path: str | os.PathLike[str], limits: InputLimits) -> bytes:
     """
     name = os.fspath(path)
     try:
-        # Without O_NONBLOCK the call would wait for a writer if this is a pipe.
-        handle = os.open(name, os.O_RDONLY | _NO_WAIT | _OPEN_FLAGS)
+        handle = open_at_once(name)
     except (OSError, ValueError) as error:
         raise _unreadable(name, error) from error
     status = os.fstat(handle)
-    if not stat.S_ISREG(status.st_mode):
+    if kind := irregular_kind(status.st_mode):
         os.close(handle)
-        kind = next((word for is_kind, word in _NOT_READ if is_kind(status.st_mode)), "device")
         fix = f"give its bytes, or run `cutray remove - < {name}`" if kind == "pipe" else "give the path of a picture"
         raise InputError(f"{name!r} is a {kind}", "a picture file", fix)
     with os.fdopen(handle, "rb", buffering=0) as file:

@@ -53,12 +53,7 @@ class SmallCopies:
         return self._copies[size]
 
 
-def size_within(height_px: int, width_px: int, side_px: int) -> tuple[int, int]:
-    """Return height and width of a picture that is shrunk until neither side is longer than ``side_px``."""
-    scale = min(1.0, side_px / max(height_px, width_px))
-    return max(1, round(height_px * scale)), max(1, round(width_px * scale))
-
-
 def resize_within(image: npt.NDArray[Any], side_px: int) -> npt.NDArray[Any]:
     """Average a picture down until neither side is longer than ``side_px``; a small one stays as it is."""
-    return resize_area(image, *size_within(image.shape[0], image.shape[1], side_px))
+    scale = min(1.0, side_px / max(image.shape[:2]))
+    return resize_area(image, *(max(1, round(side * scale)) for side in image.shape[:2]))

@@ -10,9 +10,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from cutray.imaging.resize import SmallCopies
 from cutray.matting.alpha import upsample_alpha
 from cutray.matting.closed_form import RADIUS_PX, LocalColors, solve_unknown
+from cutray.matting.full_size import FullSize, FullSizeArray
 
 # Where a cell of the map is this many pixels wide, colours begin to help, and from the second value on they rule.
 _HELPFUL_CELL_PX, _NEEDED_CELL_PX = 1.0, 2.0
@@ -22,14 +22,14 @@ _WIDENING_CELLS = 0.5
 _PRIOR_WEIGHT, _SURE_FACTOR, _DEPTH_CELLS = 3e-3, 10.0, 1.5
 # Windows of the colour models that bring the solved alpha to full size; small, to keep thin detail.
 _UPSAMPLE_RADIUS_PX = 1
-# Full size is done in squares of so many solved pixels, and only near unknown pixels.
-_TILE_PX, _TILE_MARGIN_PX = 32, 4
 # Less than this from 0 or 1 is rounding of the models, not opacity.
 _ROUNDING = 0.01
+# Full size is done in squares of so many solved pixels, and only near unknown pixels.
+_TILE_PX, _TILE_MARGIN_PX = 32, 4
 
 
 def matte_edges(
-    levelled: np.ndarray, cells: int, image: np.ndarray, work_side_px: float, copies: SmallCopies | None = None
+    levelled: np.ndarray, cells: int, image: np.ndarray, work_side_px: float, pixels: FullSize | None = None
 ) -> np.ndarray:
     """Bring a levelled map to the photo's size along the photo's own edges.
 
@@ -38,7 +38,7 @@ def matte_edges(
         cells: Cells along a side of the frame in the network's eyes.
         image: (H, W, 3) uint8, sRGB.
         work_side_px: Side of a square with as many pixels as alpha is solved on; larger photos are shrunk.
-        copies: Of this photo, for whoever solves it several times.
+        pixels: The photo where its full size is worked on; None works on ``image``.
 
     Returns:
         (H, W) float32 in [0, 1]; exactly 0 or 1 wherever the map is and no unknown pixel is near.
@@ -46,6 +46,7 @@ def matte_edges(
     Source: closed-form matting (see ``closed_form``); the way to full size is the upsampling of local linear models
     of He and Sun 2015, "Fast Guided Filter".
     """
+    pixels = pixels or FullSizeArray(image)
     height, width = image.shape[:2]
     area_side = float(np.sqrt(height * width))
     scale = min(1.0, work_side_px / area_side)
@@ -55,8 +56,8 @@ def matte_edges(
     blend = np.clip((cell_px - _HELPFUL_CELL_PX) / (_NEEDED_CELL_PX - _HELPFUL_CELL_PX), 0.0, 1.0)
     unknown = _unknown_pixels(coarse, cell_px * scale)
     if blend == 0 or not unknown.any() or not (coarse[~unknown] == 0).any() or not (coarse[~unknown] == 1).any():
-        return upsample_alpha(levelled, height, width)
-    small = (copies or SmallCopies()).area(image, rows, columns).astype(np.float32) / np.float32(255)
+        return pixels.upsample(levelled)
+    small = pixels.shrink(rows, columns).astype(np.float32) / np.float32(255)
     around = _surroundings(unknown)
     solved = coarse.copy()
     prior_weight = _prior_weight(coarse[around], unknown[around], cell_px * scale)
@@ -64,9 +65,7 @@ def matte_edges(
     solved = np.asarray(coarse + np.float32(blend) * (solved - coarse))
     if (rows, columns) == (height, width):
         return solved
-    full = upsample_alpha(levelled, height, width)
-    _guided_upsample(full, solved, small, unknown, image)
-    return full
+    return _guided_upsample(pixels, levelled, solved, small, unknown)
 
 
 def _unknown_pixels(coarse: np.ndarray, cell_px: float) -> np.ndarray:
@@ -96,44 +95,24 @@ def _prior_weight(coarse: np.ndarray, unknown: np.ndarray, cell_px: float) -> np
 
 
 def _guided_upsample(
-    full: np.ndarray, solved: np.ndarray, small: np.ndarray, unknown: np.ndarray, image: np.ndarray
-) -> None:
+    pixels: FullSize, levelled: np.ndarray, solved: np.ndarray, small: np.ndarray, unknown: np.ndarray
+) -> np.ndarray:
     """Upsample the solved alpha to full size, guided by the photo's own pixels.
 
     Args:
-        full: (H, W) float32 in [0, 1], written in place around the unknown pixels.
+        pixels: The photo.
+        levelled: (T, T) float32, what holds where no unknown pixel is near.
         solved: (h, w) float32 in [0, 1].
         small: (h, w, 3) float32 in [0, 1], the photo it was solved on.
         unknown: (h, w) bool, the pixels that were solved.
-        image: (H, W, 3) uint8.
+
+    Returns:
+        (H, W) float32 in [0, 1].
     """
-    height, width = image.shape[:2]
-    rows, columns = solved.shape
     models = LocalColors(small, _UPSAMPLE_RADIUS_PX)
     fitted = np.dstack([models.mean(plane) for plane in models.fit(solved)])
     shape = np.ones((2 * _TILE_MARGIN_PX + 1,) * 2, np.uint8)
     near = cv2.dilate(unknown.astype(np.uint8), shape)
-    for top in range(0, rows, _TILE_PX):
-        for left in range(0, columns, _TILE_PX):
-            if not near[top : top + _TILE_PX, left : left + _TILE_PX].any():
-                continue
-            down = slice(top * height // rows, min(top + _TILE_PX, rows) * height // rows)
-            across = slice(left * width // columns, min(left + _TILE_PX, columns) * width // columns)
-            full[down, across] = _apply(fitted, image[down, across], down, across, (height, width))
-
-
-def _apply(fitted: np.ndarray, pixels: np.ndarray, down: slice, across: slice, shape: tuple[int, int]) -> np.ndarray:
-    """Evaluate the colour models, read between their centres, on some of the photo's pixels."""
-    rows, columns = fitted.shape[:2]
-    at_y = ((np.arange(down.start, down.stop) + 0.5) * (rows / shape[0]) - 0.5).astype(np.float32)
-    at_x = ((np.arange(across.start, across.stop) + 0.5) * (columns / shape[1]) - 0.5).astype(np.float32)
-    grid = np.broadcast_to(at_x, pixels.shape[:2]), np.broadcast_to(at_y[:, None], pixels.shape[:2])
-    read = cv2.remap(
-        fitted,
-        np.ascontiguousarray(grid[0]),
-        np.ascontiguousarray(grid[1]),
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    alpha = np.einsum("ijk,ijk->ij", read[..., :3], pixels, dtype=np.float32) / np.float32(255) + read[..., 3]
-    return np.asarray(np.clip((alpha - _ROUNDING) / (1.0 - 2.0 * _ROUNDING), 0.0, 1.0), dtype=np.float32)
+    starts = [np.arange(0, side, _TILE_PX) for side in near.shape]
+    tiles = np.maximum.reduceat(np.maximum.reduceat(near, starts[0], axis=0), starts[1], axis=1) > 0
+    return pixels.guide(levelled, fitted, tiles, _TILE_PX, _ROUNDING)

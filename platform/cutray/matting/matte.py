@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from cutray.config import MattingSettings
-from cutray.imaging.resize import SmallCopies, size_within
+from cutray.imaging.resize import resize_within
 from cutray.log_odds import mean_probability
-from cutray.matting.alpha import classic_alpha, rescale_probs, upsample_alpha
+from cutray.matting.alpha import classic_alpha, rescale_probs
 from cutray.matting.detect import detect_edge_cases
 from cutray.matting.edges import matte_edges
+from cutray.matting.full_size import FullSize, FullSizeArray
 from cutray.matting.objects import FoundObject, find_objects, select_objects
 from cutray.matting.refine import Region, built_in_refiner
 from cutray.matting.transparency import clear_alpha
@@ -74,7 +75,7 @@ def compute_matte(
     map_size: int,
     settings: MattingSettings,
     keep: np.ndarray | None = None,
-    copies: SmallCopies | None = None,
+    pixels: FullSize | None = None,
 ) -> Matte:
     """Compute the alpha channel of a photo.
 
@@ -84,28 +85,25 @@ def compute_matte(
         map_size: Cells along a side of a single view of the frame.
         settings: Levels, edges, refinement, and which subjects are wanted.
         keep: (T, T) bool, places whose subject is wanted whatever its size, or None.
-        copies: Of this photo, for whoever computes several mattes of it.
+        pixels: The photo where its full size is worked on, such as a GPU; None works on ``image``.
 
     Returns:
         The alpha channel, 0 everywhere for an empty scene.
     """
     height, width = image.shape[:2]
-    copies = copies or SmallCopies()
     if settings.subjects != "all" or settings.min_area:
         probs = select_objects(probs, settings.most_subjects, settings.min_area / 100, keep)
     subject = find_subject(probs, settings)
     to_refine = subject.found and settings.effort.refine == "detected"
     edge_cases: tuple[str, ...] = ()
     if settings.edge_cases or to_refine:
-        edge_cases = detect_edge_cases(
-            copies.area(image, *size_within(height, width, _DETECTOR_SIDE_PX)), probs
-        ).present
+        edge_cases = detect_edge_cases(resize_within(image, _DETECTOR_SIDE_PX), probs).present
     if settings.compat:
         alpha = classic_alpha(probs, height, width)
     elif not subject.found:
         alpha = np.zeros((height, width), np.float32)
     else:
-        alpha = _solve_alpha(image, probs, map_size, settings, copies)
+        alpha = _solve_alpha(image, pixels or FullSizeArray(image), probs, map_size, settings)
         region = _region_to_refine(edge_cases, settings)
         if region is not None:
             alpha = built_in_refiner().correct(alpha, image, region)
@@ -154,18 +152,18 @@ def to_logit(score: float) -> float:
 
 
 def _solve_alpha(
-    image: np.ndarray, probs: np.ndarray, map_size: int, settings: MattingSettings, copies: SmallCopies
+    image: np.ndarray, pixels: FullSize, probs: np.ndarray, map_size: int, settings: MattingSettings
 ) -> np.ndarray:
     """Bring a prediction to the photo's size, along the photo's own edges if that is asked for."""
     height, width = image.shape[:2]
     rescaled = rescale_probs(probs, settings)
     edges = settings.effort.edges
     if edges == "soft":
-        return upsample_alpha(rescaled, height, width)
+        return pixels.upsample(rescaled)
     # At more than half a photo's size its grain is solved for, too.
     half = math.sqrt(height * width) / 2
     side = min(max(half, _WORK_SIDE_PX), _FINE_SIDE_PX) if edges == "fine" else _WORK_SIDE_PX
-    return matte_edges(rescaled, min(map_size, _FINEST_CELLS), image, side, copies)
+    return matte_edges(rescaled, min(map_size, _FINEST_CELLS), image, side, pixels)
 
 
 def _region_to_refine(edge_cases: Sequence[str], settings: MattingSettings) -> Region | None:

@@ -51,11 +51,16 @@ def load_ensemble(members: Sequence[Weights]) -> tuple[Ensemble, ModelSpec]:
         for name in ("input_size_px", "mean", "std", "scale"):
             if getattr(other.spec, name) != getattr(first, name):
                 raise EngineError(
-                    got=f"{other.path.name} wants {name} {getattr(other.spec, name)}",
-                    allowed=f"{getattr(first, name)}, as {members[0].path.name} does",
+                    got=f"{_shown(other)} wants {name} {getattr(other.spec, name)}",
+                    allowed=f"{getattr(first, name)}, as {_shown(members[0])} does",
                     fix="put networks together that were trained alike",
                 )
     ensemble = Ensemble([load_u2net(one.path).eval() for one in members]).eval()
     names = ", ".join(one.path.stem if one.path.stem != "best" else one.path.parent.name for one in members)
     spec = replace(first, cpu_precisions=(), description=f"mean logits of {names}")
     return ensemble, spec
+
+
+def _shown(weights: Weights) -> str:
+    """Name a file with its folder, because those of all runs are called best.safetensors."""
+    return f"{weights.path.parent.name}/{weights.path.name}"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gc
-import os
 import weakref
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from cutray.config import AUTO, TrainSettings
 from cutray.data.loading import SampleSpec
+from cutray.engines.hardware import available_bytes
 from cutray.errors import TrainingError
 from cutray.training.scratch import scratch_trainer
 
@@ -152,20 +151,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         told in str(error) for told in _CPU_OUT_OF_MEMORY
     )
-
-
-def available_bytes() -> int:
-    """Return the memory that is free on this machine, or left to this container."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    try:
-        limit, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text().strip() for name in ("max", "current"))
-        return min(free, int(limit) - int(used))
-    except (OSError, ValueError):  # no container, or one without a limit
-        return free
 
 
 class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]

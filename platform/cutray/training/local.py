@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,9 +72,22 @@ def fit(
         folders = {"folders": [os.fspath(train)]}
         folders |= {"validation": os.fspath(validation)} if validation is not None else {}
         parsed = parse_settings(TrainSettings, {**values, "data": {**values.get("data", {}), **folders}})
-        return fit_here(parsed, callbacks=callbacks)
+        return fit_here(parsed, callbacks=[_figures_for(callbacks)])
     parsed = parse_settings(TrainSettings, values)
-    return fit_here(parsed, callbacks=callbacks, samples=_split(parsed, train, validation))
+    return fit_here(parsed, callbacks=[_figures_for(callbacks)], samples=_split(parsed, train, validation))
+
+
+def _figures_for(callbacks: Sequence[Callable[[dict[str, Any]], None]]) -> Callable[[dict[str, Any]], None]:
+    """Hand on nothing but figures, which all have the same names; turn a run's warnings into Python's."""
+
+    def hear(latest: dict[str, Any]) -> None:
+        for problem in latest.get("warnings", ()):
+            warnings.warn(problem, stacklevel=1)
+        if "loss" in latest:
+            for callback in callbacks:
+                callback(latest)
+
+    return hear
 
 
 def fit_here(
@@ -86,7 +100,7 @@ def fit_here(
 
     Args:
         settings: All about the run; ``name`` must be set. Those that speak of workers have no effect.
-        callbacks: As for ``fit``.
+        callbacks: As for ``fit``; they also hear of ``start``, the scores before training, and of ``warnings``.
         samples: To learn from and to validate on; None finds them by the settings.
 
     Raises:

@@ -86,7 +86,7 @@ def train_refiner(
     if settings.threads:
         torch.set_num_threads(settings.threads)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = ModelEma(network, settings.ema_decay)
+    ema = ModelEma(network, settings.ema_decay)
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     losses, since = [], time.perf_counter()
     for step in range(1, settings.steps + 1):
@@ -101,14 +101,14 @@ def train_refiner(
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
         if torch.isfinite(norm):
             optimizer.step()
-            average.update(step)
+            ema.update(step)
             losses.append(float(loss.detach()))
         if step % settings.report_every_steps == 0 or step == settings.steps:
             now = time.perf_counter()
             speed = len(losses) * settings.batch_size / (now - since)
             report(Progress(step, float(np.mean(losses)), speed))
             losses, since = [], now
-    return average.network  # type: ignore[return-value]
+    return ema.network  # type: ignore[return-value]
 
 
 def refiner_loss(output: RefinerOutput, crops: Crops) -> Tensor:

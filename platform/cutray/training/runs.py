@@ -6,6 +6,7 @@ import contextlib
 import json
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +14,10 @@ from typing import Any
 
 from cutray.config import TrainSettings
 from cutray.data.catalog import Catalog, build_catalog
+from cutray.data.fingerprint import fingerprint_of
 from cutray.data.loading import LOADER_CPUS, SampleSpec, training_samples, validation_samples
 from cutray.errors import ConfigError, CutrayError, TrainingError
+from cutray.evaluation.drift import fingerprint_path
 from cutray.imaging.files import write_atomically
 from cutray.models.export import describe_model
 from cutray.models.registry import store_address
@@ -44,6 +47,7 @@ from cutray.training.trainer import TrainJob, train_worker
 from cutray.training.validation import METRICS
 
 BEST_FILE, HISTORY_FILE, TRACKING_FILE = "best.safetensors", "history.json", "mlflow.json"
+CARD_FILE, FINGERPRINT_FILE = card_path(Path(BEST_FILE)).name, fingerprint_path(Path(BEST_FILE)).name
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +219,8 @@ def run_job(
     hashes = accepted_hashes(settings, catalog, run_dir)
     write_settings(settings, run_dir / SETTINGS_FILE)
     write_atomically(run_dir / PROVENANCE_FILE, describe_provenance(settings, *prepared), overwrite=True)
+    if seen := fingerprint_of(catalog.train):
+        write_atomically(run_dir / FINGERPRINT_FILE, seen.as_json().encode(), overwrite=True)
     tracking = _open_tracking(settings, run_dir, {**tags, "data_fingerprint": catalog.fingerprint})
     status = "FAILED"
     try:
@@ -236,7 +242,7 @@ def run_job(
         raise cause from error
     finally:
         if tracking:
-            names = (SETTINGS_FILE, PROVENANCE_FILE, HISTORY_FILE, SCORES_FILE, card_path(Path(BEST_FILE)).name)
+            names = (SETTINGS_FILE, PROVENANCE_FILE, HISTORY_FILE, SCORES_FILE, FINGERPRINT_FILE, CARD_FILE)
             close_run(*tracking, status, [run_dir / name for name in names if (run_dir / name).is_file()])
 
 
@@ -287,6 +293,8 @@ def export_best(settings: TrainSettings, run_dir: Path, run_id: str | None = Non
             got=f"the run left no whole checkpoint in {run_dir}: {'; '.join(problems) or 'none'}",
             fix="train anew, under another name",
         )
+    if problems:
+        warnings.warn(f"newer checkpoints are damaged and were left out: {'; '.join(problems)}", stacklevel=2)
     from safetensors.torch import save
 
     write_atomically(run_dir / BEST_FILE, save(found.tensors["best"]), overwrite=True)

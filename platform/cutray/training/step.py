@@ -44,7 +44,7 @@ class TrainStep:
         Args:
             model: What is trained.
             ema: The moving average of its weights.
-            loss: Gives the loss of (N, 3, S, S) photos and their (N, 1, S, S) truth.
+            loss: Gives the loss of (N, 3, S, S) photos and their (N, 1, S, S) target.
             settings: How the weights are optimised.
             device: Where all of it is.
             no_sync: Keeps workers from sharing gradients that are not complete yet.
@@ -52,7 +52,7 @@ class TrainStep:
         """
         self._ema, self._loss, self._settings, self._no_sync = ema, loss, settings, no_sync
         self._parameters = [one for one in model.parameters() if one.requires_grad]
-        self._capture = capture and device.type == "cuda"
+        self._capture = capture and _captures_on(device)
         # A captured step cannot be told another rate but through a tensor that it reads.
         rate: Any = torch.tensor(settings.lr, device=device) if self._capture else settings.lr
         self.optimizer = torch.optim.AdamW(
@@ -112,9 +112,9 @@ class TrainStep:
         parts = self._settings.accumulate
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros_like(self._last)
-        for number, (photos, truth) in enumerate(zip(image.chunk(parts), alpha.chunk(parts), strict=True), 1):
+        for number, (photos, target) in enumerate(zip(image.chunk(parts), alpha.chunk(parts), strict=True), 1):
             with self._no_sync() if number < parts else contextlib.nullcontext():
-                loss = self._loss(photos, truth) / parts
+                loss = self._loss(photos, target) / parts
                 torch.autograd.backward(loss)
             total = total + loss.detach()
         norm = nn.utils.clip_grad_norm_(self._parameters, self._settings.clip_norm)
@@ -158,3 +158,8 @@ class TrainStep:
         still_image.copy_(image)
         still_alpha.copy_(alpha)
         graph.replay()
+
+
+def _captures_on(device: torch.device) -> bool:
+    """Whether steps on a device can be captured."""
+    return device.type == "cuda"

@@ -49,11 +49,17 @@ def write_settings(settings: TrainSettings, path: Path) -> None:
     write_atomically(path, settings.model_dump_json(indent=1).encode(), overwrite=True)
 
 
-def adopt_batch(settings: TrainSettings) -> TrainSettings:
-    """Take the batch size that memory decided when a run was begun, if that one is gone on with."""
-    run_dir = Path(settings.save_dir).resolve() / settings.name
+def adopt_batch(settings: TrainSettings, of_run: Path | None = None) -> TrainSettings:
+    """Take the batch size that memory decided when a run was begun.
+
+    Args:
+        settings: Those that may leave the size to memory.
+        of_run: Folder of another run whose size is taken, as the first fold's for all; None: of the run itself, if it
+            is gone on with.
+    """
+    run_dir = of_run or Path(settings.save_dir).resolve() / settings.name
     unsettled = AUTO in (settings.optim.batch_size, settings.optim.accumulate)
-    if not (unsettled and settings.name and checkpoints.checkpoint_folders(run_dir)):
+    if not (unsettled and settings.name and (of_run or checkpoints.checkpoint_folders(run_dir))):
         return settings
     begun = parse_settings(TrainSettings, read_settings(run_dir / SETTINGS_FILE)).optim
     size = settings.optim.batch_size or begun.batch_size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -68,6 +69,8 @@ def _machine_watched(uri: str, run_id: str) -> Iterator[None]:
     try:
         from mlflow.system_metrics import system_metrics_monitor
 
+        # It says on the console that it begins and ends, and that there is no GPU.
+        logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)
         create: Any = system_metrics_monitor.SystemMetricsMonitor
         monitor = create(run_id, resume_logging=True, tracking_uri=uri)
         monitor.start()
@@ -108,13 +111,16 @@ def open_run(uri: str, experiment: str, name: str, params: Mapping[str, Any], ta
 
 def _origin() -> dict[str, str]:
     """Name the versions that a run is made with, and the commit of the folder it is started in, if that has one."""
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
     from mlflow.utils.git_utils import get_git_commit
     from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
     commit = get_git_commit(str(Path.cwd()))
-    tags = {f"{package}_version": version(package) for package in ("ray", "torch")}
+    tags = {}
+    for package in ("ray", "torch"):
+        with contextlib.suppress(PackageNotFoundError):  # an endpoint need not have PyTorch
+            tags[f"{package}_version"] = version(package)
     return tags | {"cutray_version": __version__} | ({MLFLOW_GIT_COMMIT: commit} if commit else {})
 
 

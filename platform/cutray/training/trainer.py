@@ -116,6 +116,16 @@ class Trainer:
 
     def run(self) -> dict[str, float] | None:
         """Train to the end and return the last epoch's figures (worker 0 alone)."""
+        try:
+            last = self._run()
+        finally:  # what was noted last of a run that fails is what explains it
+            self.tracker.close()
+            if self.board is not None:
+                self.board.close()
+        return last if self.rank == 0 else None
+
+    def _run(self) -> dict[str, float]:
+        """Train to the end and return the last epoch's figures."""
         optim = self.settings.optim
         last: dict[str, float] = dict(self.state.history[-1]) if self.state.history else {}
         if self.settings.init and not self.state.total_steps:
@@ -124,10 +134,7 @@ class Trainer:
         while self.state.epoch < optim.epochs and not self._is_over():
             loss, rate = self._train_epoch()
             last = self._finish_epoch(loss, rate)
-        self.tracker.close()
-        if self.board is not None:
-            self.board.close()
-        return last if self.rank == 0 else None
+        return last
 
     def _train_epoch(self) -> tuple[float, float]:
         """Do what is left of an epoch; return the mean loss and photos per second."""

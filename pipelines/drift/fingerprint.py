@@ -1,0 +1,57 @@
+"""Measures the photos of a folder, and what a network says of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from cutray.chain import cut_out
+from cutray.config import RemoverSettings
+from cutray.console.progress import download_progress, photo_progress
+from cutray.errors import CutrayError, InputError
+from cutray.evaluation.datasets import find_samples
+from cutray.evaluation.drift import Fingerprint, features_of
+from cutray.evaluation.photo_features import measure_photo
+from cutray.imaging.photo_files import find_photos
+from cutray.segmenter import Segmenter
+from cutray.sources import decode_source
+
+
+def photos_of(folder: Path) -> list[Path]:
+    """List the photos of a folder, without masks where it has them."""
+    try:
+        return [sample.image for sample in find_samples(folder)]
+    except CutrayError:
+        photos = list(find_photos(folder))
+    if not photos:
+        raise InputError(got=f"no photos in {folder}", allowed="one or more", fix="check the path")
+    return photos
+
+
+def measure_all(photos: Sequence[Path], settings: RemoverSettings, made: Fingerprint) -> int:
+    """Count all photos that can be read; returns how many cannot."""
+    with download_progress() as told:
+        segmenter = Segmenter.load(settings, told)
+    failed = 0
+    with photo_progress(len(photos), shown=sys.stderr.isatty()) as advance:
+        for path in photos:
+            try:
+                photo = decode_source(str(path), settings)
+                found = cut_out(str(path), settings, "PNG", segmenter).report
+            except InputError as error:
+                click.echo(f"{path}: {error}", err=True)
+                failed += 1
+            else:
+                values = features_of(
+                    measure_photo(photo.view),
+                    found=found.subject_found,
+                    confidence=found.confidence,
+                    area=found.area_fraction,
+                    edge_cases=found.edge_cases,
+                )
+                made.add_all(values)
+            advance(failed, None)
+    return failed
