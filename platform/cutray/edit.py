@@ -9,9 +9,10 @@ import numpy as np
 from cutray.config import MattingSettings
 from cutray.engines.base import ResidentPhoto
 from cutray.hints import Hints, cut_box
-from cutray.imaging.resize import resize_area
+from cutray.imaging.resize import SmallCopies, resize_area
 from cutray.imaging.subject_box import Box
-from cutray.matting.marks import MarkSpreader, shrink_marks
+from cutray.matting.full_size import FullSizeArray
+from cutray.matting.marks import Marks, MarkSpreader
 from cutray.matting.matte import Matte, compute_matte
 from cutray.sources import Photo
 from cutray.tta import Prediction
@@ -31,6 +32,7 @@ class Edit:
         self._settings = settings
         self._seen: dict[Box, Prediction] = {}
         self._spreaders: dict[Box, MarkSpreader] = {}
+        self._copies: dict[Box, SmallCopies] = {}
 
     def missing_view(self, hints: Hints) -> np.ndarray | None:
         """Return the part of the photo that the network still has to look at, (h, w, 3) uint8, or None."""
@@ -53,14 +55,16 @@ class Edit:
         """
         prediction, window = self._seen[hints.view], hints.window
         probs = _place(prediction.probs, hints.view, window)
-        keep, drop = (None if mask is None else cut_box(mask, window) for mask in (hints.keep, hints.drop))
+        keep, drop = (None if mask is None else Marks(cut_box(mask, window)) for mask in (hints.keep, hints.drop))
         image = cut_box(self._image, window)
         if keep is not None or drop is not None:
             probs = self._spreader(window, image).spread(probs, keep, drop)
-        matte = compute_matte(image, probs, prediction.map_size, self._adapt(hints), _shrunk(keep, probs))
-        for mask, value in ((keep, 1), (drop, 0)):
-            if mask is not None:
-                matte.alpha[mask] = value
+        wanted = None if keep is None else keep.downscale(*probs.shape)
+        pixels = FullSizeArray(image, self._small(window))
+        matte = compute_matte(image, probs, prediction.map_size, self._adapt(hints), wanted, pixels)
+        for marks, value in ((keep, 1.0), (drop, 0.0)):
+            if marks is not None:
+                marks.write(matte.alpha, value)
         return _enlarge(matte, window, hints)
 
     def _adapt(self, hints: Hints) -> MattingSettings:
@@ -78,10 +82,11 @@ class Edit:
             self._spreaders = {window: MarkSpreader(image)}
         return self._spreaders[window]
 
-
-def _shrunk(keep: np.ndarray | None, probs: np.ndarray) -> np.ndarray | None:
-    """Bring marks to the size of a map."""
-    return None if keep is None else shrink_marks(keep, *probs.shape)
+    def _small(self, window: Box) -> SmallCopies:
+        """Return the smaller copies of a part of the photo; only those of the last one are kept."""
+        if window not in self._copies:
+            self._copies = {window: SmallCopies()}
+        return self._copies[window]
 
 
 def _place(probs: np.ndarray, view: Box, window: Box) -> np.ndarray:

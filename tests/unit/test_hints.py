@@ -182,6 +182,43 @@ def test_a_mark_fills_its_patch_and_stops_at_the_edge(scale: float) -> None:
     assert abs(one.area_fraction - truth.mean()) < 0.05
 
 
+def test_what_a_mark_takes_ends_with_an_outline() -> None:
+    """In an even area, where no edge stops it, a stroke leaves no haze around what it takes away."""
+    probs = np.full((100, 100), 0.98, np.float32)
+    drop = np.zeros((200, 200), bool)
+    drop[100, 80:120] = True
+    edit = Edit(np.full((200, 200, 3), 120, np.uint8), parse_settings(RemoverSettings, {"quality": "fast"}))
+    edit.add(Hints(200, 200), Prediction(probs, 100, 1))
+    alpha = edit.matte(Hints(200, 200, drop=drop)).alpha
+    gone, haze = alpha < 0.05, (alpha >= 0.05) & (alpha < 0.95)
+    assert gone.mean() > 0.2
+    assert haze.sum() < 0.25 * gone.sum()
+
+
+@pytest.mark.parametrize(("kind", "inside"), [("drop", 1), ("keep", -1)])
+def test_a_mark_beside_the_outline_speaks_of_a_sliver(kind: str, inside: int) -> None:
+    """Where map and photo have no edge, a mark close to the map's outline moves it a little, a deep one takes the part.
+
+    A point that mends the last two pixels of an outline must not take away what was right.
+    """
+    image = np.full((200, 200, 3), 120, np.uint8)
+    probs = np.full((100, 100), 0.05, np.float32)
+    probs[:, 50:] = 0.95
+
+    def changed(column: int) -> float:
+        hints = Hints(200, 200, **{kind: np.zeros((200, 200), bool)})
+        marks = hints.keep if kind == "keep" else hints.drop
+        assert marks is not None
+        marks[100, column] = True
+        edit = Edit(image, parse_settings(RemoverSettings, {"quality": "fast"}))
+        edit.add(hints, Prediction(probs, 100, 1))
+        return float(((edit.matte(hints).alpha > 0.5) != (np.arange(200) >= 100)).mean())
+
+    assert 0 < changed(100 + 2 * inside) < 0.03
+    assert changed(100 + 4 * inside) < 0.1
+    assert changed(100 + 60 * inside) > 0.2
+
+
 def test_hints_beside_a_photo(tmp_path: Path) -> None:
     """A file beside the photo says the same as options; what is no hint in it is refused by name."""
     assert hints_beside(tmp_path / "a.jpg") == {}
@@ -204,3 +241,18 @@ def test_points_of_the_benchmark_are_put_by_a_rule() -> None:
     mask = truth.copy()
     mask[30:39, 0:9] = True
     assert worst_point(mask, truth) == (4, 34)
+
+
+def test_page_of_the_benchmark_tells_gain_and_harm() -> None:
+    """Means, medians and intervals by halves; how many are good, and how many a step has made worse."""
+    from pipelines.bench.hints import Row, _page
+
+    rows = [Row("a", [0.2, 0.5, 0.9, 0.86, 0.9], [1.0] * 5), Row("b", [0.4, 0.3, 0.7, 0.9, 0.905], [2.0] * 5)]
+    page = _page(rows, [], 7, 0.6)
+    assert "2 of 7 photos have an IoU below 0.6" in page
+    assert "| all 2: median IoU | 0.300 | 0.400 | 0.800 | 0.880 | 0.903 |" in page
+    assert "| IoU of 0.85 or more | 0 | 0 | 1 | 2 | 2 |" in page
+    assert "| worse than without hints | 0 | 1 | 0 | 0 | 0 |" in page
+    assert "| worse than a step before | 0 | 1 | 0 | 1 | 0 |" in page
+    assert "| median seconds | 1.50 |" in page
+    assert {row.half for row in (Row(str(number)) for number in range(9))} == {"A", "B"}

@@ -38,6 +38,21 @@ def resize_area(array: npt.NDArray[Any], height_px: int, width_px: int) -> npt.N
     return np.asarray(resized).reshape(height_px, width_px, *array.shape[2:])
 
 
+class SmallCopies:
+    """Smaller copies of one picture, each computed once; they take little memory beside it."""
+
+    def __init__(self) -> None:
+        """Begin without one."""
+        self._copies: dict[tuple[int, int], npt.NDArray[Any]] = {}
+
+    def area(self, array: npt.NDArray[Any], height_px: int, width_px: int) -> npt.NDArray[Any]:
+        """Return ``resize_area`` of the picture, which is the same one at every call; nobody may write to it."""
+        size = (height_px, width_px)
+        if size not in self._copies:
+            self._copies[size] = resize_area(array, height_px, width_px)
+        return self._copies[size]
+
+
 def resize_within(image: npt.NDArray[Any], side_px: int) -> npt.NDArray[Any]:
     """Average a picture down until neither side is longer than ``side_px``; a small one stays as it is."""
     scale = min(1.0, side_px / max(image.shape[:2]))

@@ -8,7 +8,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from cutray.imaging.resize import resize_area
+from cutray.imaging.resize import SmallCopies
 from cutray.matting.alpha import upsample_alpha
 
 
@@ -42,13 +42,18 @@ class FullSize(Protocol):
 class FullSizeArray:
     """A photo at its full size, as an array."""
 
-    def __init__(self, image: np.ndarray) -> None:
-        """Keep the photo, (H, W, 3) uint8."""
-        self._image = image
+    def __init__(self, image: np.ndarray, copies: SmallCopies | None = None) -> None:
+        """Keep the photo.
+
+        Args:
+            image: (H, W, 3) uint8.
+            copies: Of this photo, for whoever computes several mattes of it.
+        """
+        self._image, self._copies = image, copies or SmallCopies()
 
     def resize_area(self, rows: int, columns: int) -> np.ndarray:
         """See ``FullSize.resize_area``."""
-        return resize_area(self._image, rows, columns)
+        return self._copies.area(self._image, rows, columns)
 
     def upsample(self, levelled: np.ndarray) -> np.ndarray:
         """See ``FullSize.upsample``."""

@@ -5,10 +5,15 @@ place is from a mark is the length of the shortest path between them, on which s
 marks the nearer one in this sense decides. What looks like a mark, has the map's value of the mark and is not far away
 belongs to it, too, even across an edge. Away from all marks the map stays what it was.
 
+How far a mark reaches depends on how far it lies from the outline that the map has drawn: close to it, a sliver is
+meant; deep inside of what the map took for background or subject, a whole part is.
+
 Source: geodesic distances by raster scans, Criminisi et al. 2008, "GeoS: Geodesic Image Segmentation".
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -17,17 +22,65 @@ from cutray.imaging.resize import resize_area
 from cutray.log_odds import to_log_odds
 
 # Side of the grid on which marks spread, in cells.
-_GRID = 240
-# Cost of a step across a whole change of colour (100 in CIELAB), and of the map, in steps within an even area.
-_EDGE_COST, _MAP_COST = 60.0, 60.0
-# Reach of a mark, as a share of the longer side.
-_REACH = 0.35
+_GRID = 160
+# Cost of a step across a whole change of colour (100 in CIELAB), and of the map, in steps of a grid of 240 cells.
+_EDGE_COST, _MAP_COST, _COST_GRID = 60.0, 60.0, 240
+# Reach of a mark, as a share of the longer side: so many times its distance from the map's outline, within limits.
+_REACH_PER_DEPTH, _LEAST_REACH, _MOST_REACH = 6.0, 0.05, 0.3
+# Marks whose reach differs by less than this factor spread together.
+_SAME_REACH = 1.35
 # Log odds that a mark outweighs.
-_STRENGTH = 12.0
+_STRENGTH = 17.0
+# How much firmer the map becomes where marks speak, which they do from this share of their strength on.
+_FIRMNESS, _SPEAKS = 4.0, 0.25
 # What looks like a mark: weight beside what is reached from it, and standard deviations of colour (100 in CIELAB), of
 # the map, and of the place as a share of the longer side. Only the largest strokes are compared with.
-_ALIKE, _COLOR_SIGMA, _MAP_SIGMA, _PLACE_SIGMA, _MOST_STROKES = 0.8, 0.1, 0.2, 0.2, 16
+_ALIKE, _COLOR_SIGMA, _MAP_SIGMA, _PLACE_SIGMA, _MOST_STROKES = 0.6, 0.14, 0.15, 0.2, 16
 _SWEEPS = 2
+
+
+class Marks:
+    """Pixels of a photo that are marked as one kind."""
+
+    def __init__(self, mask: np.ndarray) -> None:
+        """Find them, once for all that needs them.
+
+        Args:
+            mask: (H, W) bool.
+        """
+        self._mask = mask
+        marked = np.flatnonzero(mask.any(axis=1))
+        top, bottom = (int(marked[0]), int(marked[-1]) + 1) if marked.size else (0, 0)
+        rows, self._columns = np.nonzero(mask[top:bottom])
+        self._rows = rows + top
+
+    def downscale(self, rows: int, columns: int) -> np.ndarray:
+        """Bring them to another grid, (rows, columns) bool; none is lost."""
+        height, width = self._mask.shape
+        if rows > height or columns > width:
+            return cv2.resize(self._mask.astype(np.uint8), (columns, rows), interpolation=cv2.INTER_NEAREST) > 0
+        small = np.zeros((rows, columns), bool)
+        small[self._rows * rows // height, self._columns * columns // width] = True
+        return small
+
+    def write(self, array: np.ndarray, value: float) -> None:
+        """Set them in an array of the photo's size."""
+        array[self._rows, self._columns] = value
+
+
+@dataclass(frozen=True, slots=True)
+class _Stroke:
+    """Marks of one kind that reach equally far, on the grid.
+
+    Attributes:
+        keeps: Whether they are the subject's.
+        reach: As a share of the longer side.
+        cells: (rows, columns) bool.
+    """
+
+    keeps: bool
+    reach: float
+    cells: np.ndarray
 
 
 class MarkSpreader:
@@ -46,7 +99,7 @@ class MarkSpreader:
         smooth = cv2.bilateralFilter(small, 7, 30, 4).astype(np.float32) / np.float32(255)
         self._lab = cv2.cvtColor(smooth, cv2.COLOR_RGB2LAB) / np.float32(100)
         places = np.indices((self.rows, self.columns), np.float32).transpose(1, 2, 0)
-        self._places = places / np.float32(_PLACE_SIGMA * max(self.rows, self.columns))
+        self._places = places / np.float32(max(self.rows, self.columns))
 
     def distances(self, marks: np.ndarray, probs: np.ndarray) -> np.ndarray:
         """Measure the shortest paths from several sets of marks.
@@ -58,7 +111,7 @@ class MarkSpreader:
         Returns:
             (N, rows, columns) float64, in steps of an even area; infinite where there are no marks.
         """
-        share = np.float32(max(self.rows, self.columns) / _GRID)  # of the steps that a path has on a grid of full size
+        share = np.float32(max(self.rows, self.columns) / _COST_GRID)  # of the steps that a path has on that grid
         planes = np.dstack([self._lab * (share * _EDGE_COST), probs * (share * _MAP_COST)])
 
         def cost(one: np.ndarray, two: np.ndarray, length: float) -> np.ndarray:
@@ -81,53 +134,91 @@ class MarkSpreader:
                 _pass_row(found[row], along[row])
         return found.transpose(1, 0, 2)
 
-    def likeness(self, marks: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    def likeness(self, stroke: np.ndarray, probs: np.ndarray, reach: float) -> np.ndarray:
         """Tell how much each place is like one of some strokes.
 
         Args:
-            marks: (rows, columns) bool.
+            stroke: (rows, columns) bool.
             probs: (rows, columns) float32 in [0, 1], the map.
+            reach: How far the strokes reach, as a share of the longer side.
 
         Returns:
             (rows, columns) float32 in [0, 1].
         """
-        looks = np.dstack([self._lab / np.float32(_COLOR_SIGMA), probs / np.float32(_MAP_SIGMA), self._places])
-        count, labels, parts, _ = cv2.connectedComponentsWithStats(marks.astype(np.uint8))
-        likest = np.zeros(marks.shape, np.float32)
+        share = np.float32(reach / _MOST_REACH)
+        sigmas = np.float32(_COLOR_SIGMA), np.float32(_MAP_SIGMA), np.float32(_PLACE_SIGMA) * share
+        looks = np.dstack([self._lab / sigmas[0], probs / sigmas[1], self._places / sigmas[2]])
+        count, labels, parts, _ = cv2.connectedComponentsWithStats(stroke.astype(np.uint8))
+        likest = np.zeros(stroke.shape, np.float32)
         for label in sorted(range(1, count), key=lambda one: -parts[one, cv2.CC_STAT_AREA])[:_MOST_STROKES]:
             difference = np.square(looks - looks[labels == label].mean(axis=0)).sum(axis=-1)
             np.maximum(likest, np.exp(-difference / 2), out=likest)
-        return likest
+        return likest * share
 
-    def spread(self, probs: np.ndarray, keep: np.ndarray | None, drop: np.ndarray | None) -> np.ndarray:
+    def spread(self, probs: np.ndarray, keep: Marks | None, drop: Marks | None) -> np.ndarray:
         """Correct a map by marks.
 
         Args:
             probs: (h, w) float32 in [0, 1], of the photo.
-            keep: (H, W) bool, marked as the subject, or None.
-            drop: (H, W) bool, marked as background, or None.
+            keep: What is marked as the subject, or None.
+            drop: What is marked as background, or None.
 
         Returns:
             (h, w) float32 in [0, 1]: 1 at marks of the subject, 0 at those of the background.
         """
-        marks = [shrink_marks(mask, self.rows, self.columns) for mask in (keep, drop)]
-        if not any(mark.any() for mark in marks):
-            return probs
         small = resize_area(probs, self.rows, self.columns)
-        distances = self.distances(np.stack(marks), small) / (_REACH * max(self.rows, self.columns))
-        kept, dropped = (
-            np.maximum(reached, _ALIKE * self.likeness(mark, small))
-            for reached, mark in zip(np.exp(-np.square(distances)), marks, strict=True)
-        )
+        strokes = self._strokes(small, keep, drop)
+        if not strokes:
+            return probs
+        distances = self.distances(np.stack([stroke.cells for stroke in strokes]), small)
+        kept, dropped = np.zeros(small.shape), np.zeros(small.shape)
+        for stroke, distance in zip(strokes, distances, strict=True):
+            hold = kept if stroke.keeps else dropped
+            reached = np.exp(-np.square(distance / (stroke.reach * max(self.rows, self.columns))))
+            alike = _ALIKE * self.likeness(stroke.cells, small, stroke.reach)
+            np.maximum(hold, np.maximum(reached, alike), out=hold)
         nearer = kept / np.maximum(kept + dropped, 1e-9)
         push = _STRENGTH * (kept * nearer - dropped * (1 - nearer))
-        size = probs.shape[::-1]
-        push = cv2.resize(push.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
-        odds = to_log_odds(probs) + push
-        spread = np.where(push == 0, probs, 1 / (1 + np.exp(-odds))).astype(np.float32)
-        for mask, value in ((keep, 1), (drop, 0)):
-            spread[shrink_marks(mask, *probs.shape)] = value
+        stretched = cv2.resize(push.astype(np.float32), probs.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        # Where marks speak, their area ends with an outline, not in a haze.
+        firmness = 1 + _FIRMNESS * np.minimum(1, np.abs(stretched) / (_SPEAKS * _STRENGTH))
+        odds = (to_log_odds(probs) + stretched) * firmness
+        spread = np.where(stretched == 0, probs, 1 / (1 + np.exp(-np.clip(odds, -50, 50)))).astype(np.float32)
+        for marks, value in ((keep, 1), (drop, 0)):
+            if marks is not None:
+                spread[marks.downscale(*probs.shape)] = value
         return spread
+
+    def _strokes(self, probs: np.ndarray, keep: Marks | None, drop: Marks | None) -> list[_Stroke]:
+        """Group the marks by kind and reach."""
+        depth = _depth(probs > 0.5)
+        found: dict[tuple[bool, int], np.ndarray] = {}
+        for keeps, marks in ((True, keep), (False, drop)):
+            if marks is None:
+                continue
+            count, found_labels = cv2.connectedComponents(marks.downscale(self.rows, self.columns).astype(np.uint8))
+            labels = np.asarray(found_labels, np.intp)
+            deepest = np.zeros(count)
+            np.maximum.at(deepest, labels.ravel(), depth.ravel())
+            reach = np.clip(_REACH_PER_DEPTH * deepest, _LEAST_REACH, _MOST_REACH)
+            classes = np.rint(np.log(reach / _MOST_REACH) / np.log(_SAME_REACH)).astype(int)
+            for one in set(classes[1:].tolist()):
+                found[keeps, one] = (labels > 0) & (classes == one)[labels]
+        return [_Stroke(keeps, _MOST_REACH * _SAME_REACH**one, cells) for (keeps, one), cells in found.items()]
+
+
+def _depth(subject: np.ndarray) -> np.ndarray:
+    """Measure how far each place is from the outline between subject and background.
+
+    Args:
+        subject: (rows, columns) bool.
+
+    Returns:
+        (rows, columns) float32, as a share of the longer side; the frame is no outline.
+    """
+    framed = cv2.copyMakeBorder(subject.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+    inside, outside = (cv2.distanceTransform(part, cv2.DIST_L2, cv2.DIST_MASK_5) for part in (framed, 1 - framed))
+    return np.asarray(np.maximum(inside, outside)[1:-1, 1:-1] / np.float32(max(subject.shape)))
 
 
 def _step(here: np.ndarray, there: np.ndarray, straight: np.ndarray, right: np.ndarray, left: np.ndarray) -> None:
@@ -142,24 +233,3 @@ def _pass_row(here: np.ndarray, along: np.ndarray) -> None:
     to_right = np.minimum.accumulate(here - along, axis=1) + along
     to_left = np.minimum.accumulate((here + along)[:, ::-1], axis=1)[:, ::-1] - along
     np.minimum(to_right, to_left, out=here)
-
-
-def shrink_marks(mask: np.ndarray | None, rows: int, columns: int) -> np.ndarray:
-    """Bring marks to another grid; none is lost.
-
-    Args:
-        mask: (H, W) bool, or None for no marks.
-        rows: Height of the grid.
-        columns: Width of the grid.
-
-    Returns:
-        (rows, columns) bool.
-    """
-    if mask is None:
-        return np.zeros((rows, columns), bool)
-    if rows > mask.shape[0] or columns > mask.shape[1]:
-        return cv2.resize(mask.astype(np.uint8), (columns, rows), interpolation=cv2.INTER_NEAREST) > 0
-    at_row, at_column = np.nonzero(mask)
-    small = np.zeros((rows, columns), bool)
-    small[at_row * rows // mask.shape[0], at_column * columns // mask.shape[1]] = True
-    return small

@@ -22,6 +22,8 @@ from cutray.imaging.resize import resize_area
 WEIGHTS = Path(__file__).with_name("refiner.onnx")
 # Side of a square with about as many pixels as the network sees, and what its sides are multiples of.
 WORK_SIDE_PX, _STRIDE_PX = 480.0, 16
+# OpenCV's network reads beyond its memory on narrower pictures.
+_LEAST_STRIDES = 2
 # How likely better the predicted alpha must be: from the first value on it counts, from the second on alone.
 _DOUBTFUL, _LIKELY = 0.1, 0.5
 # Near the outline is within this many pixels at working size, fading out over as many again.
@@ -119,7 +121,9 @@ def built_in_refiner() -> Refiner:
 def work_size(height_px: int, width_px: int, work_side_px: float = WORK_SIDE_PX) -> tuple[int, int]:
     """Return the height and width that a photo is refined at: about as many pixels as a square of that side."""
     scale = min(1.0, work_side_px / float(np.sqrt(height_px * width_px)))
-    rows, columns = (max(1, round(side * scale / _STRIDE_PX)) * _STRIDE_PX for side in (height_px, width_px))
+    rows, columns = (
+        max(_LEAST_STRIDES, round(side * scale / _STRIDE_PX)) * _STRIDE_PX for side in (height_px, width_px)
+    )
     return rows, columns
 
 
