@@ -46,12 +46,22 @@ def state_of(url: str, job_id: str) -> dict[str, Any]:
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         with contextlib.suppress(httpx.HTTPError):
-            answer = httpx.get(f"{url}/jobs/{job_id}?limit=1000", timeout=10)
+            answer = httpx.get(f"{url}/jobs/{job_id}?limit=1", timeout=10)
             if answer.status_code == 200:
                 found: dict[str, Any] = answer.json()
                 return found
         time.sleep(0.3)
     raise AssertionError("nobody answers")
+
+
+def rows_of(url: str, job_id: str) -> list[dict[str, Any]]:
+    """Ask for the results of all photos, page by page."""
+    rows: list[dict[str, Any]] = []
+    path: str | None = f"/jobs/{job_id}?limit=1000"
+    while path:
+        page = httpx.get(f"{url}{path}", timeout=PATIENCE_S).json()
+        rows, path = [*rows, *page["results"]], page["next"]
+    return rows
 
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
@@ -69,6 +79,7 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
         jobs = {"folder": str(tmp_path / "state"), "webhooks": [f"{receiver.url}/"], "private_addresses": True}
         config = write_config(tmp_path / "serve.yaml", jobs=jobs)
         finished: dict[str, Any] = {}
+        rows: list[dict[str, Any]] = []
         while not finished:
             with running(config, "-m", "u2netp", "--offline") as (url, process):
                 if not job_id:
@@ -80,7 +91,7 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
                     step = PHOTOS // (ROUNDS + 1)
                     status = state_of(url, job_id)
                     if status["state"] != "running" and status["state"] != "queued":
-                        finished = status
+                        finished, rows = status, rows_of(url, job_id)
                     elif victims and status["done"] >= step * len(kills) + chance.randrange(1, step):
                         victim = victims.pop(0)
                         kills.append((victim, status["done"], kill(process, victim)))
@@ -94,7 +105,6 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
                         time.sleep(0.2)
         seconds = time.monotonic() - started
     results = sorted((tmp_path / "state" / "jobs" / job_id / "results").glob("*.png"))
-    rows = finished["results"]
     twice = len(rows) - len({row["number"] for row in rows}) + len(results) - len({row["file"] for row in rows})
     lost = PHOTOS - sum(row["status"] == "ok" for row in rows)
     print(
