@@ -42,7 +42,7 @@ def test_a_refiner_is_trained_gone_on_with_and_measured(tmp_path: Path) -> None:
     assert cutout.image.shape == (*cutout.target.shape, 3) and 0 < cutout.target.mean() < 255
 
     again = CliRunner().invoke(
-        train_refiner, [str(word) for word in (*words, "--init", weights)], catch_exceptions=False
+        train_refiner, [str(word) for word in (*words, "--init", weights, "--overwrite")], catch_exceptions=False
     )
     assert again.exit_code == 0, again.output
     assert {path.name: path.stat().st_mtime_ns for path in kept.iterdir()} == made
