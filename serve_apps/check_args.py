@@ -23,11 +23,11 @@ def check_args(args: AppArgs, request_timeout_s: float | None = None) -> None:
         request_timeout_s: Serve's own timeout, where it is known and has an end.
 
     Raises:
-        ConfigError: An API key is no hash, an entry of a list no beginning of an address, or ``jobs.database`` no
-            address; or Serve would give a job up while it is received.
+        ConfigError: An API key is no hash, an administrator has no key, an entry of a list no beginning of an address,
+            or ``jobs.database`` no address; or Serve would give a job up while it is received.
         MissingExtraError: The driver of PostgreSQL is not installed.
     """
-    ApiKeyAuth(args.api_keys)
+    ApiKeyAuth(args.api_keys, admins=args.admin_keys)
     allow_lists(args.jobs)
     make_engine(args.jobs)
     longest_s = args.jobs.upload_timeout_s + _AFTER_UPLOAD_S

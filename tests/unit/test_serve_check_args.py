@@ -34,6 +34,7 @@ def write(tmp_path: Path, **args: Any) -> Path:
     [
         ({"api_keys": {"shop": "open sesame"}}, "'shop' is not given as a hash"),
         ({"api_keys": {"shop": HASH[:-1]}}, "64 hexadecimal digits"),
+        ({"api_keys": {"shop": HASH}, "admin_keys": ["ops"]}, "admin_keys names 'ops'"),
         ({"jobs": {"sources": ["cdn.example"]}}, "cdn.example"),
         ({"jobs": {"sources": ["https://user@cdn.example/"]}}, "without a user name"),
         ({"jobs": {"sources": ["https://cdn.example/photos/..;/"]}}, "without . and .."),
