@@ -8,9 +8,10 @@ from pathlib import Path
 
 import click
 
-from cutray.chain import cut_out
+from cutray.chain import report_of
 from cutray.config import RemoverSettings
 from cutray.console.progress import download_progress, photo_progress
+from cutray.edit import matte_photo
 from cutray.errors import CutrayError, InputError
 from cutray.evaluation.datasets import find_samples
 from cutray.evaluation.drift import Fingerprint, features_of
@@ -18,6 +19,7 @@ from cutray.evaluation.photo_features import measure_photo
 from cutray.imaging.photo_files import find_photos
 from cutray.segmenter import Segmenter
 from cutray.sources import decode_source
+from cutray.tta import predict
 
 
 def photos_of(folder: Path) -> list[Path]:
@@ -40,11 +42,15 @@ def measure_all(photos: Sequence[Path], settings: RemoverSettings, made: Fingerp
         for path in photos:
             try:
                 photo = decode_source(str(path), settings)
-                found = cut_out(str(path), settings, "PNG", segmenter).report
             except InputError as error:
                 click.echo(f"{path}: {error}", err=True)
                 failed += 1
             else:
+                height_px, width_px = photo.image.pixels.shape[:2]
+                (prediction,) = predict([photo.view], segmenter, settings.of_views, settings.batch_size)
+                matte = matte_photo(photo, prediction, settings)
+                whole = (0, 0, width_px, height_px)
+                found = report_of(photo, prediction.looks, matte, whole, settings, segmenter.info)
                 values = features_of(
                     measure_photo(photo.view),
                     found=found.subject_found,
