@@ -191,7 +191,7 @@ def _run_views(
     else:
         each = yield from both(None)
     frame = average(each)
-    map_size, agreement = frame.shape[0], _agreement(*each)
+    map_size, agreement = frame.shape[0], mask_agreement(*each)
     crop = crop_around_subject(frame, height, width)
     if crop is None:
         return Prediction(frame, map_size, 2, agreement)
@@ -338,9 +338,9 @@ def _is_rectangle(probs: np.ndarray) -> bool:
     return bool(parts[largest, cv2.CC_STAT_AREA] > _RECTANGLE * (width + 1) * (height + 1))
 
 
-def _agreement(frame: np.ndarray, mirrored: np.ndarray) -> float:
-    """Return the overlap of two views of the frame; two that show nothing agree."""
-    return _iou(frame, mirrored) if max(frame.max(), mirrored.max()) > 0.5 else 1.0
+def mask_agreement(one: np.ndarray, two: np.ndarray) -> float:
+    """Return the overlap (IoU) of two maps of a size, in [0, 1]; two that show nothing agree."""
+    return _iou(one, two) if max(one.max(), two.max()) > 0.5 else 1.0
 
 
 def _iou(one: np.ndarray, two: np.ndarray) -> float:

@@ -17,7 +17,7 @@ from ray.serve.handle import DeploymentHandle
 
 from cutray.config import DriftSettings
 from cutray.errors import CutrayError
-from cutray.evaluation.drift import Difference, Fingerprint, compare, features_of, parse_fingerprint
+from cutray.evaluation.drift import Difference, Fingerprint, compare, features_of, parse_fingerprint, read_fingerprint
 from cutray.evaluation.photo_features import measure_photo
 from cutray.removal import RemovalReport
 from cutray.tta import Prediction
@@ -98,10 +98,9 @@ class DriftMonitor:
         """Ask the Segmenter, or take the reference of the settings."""
         try:
             if self._settings.reference:
-                text = await asyncio.to_thread(Path(self._settings.reference).read_text, encoding="utf-8")
-            else:
-                text = await self._segmenters[model].fingerprint.remote()
-            self._references[sha256] = parse_fingerprint(text) if text else None
+                self._references[sha256] = await asyncio.to_thread(read_fingerprint, Path(self._settings.reference))
+            elif text := await self._segmenters[model].fingerprint.remote():
+                self._references[sha256] = parse_fingerprint(text)
         except Exception as error:  # without a reference there is no comparison, and photos go on
             self._tell(error)
 

@@ -16,6 +16,7 @@ from cutray.config import RolloutRules, parse_settings
 from cutray.config.paths import absolute_model
 from cutray.console.extras import requires_extra
 from cutray.errors import ConfigError, CutrayError
+from cutray.regular_file import read_text
 
 _URL = "http://127.0.0.1:8000"
 _TIMEOUT_S = 40.0
@@ -166,7 +167,7 @@ def read_rules(path: Path) -> RolloutRules:
     import yaml
 
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(read_text(path))
     except OSError as error:
         raise ConfigError(got=f"cannot read {path}: {error.strerror}", fix="correct the path, or its rights") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

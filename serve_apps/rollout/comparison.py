@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 
 from cutray.config import MattingSettings
 from cutray.matting.matte import find_subject
-from cutray.tta import Prediction
-
-_SUBJECT = 0.5
+from cutray.tta import Prediction, mask_agreement
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +60,9 @@ def overlap(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
         second: (T, T) float32 in [0, 1]; the smaller map is enlarged.
     """
     size = max(first.shape[0], second.shape[0])
-    masks = [
-        (probs if probs.shape[0] == size else cv2.resize(probs, (size, size), interpolation=cv2.INTER_LINEAR))
-        > _SUBJECT
-        for probs in (first, second)
-    ]
-    union = np.logical_or(*masks).sum()
-    return float(np.logical_and(*masks).sum() / union) if union else 1.0
+    return mask_agreement(
+        *(
+            probs if probs.shape[0] == size else cv2.resize(probs, (size, size), interpolation=cv2.INTER_LINEAR)
+            for probs in (first, second)
+        )
+    )

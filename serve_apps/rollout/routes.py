@@ -13,8 +13,9 @@ from cutray.config import parse_settings
 from cutray.errors import ConfigError
 from serve_apps.remover.errors import ApiError
 from serve_apps.remover.openapi import errors
-from serve_apps.remover.schemas import ErrorReply
+from serve_apps.remover.schemas import ErrorReply, Limits
 from serve_apps.remover.service import Service
+from serve_apps.remover.uploads import read_body
 from serve_apps.rollout.records import StartRequest
 
 _PRIVATE = {"Cache-Control": "no-store"}
@@ -48,7 +49,7 @@ def rollout_router(service: Service) -> APIRouter:
     async def start(request: Request) -> Response:
         """Load a challenger and try it on a share of the requests."""
         service.keys.authenticate_admin(request)
-        return await ask("start", await _read(request), status=202)
+        return await ask("start", await _read(request, service.limits), status=202)
 
     @router.get("", openapi_extra=_described())
     async def status(request: Request) -> Response:
@@ -71,13 +72,14 @@ def rollout_router(service: Service) -> APIRouter:
     return router
 
 
-async def _read(request: Request) -> StartRequest:
+async def _read(request: Request, limits: Limits) -> StartRequest:
     """Read and check the body of a request to start."""
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _MOST_BYTES:
+
+    def check(size_bytes: int) -> None:
+        if size_bytes > _MOST_BYTES:
             raise ApiError("body_too_large", f"The body of a roll-out has at most {_MOST_BYTES} bytes.")
+
+    body = await read_body(request, limits, check)
     try:
         values = json.loads(body)
     except (ValueError, RecursionError) as error:
