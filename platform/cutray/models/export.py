@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cutray.errors import EngineError, MissingExtraError
 from cutray.models.catalog import ModelSpec
+from cutray.models.state_dicts import CODES, STEPS
 from cutray.privacy import import_onnxruntime, import_openvino
 
 OPSET = 17
 _MOST_DIFFERENCE = 1e-4
+_SMALLEST_IN_EIGHT_BITS = 1000
 
 
 class ProbabilityNetwork(nn.Module):
@@ -125,6 +128,47 @@ def halve_precision(data: bytes) -> bytes:
         raise MissingExtraError(got=f"{error.name} is not installed", fix="run `pip install 'cutray[onnx]'`") from error
     model = convert_float_to_float16(onnx.load_model_from_string(data), keep_io_types=True)
     return bytes(model.SerializeToString())
+
+
+def store_in_eight_bits(data: bytes) -> bytes:
+    """Return an ONNX file whose convolutions store their weights in eight bits; it computes as before.
+
+    Each output channel has a step size of its own, by which a DequantizeLinear node multiplies at load.
+
+    Raises:
+        MissingExtraError: onnx is not installed.
+    """
+    try:
+        import onnx
+        from onnx import numpy_helper
+    except ImportError as error:
+        raise MissingExtraError(got=f"{error.name} is not installed", fix="run `pip install 'cutray[onnx]'`") from error
+    model = onnx.load_model_from_string(data)
+    graph = model.graph
+    used = {node.input[1] for node in graph.node if node.op_type == "Conv"}
+    kept, nodes = [], []
+    for tensor in graph.initializer:
+        weight = numpy_helper.to_array(tensor)
+        if tensor.name not in used or weight.size < _SMALLEST_IN_EIGHT_BITS:
+            kept.append(tensor)
+            continue
+        codes, steps = round_to_eight_bits(weight)
+        names = [tensor.name + CODES, tensor.name + STEPS]
+        kept += [numpy_helper.from_array(codes, names[0]), numpy_helper.from_array(steps, names[1])]
+        nodes.append(onnx.helper.make_node("DequantizeLinear", names, [tensor.name], axis=0))
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    nodes += graph.node
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return bytes(model.SerializeToString())
+
+
+def round_to_eight_bits(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Return (K, ...) weights as codes of the same shape, and the (K,) step sizes of the output channels."""
+    steps = np.abs(weight).reshape(len(weight), -1).max(1).clip(1e-12) / 127
+    codes = np.rint(weight / steps.reshape(-1, *[1] * (weight.ndim - 1)))
+    return codes.astype(np.int8), steps.astype(np.float32)
 
 
 def save_openvino(path: Path, destination: Path) -> None:

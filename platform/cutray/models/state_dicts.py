@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cutray.errors import MissingExtraError, WeightsError
+
+# How exported files name a network's tensors, and the parts of those that are stored in eight bits.
+PREFIX = "network."
+CODES, STEPS = ".codes", ".steps"
+_LOW_RANK = (".expand.weight", f".expand.weight{CODES}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,40 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise WeightsError(got=f"{path} cannot be read: {error}", fix="copy or export the file anew") from error
 
 
+def read_low_rank_weights(path: Path) -> dict[str, Tensor]:
+    """Return the named tensors of an ONNX file with layers of low rank, float32; nothing if it has none.
+
+    Raises:
+        WeightsError: The file cannot be read.
+        MissingExtraError: The onnx package is not installed.
+    """
+    stored = {tensor.name: tensor for tensor in _read_graph(path).initializer}
+    if not any(name.endswith(_LOW_RANK) for name in stored):
+        return {}
+    from onnx import numpy_helper
+
+    tensors = {name: torch.from_numpy(numpy_helper.to_array(tensor).copy()) for name, tensor in stored.items()}
+    state = {name: tensor for name, tensor in tensors.items() if not name.endswith((CODES, STEPS))}
+    for name, codes in tensors.items():
+        if name.endswith(CODES):
+            name = name.removesuffix(CODES)
+            state[name] = codes.float() * tensors[name + STEPS].reshape(-1, *[1] * (codes.ndim - 1))
+    return {name.removeprefix(PREFIX): tensor for name, tensor in state.items() if name.startswith(PREFIX)}
+
+
+def _read_graph(path: Path) -> Any:
+    """Return the graph of an ONNX file."""
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+    except ImportError as error:
+        raise MissingExtraError(got="onnx is not installed", fix="`pip install 'cutray[torch]'`") from error
+    try:
+        return onnx.load(path).graph
+    except (OSError, ValueError, DecodeError, onnx.checker.ValidationError) as error:
+        raise WeightsError(got=f"{path} cannot be read as ONNX: {error}", fix="export the model anew") from error
+
+
 def read_convolutions(path: Path) -> list[Convolution]:
     """Return the convolutions of an ONNX file in the order in which they run.
 
@@ -65,16 +105,9 @@ def read_convolutions(path: Path) -> list[Convolution]:
             whose weight and bias are not stored in it.
         MissingExtraError: The onnx package is not installed.
     """
-    try:
-        import onnx
-        from google.protobuf.message import DecodeError
-        from onnx import numpy_helper
-    except ImportError as error:
-        raise MissingExtraError(got="onnx is not installed", fix="`pip install 'cutray[torch]'`") from error
-    try:
-        graph = onnx.load(path).graph
-    except (OSError, ValueError, DecodeError, onnx.checker.ValidationError) as error:
-        raise WeightsError(got=f"{path} cannot be read as ONNX: {error}", fix="export the model anew") from error
+    graph = _read_graph(path)
+    from onnx import numpy_helper
+
     stored = {tensor.name: tensor for tensor in graph.initializer}
     found = []
     for node in graph.node:

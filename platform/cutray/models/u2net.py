@@ -8,18 +8,19 @@ ECCV 2022, section 4 (IS-Net).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from cutray.errors import WeightsError
-from cutray.models.state_dicts import read_convolutions, read_state_dict
+from cutray.models.layers import ConvNormRelu, LowRankConv, halve, resize_like
+from cutray.models.state_dicts import read_convolutions, read_low_rank_weights, read_state_dict
 
 # Per stage: levels of its U (0: the flat one of four levels, with dilation), channels in, in the middle, and out.
 _Stage = tuple[int, int, int, int]
@@ -66,20 +67,6 @@ _STRUCTURES: dict[str, _Structure] = {
 }
 
 
-class ConvNormRelu(nn.Module):
-    """3×3 convolution, batch normalisation, ReLU; keeps height and width."""
-
-    def __init__(self, channels_in: int, channels_out: int, dilation: int = 1) -> None:
-        """Make the layers under their published names."""
-        super().__init__()
-        self.conv_s1 = nn.Conv2d(channels_in, channels_out, 3, padding=dilation, dilation=dilation)
-        self.bn_s1 = nn.BatchNorm2d(channels_out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, channels_in, H, W) to (N, channels_out, H, W), at least 0."""
-        return functional.relu(self.bn_s1(self.conv_s1(x)), inplace=True)
-
-
 class ResidualUBlock(nn.Module):
     """A small U-Net with its input added to its output: the paper's RSU-L, or RSU-4F if ``levels`` is 0."""
 
@@ -98,9 +85,14 @@ class ResidualUBlock(nn.Module):
             end = channels_out if level == 1 else channels_mid
             self.add_module(f"rebnconv{level}d", ConvNormRelu(2 * channels_mid, end, dilation))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, channels_in, H, W) to (N, channels_out, H, W)."""
-        x = self.rebnconvin(x)
+    def forward(self, x: Tensor, below: Tensor | None = None) -> Tensor:
+        """Map features to (N, channels_out, H, W).
+
+        Args:
+            x: (N, C, H, W).
+            below: (N, channels_in - C, h, w), features of the level below, which are enlarged and come first.
+        """
+        x = self.rebnconvin(x, below)
         return x + self._level(1, x)
 
     def _level(self, level: int, x: Tensor) -> Tensor:
@@ -110,8 +102,8 @@ class ResidualUBlock(nn.Module):
             return here
         # The lowest two levels share a resolution; the lowest sees farther by its dilation.
         pools = not self.is_flat and level < self.levels - 1
-        below = resize_like(self._level(level + 1, halve(here) if pools else here), here)
-        up: Tensor = self.get_submodule(f"rebnconv{level}d")(torch.cat((below, here), 1))
+        below = self._level(level + 1, halve(here) if pools else here)
+        up: Tensor = self.get_submodule(f"rebnconv{level}d")(here, below)
         return up
 
 
@@ -169,23 +161,23 @@ class U2Net(nn.Module):
         """Go down one level, let the levels below do the same, and come back up; keep what each gives."""
         here = self._stage(f"stage{level}", x)
         if level < _DEPTH:
-            below = resize_like(self._level(level + 1, halve(here), features), here)
-            here = self._stage(f"stage{level}d", torch.cat((below, here), 1))
+            below = self._level(level + 1, halve(here), features)
+            here = self._stage(f"stage{level}d", here, below)
         features[level] = here
         return here
 
-    def _stage(self, name: str, x: Tensor) -> Tensor:
-        """Run one U-block; with checkpointing, nothing but its input waits for the backward pass."""
+    def _stage(self, name: str, *inputs: Tensor) -> Tensor:
+        """Run one U-block; with checkpointing, nothing but its inputs waits for the backward pass."""
         block = self.get_submodule(name)
         if not (self.grad_checkpointing and torch.is_grad_enabled()):
-            plain: Tensor = block(x)
+            plain: Tensor = block(*inputs)
             return plain
 
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
             return contextlib.nullcontext(), _batch_statistics_kept(block)
 
         # Nothing in a block is random, and the state of the generators cannot be read in a captured step.
-        kept: Tensor = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+        kept: Tensor = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
         return kept
 
 
@@ -203,23 +195,23 @@ def _batch_statistics_kept(block: nn.Module) -> Iterator[None]:
             norm.momentum, norm.num_batches_tracked = momentum, counted
 
 
-def halve(x: Tensor) -> Tensor:
-    """Halve height and width, rounded up, keeping each largest value."""
-    return functional.max_pool2d(x, 2, stride=2, ceil_mode=True)
-
-
-def resize_like(x: Tensor, target: Tensor) -> Tensor:
-    """Bring x, bilinearly, to the height and width of another tensor."""
-    if x.shape[2:] == target.shape[2:]:
-        return x
-    return functional.interpolate(x, size=target.shape[2:], mode="bilinear", align_corners=False)
+def use_low_rank(network: U2Net, state: Mapping[str, Tensor]) -> None:
+    """Replace the convolutions of which a state dict holds a form of low rank, so that the state dict fits."""
+    for name in [key.removesuffix(".conv.weight") for key in state if key.endswith(".conv.weight")]:
+        full: Any = network.get_submodule(f"{name}.conv_s1")
+        expand, below = (state.get(f"{name}.{layer}.weight") for layer in ("expand", "conv_below"))
+        rank, channels_below = (0 if weight is None else weight.shape[1] for weight in (expand, below))
+        network.set_submodule(
+            name, LowRankConv(full.in_channels, full.out_channels, rank or None, full.dilation[0], channels_below)
+        )
 
 
 def load_u2net(path: Path) -> U2Net:
     """Build U²-Net, U²-Net-p or IS-Net, whichever a file holds, with the file's weights, in evaluation mode.
 
-    In an ONNX file the batch normalisations are folded into the convolutions. They come back as ones that change
-    nothing in evaluation mode; before further training they need statistics of their own.
+    What `pipelines.compress` made of U²-Net is built with its layers of low rank. In other ONNX files the batch
+    normalisations are folded into the convolutions. They come back as ones that change nothing in evaluation mode;
+    before further training they need statistics of their own.
 
     Args:
         path: An .onnx, .pth (read without running code from it) or .safetensors file.
@@ -228,7 +220,13 @@ def load_u2net(path: Path) -> U2Net:
         WeightsError: The file cannot be read, or holds another network.
         MissingExtraError: The package that reads this kind of file is not installed.
     """
-    state = _unfold(path) if path.suffix.lower() == ".onnx" else read_state_dict(path)
+    is_onnx = path.suffix.lower() == ".onnx"
+    if is_onnx and (compressed := read_low_rank_weights(path)):
+        network = U2Net("u2net")
+        use_low_rank(network, compressed)
+        network.load_state_dict(compressed)
+        return network.eval()
+    state = _unfold(path) if is_onnx else read_state_dict(path)
     marker = state.get("stage1.rebnconv1.conv_s1.weight")
     if not isinstance(marker, Tensor) or marker.ndim != 4:
         raise _other_network(path, "the first layers are missing")
