@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from typing import Any
 
 import click
@@ -80,10 +81,13 @@ def batch(source: str, target: str, **options: Any) -> int:
     on_ray = address is not None or batch_settings.address == "local" or batch_settings.gpus_per_actor > 0
     batch_settings = batch_settings.model_copy(update={"address": address})
     settings = parse_settings(RemoverSettings, chosen)
-    from pipelines.batch.job import BatchJob
-    from pipelines.batch.run import run_batch
+    from pipelines.batch.worker_start import early_worker
 
-    summary = run_batch(BatchJob(source, target, settings, batch_settings, on_ray=on_ray, **flags))
+    with nullcontext() if on_ray else early_worker(settings.device) as early:
+        from pipelines.batch.job import BatchJob
+        from pipelines.batch.run import run_batch
+
+        summary = run_batch(BatchJob(source, target, settings, batch_settings, on_ray=on_ray, **flags), early=early)
     click.echo(json.dumps(summary))
     return 0 if summary["ok"] else 1
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
@@ -50,11 +49,13 @@ class _Answers:
 
 def main() -> None:
     """Work until the standard input ends, which it does when the process that started this one has gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches all processes; the first one ends this one
     answers = _Answers(os.fdopen(os.dup(sys.stdout.fileno()), "wb"))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not get in between
     orders = sys.stdin.buffer
-    job, reader, node, pool = pickle.load(orders)  # noqa: S301, from the process that started this one
+    try:
+        job, reader, node, pool = pickle.load(orders)  # noqa: S301, from the process that started this one
+    except (EOFError, pickle.UnpicklingError):  # there was nothing to do, or the other end has gone
+        os._exit(0)
     worker = BatchWorker(job, reader, _PipedCrashLog(answers), node, pool)
 
     def work(number: int, tasks: list[dict[str, Any]], crashes: dict[str, int]) -> None:

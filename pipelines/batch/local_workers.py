@@ -6,12 +6,9 @@ A process that dies is replaced, and what it had in work is done again. One that
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import pickle
 import platform
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,25 +23,25 @@ from pipelines.batch.job import BatchJob
 from pipelines.batch.plan import PhotoTask, RunTasks
 from pipelines.batch.pool import Pool, local_pool, stopped
 from pipelines.batch.storage_base import Reader
+from pipelines.batch.worker_start import end_worker, start_worker
 
 # Tasks that are handed out as one, by their keys, as long as their rows have not come back.
 _Block = dict[str, dict[str, Any]]
 _BLOCKS = 2  # that a process has in work: the next one begins before the last photo of one is done
 _DEATHS = 3  # that no photo is to blame for, without a row in between: nothing would be gained by another process
-# The child finds our packages where we did; with -P none of the current folder, not even before this is read.
-_START = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from pipelines.batch.local_worker import main; main()"
-)
 
 
 @contextmanager
-def local_workers(job: BatchJob, reader: Reader, held_bytes: int = 0) -> Iterator[RunTasks]:
+def local_workers(
+    job: BatchJob, reader: Reader, held_bytes: int = 0, early: subprocess.Popen[bytes] | None = None
+) -> Iterator[RunTasks]:
     """Yield what runs tasks in processes of this machine; they have ended when the block does.
 
     Args:
         job: For the processes.
         reader: Reads the photos.
         held_bytes: What reading takes in each process, beside photos.
+        early: The first process, if it was started already.
 
     Raises:
         ConfigError: The memory that is granted is too little.
@@ -52,7 +49,7 @@ def local_workers(job: BatchJob, reader: Reader, held_bytes: int = 0) -> Iterato
     processes: list[_Process] = []
     pool = local_pool(job.batch_settings, held_bytes)
     try:
-        yield partial(_run_tasks, processes=processes, pool=pool, job=job, reader=reader)
+        yield partial(_run_tasks, processes=processes, pool=pool, job=job, reader=reader, early=early)
     finally:
         for process in processes:
             process.kill()
@@ -73,15 +70,18 @@ class _Process:
     in_work: set[str] = field(default_factory=set)
 
     @classmethod
-    def start(cls, pool: Pool, job: BatchJob, reader: Reader, answers: SimpleQueue[tuple[_Process, Any]]) -> _Process:
-        """Start a process whose messages, and at its end None, come by a queue."""
-        command = [sys.executable, "-P", "-c", _START, json.dumps([path for path in sys.path if isinstance(path, str)])]
-        # As Ray does for actors without a GPU: every process would load a network of its own there.
-        hidden = {} if job.settings.device == "cuda" else {"CUDA_VISIBLE_DEVICES": ""}
-        popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **hidden})
-        process = cls(popen)
+    def start(
+        cls,
+        pool: Pool,
+        job: BatchJob,
+        reader: Reader,
+        answers: SimpleQueue[tuple[_Process, Any]],
+        popen: subprocess.Popen[bytes] | None = None,
+    ) -> _Process:
+        """Give the job to a process, to a new one by default; its messages, and at its end None, come by a queue."""
+        process = cls(popen or start_worker(job.settings.device))
         process.send((job, reader, platform.node(), pool))
-        Thread(target=_receive, args=(process, popen.stdout, answers), name="answers", daemon=True).start()
+        Thread(target=_receive, args=(process, process.popen.stdout, answers), name="answers", daemon=True).start()
         return process
 
     def send(self, message: Any) -> None:
@@ -93,10 +93,7 @@ class _Process:
 
     def kill(self) -> None:
         """End it, whatever it is doing, and wait until it has gone."""
-        self.popen.kill()
-        self.popen.wait()
-        with contextlib.suppress(OSError):
-            self.popen.stdin.close()  # type: ignore[union-attr]
+        end_worker(self.popen)
 
 
 def _receive(process: _Process, pipe: BinaryIO, answers: SimpleQueue[tuple[_Process, Any]]) -> None:
@@ -110,7 +107,13 @@ def _receive(process: _Process, pipe: BinaryIO, answers: SimpleQueue[tuple[_Proc
 
 
 def _run_tasks(
-    blocks: Sequence[Sequence[PhotoTask]], *, processes: list[_Process], pool: Pool, job: BatchJob, reader: Reader
+    blocks: Sequence[Sequence[PhotoTask]],
+    *,
+    processes: list[_Process],
+    pool: Pool,
+    job: BatchJob,
+    reader: Reader,
+    early: subprocess.Popen[bytes] | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
     """Hand out tasks and yield rows as they come, in no particular order.
 
@@ -120,6 +123,7 @@ def _run_tasks(
         pool: How many there may be, and what each takes.
         job: For the processes.
         reader: Reads the photos.
+        early: The first process, if it was started already.
 
     Raises:
         EngineError: The processes cannot be kept alive, or nothing moves any more.
@@ -128,7 +132,7 @@ def _run_tasks(
     answers: SimpleQueue[tuple[_Process, Any]] = SimpleQueue()
     waiting = deque(enumerate({task.photo.key: task.as_row() for task in tasks} for tasks in blocks))
     start = partial(_Process.start, pool, job, reader, answers)
-    processes += [start() for _ in range(min(pool.workers, len(blocks)))]
+    processes += [start(early if n == 0 else None) for n in range(min(pool.workers, len(blocks)))]
     deaths = 0
     while waiting or any(process.blocks for process in processes):
         # Each process gets a block before any gets a second one.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -41,12 +43,15 @@ _SAY_AFTER_S = 30.0
 REPORT = f"{FOLDER}/report.html"
 
 
-def run_batch(job: BatchJob, observe: Observer | None = None) -> dict[str, Any]:
+def run_batch(
+    job: BatchJob, observe: Observer | None = None, early: subprocess.Popen[bytes] | None = None
+) -> dict[str, Any]:
     """Cut out every photo of a source, once.
 
     Args:
         job: Source, target, settings, and what to do with what is there.
         observe: Is given rows of the manifest as soon as they are kept, some of them again after a crash.
+        early: A process from ``early_worker`` that waits for work; without Ray alone.
 
     Returns:
         A summary that JSON can hold; ``ok`` says whether the job counts as done.
@@ -81,7 +86,7 @@ def run_batch(job: BatchJob, observe: Observer | None = None) -> dict[str, Any]:
         progress = BatchProgress(kept=plan.kept, failed=plan.still_failed + len(plan.blocked))
         worked_s = 0.0
         if plan.tasks:
-            worked_s = _work(plan, manifest, job, listing.reader, progress, observe)
+            worked_s = _work(plan, manifest, job, listing.reader, progress, observe, early)
             _sweep(job)
         rows = manifest.compact()
         rows = rows.filter(pc.is_in(rows.column("source"), pa.array([photo.key for photo in listing.photos])))
@@ -178,12 +183,13 @@ def _work(
     reader: Reader,
     progress: BatchProgress,
     observe: Observer | None,
+    early: subprocess.Popen[bytes] | None,
 ) -> float:
     """Have the tasks done, keep their rows as they come, and return how many seconds that took."""
     known = [task.photo.key for task in plan.tasks if task.known_sha256]
     earlier = manifest.rows_of(known) if known else {}
     shown = sys.stderr.isatty()
-    workers = ray_workers if job.on_ray else local_workers
+    workers = ray_workers if job.on_ray else partial(local_workers, early=early)
     held = reader_bytes(reader, (task.photo for task in plan.tasks))
     with workers(job, reader, held) as run_tasks, photo_progress(len(plan.tasks), shown=shown) as advance:
         started = time.monotonic()

@@ -14,13 +14,12 @@ from PIL import Image
 
 from cutray.chain import cut_out, postprocess, upload
 from cutray.config import EngineSettings, RemoverSettings, overlay, parse_settings
-from cutray.config.paths import absolute_model
 from cutray.errors import CutrayError, EngineError, InputError, OptionError
 from cutray.models.second_network import name_networks
 from cutray.options import PhotoOptions, RemoverOptions
 from cutray.preflight import check_output_settings
 from cutray.removal import Removal as Removal
-from cutray.segmenter import Segmenter
+from cutray.segmenter import Segmenter, settle_settings
 from cutray.sources import Destination, Photo, Source, decode_source, output_format, write_result
 from cutray.stage_timer import StageTimer
 from cutray.tta import predict
@@ -59,12 +58,15 @@ class BackgroundRemover:
         self.segmenter = _load_network(self.settings, progress)
 
     @classmethod
-    def from_settings(cls, settings: RemoverSettings, *, progress: Progress | None = None) -> Self:
+    def from_settings(
+        cls, settings: RemoverSettings, *, progress: Progress | None = None, segmenter: Segmenter | None = None
+    ) -> Self:
         """Load the model that checked settings name.
 
         Args:
             settings: The model, its engine, and the defaults of each call.
             progress: Called with file name, bytes so far and all bytes while weights are downloaded.
+            segmenter: That model, if it is loaded already.
 
         Raises:
             WeightsError: The weights are unknown, damaged or not obtainable.
@@ -72,21 +74,12 @@ class BackgroundRemover:
         """
         remover = cls.__new__(cls)
         remover._keep(settings)
-        remover.segmenter = _load_network(remover.settings, progress)
+        remover.segmenter = segmenter or _load_network(remover.settings, progress)
         return remover
 
     def _keep(self, settings: RemoverSettings) -> None:
         """Keep the settings; the network is loaded when it is needed."""
-        settings = name_networks(settings)
-        if settings.compat and settings.precision == "auto":
-            # bf16 would move single pixels by more than the recipe's own rounding
-            settings = settings.model_copy(update={"precision": "fp32"})
-        # The remover may be used from another folder, in another process.
-        paths: dict[str, str] = {"model": absolute_model(settings.model)}
-        background = settings.background
-        if background is not None and not os.path.isabs(background) and os.path.isfile(background):
-            paths["background"] = os.path.abspath(background)
-        self.settings = settings.model_copy(update=paths)
+        self.settings = settle_settings(settings)
         self._segmenter: Segmenter | None = None
         self._loading = threading.Lock()
         _removers.add(self)

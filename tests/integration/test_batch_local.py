@@ -20,6 +20,7 @@ from pipelines.batch.job import BatchJob
 from pipelines.batch.local_workers import local_workers
 from pipelines.batch.plan import PhotoTask
 from pipelines.batch.sources import list_photos
+from pipelines.batch.worker_start import end_worker, start_worker
 from tests.batches import batch_command, batch_environment, batch_rows, hashes_of, run_batch_command, write_photos
 from tests.conftest import require_weights
 
@@ -60,14 +61,17 @@ class DeadOnArrival(DeadlyReader):
         return vars(self)
 
 
-def _run(photos: Path, target: Path, reader: DeadlyReader, **batch: Any) -> Iterator[list[dict[str, Any]]]:
+def _run(
+    photos: Path, target: Path, reader: DeadlyReader, early: subprocess.Popen[bytes] | None = None, **batch: Any
+) -> Iterator[list[dict[str, Any]]]:
     require_weights("u2netp")
     settings = RemoverSettings(model="u2netp", quality="fast")
     weights = resolve("u2netp", offline=True)
     batch_settings = BatchSettings(max_crashes=2, **batch)
     job = BatchJob(str(photos), str(target), settings, batch_settings, model_sha256=weights.sha256)
     tasks = [PhotoTask(photo, f"{photo.key}.png") for photo in list_photos(str(photos)).photos]
-    with local_workers(job, reader) as run_tasks:  # type: ignore[arg-type]  # a reader has more that is not used here
+    # A reader has more that is not used here.
+    with local_workers(job, reader, early=early) as run_tasks:  # type: ignore[arg-type]
         yield from run_tasks([tasks[:2], tasks[2:]])
 
 
@@ -96,6 +100,30 @@ def test_all_processes_get_work_and_none_runs_foreign_code(
     next(rows)
     assert len(_workers(os.getpid())) == 2
     assert {row["status"] for each in rows for row in each} == {"ok"}
+
+
+def test_process_that_was_started_early_does_the_work(photos: Path, tmp_path: Path) -> None:
+    """It is the only one where one is enough; one that has died meanwhile is replaced."""
+    for alive in (True, False):
+        early = start_worker("cpu")
+        if not alive:
+            early.kill()
+            early.wait()
+        target = tmp_path / str(alive)
+        rows = _run(photos / "a", target, DeadlyReader(str(photos / "a")), early=early, actors=1, cpus_per_actor=1)
+        first = next(rows)
+        assert ([worker.pid for worker in _workers(os.getpid())] == [early.pid]) == alive
+        assert {row["status"] for each in (first, *rows) for row in each} == {"ok"}
+
+
+def test_process_without_work_ends_in_silence(capfd: pytest.CaptureFixture[str]) -> None:
+    """One that was started early and gets no job ends when nobody is there any more."""
+    early = start_worker("cpu")
+    assert early.stdin is not None
+    early.stdin.close()
+    assert early.wait(timeout=600) == 0
+    end_worker(early)
+    assert capfd.readouterr().err == ""
 
 
 def test_no_process_is_left(photos: Path, tmp_path: Path) -> None:

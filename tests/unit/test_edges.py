@@ -6,8 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from cutray.matting import atlas
 from cutray.matting.alpha import upsample_alpha
-from cutray.matting.closed_form import LocalColors, solve_unknown
+from cutray.matting.atlas import Atlas
+from cutray.matting.closed_form import LocalColors, solve_unknown, split_planes
 from cutray.matting.edges import matte_edges
 from tests.alphas import disc, scene, soft_disc
 
@@ -102,7 +104,7 @@ def test_subject_at_the_frame_stays_whole_there() -> None:
 def test_the_product_is_symmetric_and_blind_to_constants() -> None:
     """The operator is a Laplacian: symmetric, not negative, and zero for a constant alpha."""
     rng = np.random.default_rng(7)
-    colors = LocalColors(rng.random((23, 31, 3), np.float32), 2)
+    colors = LocalColors(split_planes(rng.random((23, 31, 3), np.float32)), 2)
     one, two = rng.random((2, 23, 31), np.float32)
     assert np.vdot(one, colors.laplacian_product(two)) == pytest.approx(
         np.vdot(colors.laplacian_product(one), two), rel=1e-3
@@ -120,3 +122,54 @@ def test_band_is_solved_and_the_rest_is_kept() -> None:
     solved = solve_unknown(image, coarse, band, np.full(truth.shape, 1e-4, np.float32))
     assert np.array_equal(solved[~band], coarse[~band])
     assert np.abs(solved - truth)[band].mean() < 0.05
+
+
+def _bands(height: int, width: int) -> np.ndarray:
+    """Mark a thin frame along the picture's sides, and a ring, in few of its pixels."""
+    band = np.zeros((height, width), bool)
+    band[0, : width // 3] = band[-1, width // 2 :] = band[height // 3 : height // 2, 0] = band[-9:, -1] = True
+    ring = cv2.circle(np.zeros((height, width), np.uint8), (width // 2, height // 2), height // 4, 1, 2)
+    return band | (ring > 0)
+
+
+@pytest.mark.parametrize("size", [(200, 171), (333, 96), (64, 640)])
+def test_a_part_is_computed_as_in_the_whole(size: tuple[int, int]) -> None:
+    """What windows give at the wanted pixels is the same, also at the frame, beyond which there are none."""
+    rng = np.random.default_rng(11)
+    image, alpha, band = rng.random((*size, 3), np.float32), rng.random(size, np.float32), _bands(*size)
+    planes = split_planes(image)
+    part = Atlas(band, 4)
+    assert part.inside.size < band.size
+    here = LocalColors([part.lay(plane) for plane in planes], 2, part.inside)
+    whole = LocalColors(planes, 2).laplacian_product(alpha)
+    np.testing.assert_allclose(part.read(here.laplacian_product(part.lay(alpha))), whole[band], atol=1e-6)
+    values = part.take(alpha)
+    alone = np.where(band, alpha, 0).astype(np.float32)
+    assert np.array_equal(part.spread(values), part.lay(alone))
+    assert np.array_equal(part.read(part.spread(values)), values)
+    back = np.zeros_like(alpha)
+    part.put(back, values)
+    assert np.array_equal(back, alone)
+
+
+def test_pixels_beside_the_wanted_ones_are_right_too() -> None:
+    """With a margin, what is read beside a wanted square has all of its surroundings."""
+    rng = np.random.default_rng(12)
+    plane, wanted = rng.random((200, 170), np.float32), np.zeros((200, 170), bool)
+    wanted[32:64, 64:96] = wanted[192:, 160:] = True
+    part = Atlas(wanted, 2, margin_px=1)
+    around = cv2.dilate(wanted.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    whole, here = (cv2.boxFilter(one, -1, (5, 5), borderType=cv2.BORDER_CONSTANT) for one in (plane, part.lay(plane)))
+    np.testing.assert_allclose(part.read(here), whole[around], atol=1e-6)
+
+
+@pytest.mark.parametrize("truth", [disc(800, 900, 250), scene(5)])
+def test_leaving_out_what_is_known_moves_no_pixel_by_more_than_a_level(
+    truth: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The steps of the solution differ by the rounding of sums in another order, which is less than one in 255."""
+    photo, levelled = _photo(truth), _coarse(truth)
+    parts = matte_edges(levelled, CELLS, photo, 480)
+    monkeypatch.setattr(atlas, "_WORTH_IT", 0.0)
+    whole = matte_edges(levelled, CELLS, photo, 480)
+    assert np.abs(parts - whole).max() < 1 / 255

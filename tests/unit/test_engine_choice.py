@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import pytest
 from cutray.config import EngineSettings
 from cutray.engines.create import create_engine
 from cutray.engines.hardware import Hardware, inspect_hardware, list_cuda_gpus, read_cpu, usable_cores
-from cutray.engines.select import EngineChoice, choose_engine
+from cutray.engines.measured import Winner
+from cutray.engines.select import FEW_PHOTOS, EngineChoice, choose_engine
 from cutray.errors import EngineError, EngineUnavailableError
 
 ALL = {"openvino": "2026.4.1", "onnxruntime": "1.32.0", "torch": "2.13.0", "onnx": "1.23.2", "MNN": "3.6.1"}
@@ -101,6 +103,27 @@ def test_refusal(asked: dict[str, object], suffix: str, hardware: Hardware, mess
 def test_faster_engine_is_mentioned() -> None:
     """With AVX2 alone the reason names the package that would be faster."""
     assert "cutray[mnn]" in choose_engine(EngineSettings(), ".onnx", LAPTOP_WITHOUT_MNN).reason
+
+
+@pytest.mark.parametrize("measured", [None, Winner("mnn", "fp32", "2025-11-29")])
+@pytest.mark.parametrize(
+    ("asked", "hardware", "photos", "expected"),
+    [
+        ({}, LAPTOP, FEW_PHOTOS, "openvino"),
+        ({}, LAPTOP, FEW_PHOTOS + 1, "mnn"),
+        ({}, LAPTOP, None, "mnn"),
+        ({"engine": "mnn"}, LAPTOP, 1, "mnn"),
+        ({}, replace(LAPTOP, packages={"MNN": "3.6.1", "onnx": "1.23.2"}), 1, "mnn"),
+    ],
+)
+def test_few_photos_want_a_short_start(
+    asked: dict[str, object], hardware: Hardware, photos: int | None, expected: str, measured: Winner | None
+) -> None:
+    """Where MNN would be taken, a few photos get OpenVINO, which starts sooner, and the reason says so."""
+    choice = choose_engine(EngineSettings.model_validate(asked), ".onnx", hardware, (), measured, photos)
+    assert choice.engine == expected
+    assert choice.precision == "fp32"
+    assert ("starts sooner" in choice.reason) == (expected == "openvino")
 
 
 def test_idle_gpu_is_mentioned() -> None:

@@ -29,9 +29,9 @@ def create_engine(
         input_size_px: Side of the network's input, in pixels.
         load_module: Returns the network as a torch module whose first output are logits (N, 1, S, S); needed by
             engine pytorch alone.
-        cache_dir: Folder for what an engine builds slowly (TensorRT, MNN); None keeps nothing.
+        cache_dir: Folder for what an engine builds slowly (TensorRT, MNN, OpenVINO); None keeps nothing.
         stats: The file of the calibration statistics of these weights; needed by int8 alone.
-        sha256: Hash of the weights, under which MNN's own file is kept; without it none is kept.
+        sha256: Hash of the weights, under which what is built slowly is kept; without it nothing is kept.
 
     Raises:
         EngineUnavailableError: The engine cannot be loaded or does not get its device.

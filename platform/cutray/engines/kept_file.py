@@ -8,9 +8,10 @@ import secrets
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
+import numpy as np
 from isal import isal_zlib
+from numpy.typing import NDArray
 
 _log = logging.getLogger(__name__)
 
@@ -32,33 +33,37 @@ class KeptFile:
 
     def is_whole(self) -> bool:
         """Tell whether the file is there and has all its bytes."""
+        return self.read() is not None
+
+    def read(self) -> NDArray[np.uint8] | None:
+        """Map what was kept into memory, or return None if it is not there or not whole.
+
+        Returns:
+            (N,) uint8. Nothing that is written to it reaches the file.
+        """
         try:
-            with self.path.open("rb") as stream:
-                size_bytes = os.fstat(stream.fileno()).st_size - _CHECKSUM.size
-                checksum = _checksum(stream, size_bytes)
-                whole = size_bytes > 0 and stream.read() == _CHECKSUM.pack(checksum)
+            # Mapped, because copying a network's bytes takes longer than computing their checksum.
+            content = np.memmap(self.path, np.uint8, mode="c") if self.path.stat().st_size else np.empty(0, np.uint8)
         except FileNotFoundError:
-            return False
+            return None
         except OSError as error:
             _log.info("%s cannot be read: %s", self.path, error)
-            return False
-        if not whole:
-            _log.warning("%s is damaged; it is made anew", self.path)
-        return whole
-
-    def read(self) -> bytes | None:
-        """Return what was kept, or None if it is not there or not whole."""
-        try:
-            return self.path.read_bytes()[: -_CHECKSUM.size] if self.is_whole() else None
-        except OSError:
             return None
+        kept, end = content[: -_CHECKSUM.size], content[-_CHECKSUM.size :]
+        if not kept.size or end.tobytes() != _CHECKSUM.pack(isal_zlib.crc32(kept)):
+            _log.warning("%s is damaged; it is made anew", self.path)
+            return None
+        return kept
 
     def move_here(self, made: Path) -> None:
         """Put a file that is on the same disk into this place; a cache that cannot be written costs time alone."""
         try:
             with made.open("r+b") as stream:
+                checksum = 0
+                while block := stream.read(_BLOCK_BYTES):
+                    checksum = isal_zlib.crc32(block, checksum)
                 # What follows the engine's own bytes is not read by it.
-                stream.write(_CHECKSUM.pack(_checksum(stream, os.fstat(stream.fileno()).st_size)))
+                stream.write(_CHECKSUM.pack(checksum))
             os.replace(made, self.path)
             for path in self.path.parent.glob(self.replaces):
                 if path != self.path:
@@ -66,7 +71,7 @@ class KeptFile:
         except OSError as error:
             _log.info("%s is not kept: %s", self.path, error)
 
-    def write(self, content: bytes) -> None:
+    def write(self, content: bytes | memoryview) -> None:
         """Keep bytes; a cache that cannot be written costs time alone."""
         made = self.path.with_suffix(f".{secrets.token_hex(6)}.part")
         try:
@@ -80,12 +85,3 @@ class KeptFile:
             made.unlink(missing_ok=True)
         except OSError:
             _log.info("%s is left behind", made)
-
-
-def _checksum(stream: BinaryIO, size_bytes: int) -> int:
-    """Return the checksum of the next bytes of a stream."""
-    checksum = 0
-    while size_bytes > 0 and (block := stream.read(min(_BLOCK_BYTES, size_bytes))):
-        checksum = isal_zlib.crc32(block, checksum)
-        size_bytes -= len(block)
-    return checksum

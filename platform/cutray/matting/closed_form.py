@@ -10,8 +10,12 @@ Large Kernel Matting Laplacian Matrices", equations 5 to 8.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
+
+from cutray.matting.atlas import Atlas
 
 # Windows reach this far from their centre; larger ones see past texture, smaller ones follow thinner strands.
 RADIUS_PX = 2
@@ -25,17 +29,20 @@ _SMALLEST_SIDE_PX = 8
 class LocalColors:
     """Linear models of a picture's colours, one per window."""
 
-    def __init__(self, image: np.ndarray, radius_px: int) -> None:
+    def __init__(self, planes: Sequence[np.ndarray], radius_px: int, inside: np.ndarray | None = None) -> None:
         """Prepare the windows' statistics.
 
         Args:
-            image: (h, w, 3) float32 in [0, 1].
+            planes: Red, green and blue, (h, w) float32 in [0, 1].
             radius_px: Reach of a window from its centre.
+            inside: (h, w) bool, the pixels that count, the others being 0 in all planes; None for all.
         """
         self._size = (2 * radius_px + 1,) * 2
-        self._planes = [np.ascontiguousarray(image[..., channel]) for channel in range(3)]
-        self._count = self._sum(np.ones(image.shape[:2], np.float32))
-        self._share = 1.0 / self._count
+        self._planes = planes
+        weight = np.ones_like(planes[0]) if inside is None else inside.astype(np.float32)
+        self._count = self._sum(weight)
+        # A window whose centre does not count is none: all its means are 0.
+        self._share = weight / np.maximum(self._count, 1.0)
         # Variances are differences of nearly equal numbers: double precision, once.
         exact = [plane.astype(np.float64) for plane in self._planes]
         means = [self.mean(plane) for plane in exact]
@@ -116,7 +123,7 @@ def solve_unknown(image: np.ndarray, coarse: np.ndarray, unknown: np.ndarray, pr
         here = [_fit_size(array, size) for array in (image, coarse, prior_weight)]
         here_unknown = _fit_size(unknown.astype(np.float32), size) > 0
         start = here[1] if alpha is coarse else cv2.resize(alpha, size, interpolation=cv2.INTER_LINEAR)
-        alpha = _conjugate_gradient(LocalColors(here[0], RADIUS_PX), here[1], here_unknown, here[2], start)
+        alpha = _conjugate_gradient(here[0], here[1], here_unknown, here[2], start)
     return np.where(unknown, np.clip(alpha, 0.0, 1.0), coarse)
 
 
@@ -128,26 +135,40 @@ def _fit_size(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _conjugate_gradient(
-    colors: LocalColors, coarse: np.ndarray, unknown: np.ndarray, prior_weight: np.ndarray, start: np.ndarray
+    image: np.ndarray, coarse: np.ndarray, unknown: np.ndarray, prior_weight: np.ndarray, start: np.ndarray
 ) -> np.ndarray:
-    """Minimise ``a'La + prior_weight (a - coarse)^2`` over the unknown pixels by conjugate gradients."""
-    free = unknown.astype(np.float32)
+    """Minimise ``a'La + prior_weight (a - coarse)^2`` over the unknown pixels by conjugate gradients.
+
+    All vectors hold the unknown pixels alone.
+    """
     alpha = np.where(unknown, start, coarse)
-    residual = free * (prior_weight * (coarse - alpha) - colors.laplacian_product(alpha))
+    if not unknown.any():
+        return alpha
+    # A pixel depends on its windows, which reach to either side of it, and on the pixels in them.
+    atlas = Atlas(unknown, 2 * RADIUS_PX)
+    colors = LocalColors([atlas.lay(plane) for plane in split_planes(image)], RADIUS_PX, atlas.inside)
+    weight, found = atlas.take(prior_weight), atlas.take(alpha)
+    residual = weight * (atlas.take(coarse) - found) - atlas.read(colors.laplacian_product(atlas.lay(alpha)))
     direction = residual.copy()
     energy = first = _dot(residual, residual)
     for _ in range(_STEPS):
         if energy <= _PRECISION**2 * first:
             break
-        curvature = free * (colors.laplacian_product(direction) + prior_weight * direction)
+        curvature = atlas.read(colors.laplacian_product(atlas.spread(direction))) + weight * direction
         step = np.float32(energy / _dot(direction, curvature))
-        alpha += step * direction
+        found += step * direction
         residual -= step * curvature
         before, energy = energy, _dot(residual, residual)
         direction = residual + np.float32(energy / before) * direction
+    atlas.put(alpha, found)
     return alpha
+
+
+def split_planes(image: np.ndarray) -> list[np.ndarray]:
+    """Return the channels of an (h, w, c) picture, each in one piece."""
+    return [np.ascontiguousarray(image[..., channel]) for channel in range(image.shape[2])]
 
 
 def _dot(one: np.ndarray, two: np.ndarray) -> float:
     """Sum of products, in double precision."""
-    return float(np.einsum("ij,ij->", one, two, dtype=np.float64))
+    return float(np.einsum("i,i->", one, two, dtype=np.float64))

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 
 from cutray.matting.alpha import upsample_alpha
-from cutray.matting.closed_form import RADIUS_PX, LocalColors, solve_unknown
+from cutray.matting.atlas import Atlas
+from cutray.matting.closed_form import RADIUS_PX, LocalColors, solve_unknown, split_planes
 from cutray.matting.full_size import FullSize, FullSizeArray
 
 # Where a cell of the map is this many pixels wide, colours begin to help, and from the second value on they rule.
@@ -109,10 +110,15 @@ def _guided_upsample(
     Returns:
         (H, W) float32 in [0, 1].
     """
-    models = LocalColors(small, _UPSAMPLE_RADIUS_PX)
-    fitted = np.dstack([models.mean(plane) for plane in models.fit(solved)])
     shape = np.ones((2 * _TILE_MARGIN_PX + 1,) * 2, np.uint8)
     near = cv2.dilate(unknown.astype(np.uint8), shape)
     starts = [np.arange(0, side, _TILE_PX) for side in near.shape]
     tiles = np.maximum.reduceat(np.maximum.reduceat(near, starts[0], axis=0), starts[1], axis=1) > 0
-    return pixels.guide(levelled, fitted, tiles, _TILE_PX, _ROUNDING)
+    chosen = tiles.repeat(_TILE_PX, axis=0).repeat(_TILE_PX, axis=1)[: near.shape[0], : near.shape[1]]
+    # Models are averaged over windows, whose own windows reach as far again, and read between pixels.
+    atlas = Atlas(chosen, 2 * _UPSAMPLE_RADIUS_PX, margin_px=1)
+    models = LocalColors([atlas.lay(plane) for plane in split_planes(small)], _UPSAMPLE_RADIUS_PX, atlas.inside)
+    fitted = np.zeros((4, *near.shape), np.float32)
+    for plane, fit in zip(fitted, models.fit(atlas.lay(solved)), strict=True):
+        atlas.put(plane, atlas.read(models.mean(fit)))
+    return pixels.guide(levelled, np.ascontiguousarray(fitted.transpose(1, 2, 0)), tiles, _TILE_PX, _ROUNDING)

@@ -91,9 +91,9 @@ def _run(existing: Existing, chosen: RemoveOptions, settings: RemoverSettings) -
     blocked = photos.blocked_rows(existing.blocked)
     if not existing.todo:
         return blocked
-    remover = photos.load_remover(settings)
-    work = photos.remove_files(remover, existing.todo, allow_empty=chosen.allow_empty, overwrite=chosen.overwrite)
     total = len(existing.todo)
+    remover = photos.load_remover(settings, total)
+    work = photos.remove_files(remover, existing.todo, allow_empty=chosen.allow_empty, overwrite=chosen.overwrite)
     rows = photos.run_with_bar(work, total, shown=total > 1 and not chosen.as_json)
     if chosen.explain is not None and "code" not in rows[0]:
         from cutray.commands.remove.explain import write_explanation

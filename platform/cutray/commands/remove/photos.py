@@ -40,13 +40,28 @@ class Existing:
     blocked: list[RemovalTask]
 
 
-def load_remover(settings: RemoverSettings) -> BackgroundRemover:
-    """Load the model, with a bar if it has to be downloaded."""
-    from cutray.console.progress import download_progress
-    from cutray.remover import BackgroundRemover
+def load_remover(settings: RemoverSettings, photos: int | None = None) -> BackgroundRemover:
+    """Load the model, with a bar if it has to be downloaded.
 
+    Args:
+        settings: All settings.
+        photos: How many there are to do, if that is known.
+    """
+    from cutray.console.progress import download_progress
+    from cutray.models.weights import resolve
+    from cutray.segmenter import Segmenter, settle_settings
+
+    settings = settle_settings(settings)
     with download_progress() as report:
-        return BackgroundRemover.from_settings(settings, progress=report)
+        weights = resolve(settings.model, offline=settings.offline, progress=report)
+    with ThreadPoolExecutor(1, "engine") as pool:
+        loading = pool.submit(Segmenter.of, weights, settings, photos)
+        # Meanwhile: what a photo needs besides the network.
+        import cutray.matting.detect
+        import cutray.matting.refine  # noqa: F401
+        from cutray.remover import BackgroundRemover
+
+        return BackgroundRemover.from_settings(settings, segmenter=loading.result())
 
 
 def sort_by_existing(tasks: Sequence[RemovalTask], *, overwrite: bool, skip_existing: bool, several: bool) -> Existing:

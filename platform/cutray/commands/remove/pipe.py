@@ -58,7 +58,7 @@ def remove_piped(
     else:
         pictures = list(_read_pictures(settings))
     destinations = _destinations(len(pictures), None if to_stdout else output, suffix, overwrite=overwrite)
-    remover = load_remover(settings)
+    remover = load_remover(settings, len(pictures))
     rows = []
     for index, (picture, destination) in enumerate(zip(pictures, destinations, strict=True), start=1):
         name = f"picture {index} of the pipe" if isinstance(picture, bytes) else str(picture)
