@@ -13,7 +13,10 @@ from tests.conftest import require_weights
 pytestmark = pytest.mark.skipif(not inspect_hardware().computes_in_int8, reason="the processor has no VNNI")
 
 
-@pytest.mark.parametrize(("model", "mean_bound", "worst_bound"), [("u2net", 0.003, 0.008), ("u2netp", 0.008, 0.02)])
+@pytest.mark.parametrize(
+    ("model", "mean_bound", "worst_bound"),
+    [("u2net", 0.003, 0.008), ("u2netp", 0.008, 0.02), ("isnet", 0.006, 0.02)],
+)
 def test_probabilities_are_those_of_fp32(
     model: str, mean_bound: float, worst_bound: float, photos: dict[str, np.ndarray]
 ) -> None:
