@@ -31,9 +31,10 @@ from cutray.privacy import import_openvino
 _PLACES = (0, 2, 3)
 # Ranges that a channel may be given, as shares of its largest value.
 _SHARES = (1.0, 0.75, 0.55, 0.4, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05)
-# By how much the square of an error counts more if it comes from rounding than if it comes from cutting: rounding moves
-# all of a picture, cutting moves a few values that are beyond doubt anyway. Measured in docs/decisions/int8.md.
-_ROUNDING_WEIGHT = 64.0
+# By how much the square of an error counts more if it comes from rounding than if it comes from cutting, for networks
+# whose values have heavy tails: rounding moves all of a picture, cutting moves a few values that are beyond doubt
+# anyway. The others lose by such cuts. Measured in docs/decisions/int8.md.
+_ROUNDING_WEIGHTS = {"isnet": 64.0}
 
 
 @click.command()
@@ -66,8 +67,9 @@ def calibrate(model: str, images: Path, count: int, out: Path | None, overwrite:
 
 
 def measure(weights: Weights, inputs: Callable[[], Iterable[np.ndarray]]) -> CalibrationStats:
-    """Run a model twice and note the range and the average of each channel that a convolution reads.
+    """Run a model and note the range and the average of each channel that a convolution reads.
 
+    The range goes to the largest value; an IS-Net runs a second time, to see which smaller range is better.
     Convolutions whose input can be negative are left out.
 
     Args:
@@ -97,16 +99,17 @@ def measure(weights: Weights, inputs: Callable[[], Iterable[np.ndarray]]) -> Cal
             got=f"{weights.path} has no convolution whose input is never negative", fix="leave --int8 out"
         )
     peaks = {name: rows[name][:, 1].max(0) for name in usable}
+    means = {name: rows[name][:, 2].mean(0) for name in usable}
+    weight = _ROUNDING_WEIGHTS.get(weights.spec.architecture)
+    if weight is None:
+        return CalibrationStats(weights.sha256, peaks, means)
     probes = {name: [_excess(sources[name], peaks[name] * share) for share in _SHARES] for name in usable}
     excess = _run_probes(network, probes, inputs())
-    return CalibrationStats(
-        weights.sha256,
-        {name: choose_ranges(peaks[name], np.mean(excess[name], axis=0)) for name in usable},
-        {name: rows[name][:, 2].mean(0) for name in usable},
-    )
+    ranges = {name: choose_ranges(peaks[name], np.mean(excess[name], axis=0), weight) for name in usable}
+    return CalibrationStats(weights.sha256, ranges, means)
 
 
-def choose_ranges(peaks: np.ndarray, excess: np.ndarray) -> np.ndarray:
+def choose_ranges(peaks: np.ndarray, excess: np.ndarray, rounding_weight: float) -> np.ndarray:
     """Choose up to which value the numbers of each channel are told apart; what is larger counts as that value.
 
     A smaller range rounds all values more finely, and cuts more of the largest.
@@ -114,12 +117,13 @@ def choose_ranges(peaks: np.ndarray, excess: np.ndarray) -> np.ndarray:
     Args:
         peaks: (C,), the largest values.
         excess: (shares, C), the mean square of what exceeds each share of the peak.
+        rounding_weight: How much more the square of an error counts if it comes from rounding.
 
     Returns:
         (C,), the shares of the peaks with the smallest sum of both errors.
     """
     steps = np.array(_SHARES, np.float32)[:, None] * peaks / 255
-    errors = excess + _ROUNDING_WEIGHT * np.square(steps) / 12
+    errors = excess + rounding_weight * np.square(steps) / 12
     return np.asarray(peaks * np.array(_SHARES, np.float32)[errors.argmin(0)], np.float32)
 
 

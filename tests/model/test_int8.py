@@ -32,3 +32,12 @@ def test_probabilities_are_those_of_fp32(
     difference = np.abs(np.array(quantised.segment(images)) - np.array(exact.segment(images))).mean((1, 2))
     assert difference.mean() <= mean_bound
     assert difference.max() <= worst_bound
+
+
+def test_both_networks_of_the_vote_compute_in_int8() -> None:
+    """Unasked, each member of `u2net+isnet` takes int8 here."""
+    pytest.importorskip("openvino")
+    for member in ("u2net", "isnet"):
+        require_weights(member)
+    settings = EngineSettings(model="u2net+isnet", engine="openvino", offline=True)
+    assert Segmenter.load(settings).engine.precision == "int8"

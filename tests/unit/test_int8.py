@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -216,8 +217,22 @@ def test_rare_large_values_do_not_widen_the_range() -> None:
     shares = np.array([1, 0.75, 0.55, 0.4, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05])
     rare = 1e-7 * np.square(1 - shares)  # one value in ten million is the peak, all others are small
     often = np.maximum(1 - shares, 0) ** 3 / 3  # evenly spread
-    ranges = choose_ranges(np.array([100, 100], np.float32), 100**2 * np.array([rare, often]).T)
+    ranges = choose_ranges(np.array([100, 100], np.float32), 100**2 * np.array([rare, often]).T, 64)
     assert ranges.tolist() == [5, 100]
+
+
+def test_ranges_of_isnet_are_chosen(own_file: Path) -> None:
+    """An IS-Net's ranges are shares of the largest values, which other networks keep; all else is the same."""
+    measure = pytest.importorskip("pipelines.calibrate").measure
+    weights = resolve(str(own_file))
+    picture = np.random.default_rng(0).standard_normal((3, SIDE_PX, SIDE_PX)).astype(np.float32)
+    picture[:, 7, 7] = 1000  # one bright point
+    heavy = replace(weights, spec=replace(weights.spec, architecture="isnet"))
+    plain, chosen = (measure(one, lambda: [picture]) for one in (weights, heavy))
+    for name, peaks in plain.peaks.items():
+        np.testing.assert_array_equal(chosen.means[name], plain.means[name])
+        assert (chosen.peaks[name] <= peaks).all()
+        assert chosen.peaks[name].min() < 0.5 * peaks.min()
 
 
 def test_calibration_is_repeatable(own_file: Path, photos: Path, tmp_path: Path) -> None:
