@@ -106,7 +106,7 @@ def export(
     if inspect_hardware().computes_in_bf16:
         rows.append(_compare(made, "openvino", "bf16", inputs, reference))
     if int8:
-        write_atomically(target.with_suffix(SUFFIX), encode_stats(measure(made, inputs)), overwrite=True)
+        write_atomically(target.with_suffix(SUFFIX), encode_stats(measure(made, lambda: inputs)), overwrite=True)
         if inspect_hardware().computes_in_int8:
             rows.insert(0, _compare(made, "openvino", "int8", inputs, reference))
         else:

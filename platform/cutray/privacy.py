@@ -47,6 +47,7 @@ def import_openvino() -> Any:
             sys.modules[_OPENVINO_TELEMETRY] = None  # type: ignore[assignment]  # documented by Python
         try:
             import openvino
+            import openvino.passes
         finally:
             if hide:
                 del sys.modules[_OPENVINO_TELEMETRY]

@@ -13,7 +13,10 @@ from tests.conftest import require_weights
 pytestmark = pytest.mark.skipif(not inspect_hardware().computes_in_int8, reason="the processor has no VNNI")
 
 
-@pytest.mark.parametrize(("model", "mean_bound", "worst_bound"), [("u2net", 0.003, 0.008), ("u2netp", 0.008, 0.02)])
+@pytest.mark.parametrize(
+    ("model", "mean_bound", "worst_bound"),
+    [("u2net", 0.003, 0.008), ("u2netp", 0.008, 0.02), ("isnet", 0.006, 0.02)],
+)
 def test_probabilities_are_those_of_fp32(
     model: str, mean_bound: float, worst_bound: float, photos: dict[str, np.ndarray]
 ) -> None:
@@ -29,3 +32,12 @@ def test_probabilities_are_those_of_fp32(
     difference = np.abs(np.array(quantised.segment(images)) - np.array(exact.segment(images))).mean((1, 2))
     assert difference.mean() <= mean_bound
     assert difference.max() <= worst_bound
+
+
+def test_both_networks_of_the_vote_compute_in_int8() -> None:
+    """Unasked, each member of `u2net+isnet` takes int8 here."""
+    pytest.importorskip("openvino")
+    for member in ("u2net", "isnet"):
+        require_weights(member)
+    settings = EngineSettings(model="u2net+isnet", engine="openvino", offline=True)
+    assert Segmenter.load(settings).engine.precision == "int8"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from cutray.cli import cli
 from cutray.config import EngineSettings
 from cutray.console.run import run
 from cutray.engines import openvino as openvino_engine
@@ -31,13 +34,22 @@ needs_int8 = pytest.mark.skipif(not inspect_hardware().computes_in_int8, reason=
 
 @pytest.fixture
 def own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write the small network."""
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("CUTRAY_HOME", str(tmp_path / "home"))
+    return _write_network(tmp_path / "own.onnx")
+
+
+def _write_network(path: Path, *, half: bool = False) -> Path:
     """Write a network of four convolutions, of which the middle two have enough channels for eight bits.
 
     The channels between them differ in size by a factor of a thousand.
+
+    Args:
+        path: The file.
+        half: Compute in half precision between the input and the output, as some published files do.
     """
     onnx = pytest.importorskip("onnx")
-    pytest.importorskip("openvino")
-    monkeypatch.setenv("CUTRAY_HOME", str(tmp_path / "home"))
     rng, helper = np.random.default_rng(0), onnx.helper
     nodes, stored, last, widths = [], [], "x", (3, 16, 16, 16, 1)
     for index, (width_in, width) in enumerate(itertools.pairwise(widths)):
@@ -48,13 +60,17 @@ def own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             weights /= np.geomspace(0.03, 30, width_in)[:, None, None]
         if width == 1:
             weights *= 5
-        stored.append(onnx.numpy_helper.from_array(weights.astype(np.float32), f"w{index}"))
+        stored.append(onnx.numpy_helper.from_array(weights.astype(np.float16 if half else np.float32), f"w{index}"))
         nodes.append(helper.make_node("Conv", [last, f"w{index}"], [f"c{index}"], pads=[1, 1, 1, 1]))
         last = f"a{index}"
         nodes.append(helper.make_node("Sigmoid" if width == 1 else "Relu", [f"c{index}"], [last]))
+    if half:
+        nodes.insert(0, helper.make_node("Cast", ["x"], ["h"], to=onnx.TensorProto.FLOAT16))
+        nodes[1].input[0] = "h"
+        nodes.append(helper.make_node("Cast", [last], ["y"], to=onnx.TensorProto.FLOAT))
+        last = "y"
     values = [helper.make_tensor_value_info(n, 1, [1, c, SIDE_PX, SIDE_PX]) for n, c in (("x", 3), (last, 1))]
     graph = helper.make_graph(nodes, "small", values[:1], values[1:], stored)
-    path = tmp_path / "own.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
     return path
 
@@ -107,6 +123,18 @@ def test_auto_keeps_the_models_quality(hardware: Hardware, allowed_precisions: t
 
 
 @pytest.mark.parametrize(
+    ("model", "formats"), [("u2net", "int8, bf16, fp32;"), ("isnet", "int8, bf16, fp32;"), ("u2netp", "fp32;")]
+)
+def test_show_names_the_formats_that_keep_the_quality(model: str, formats: str) -> None:
+    """`cutray models show` says in which number formats auto runs a model, and auto takes the first one."""
+    shown = CliRunner().invoke(cli, ["models", "show", model]).output
+    assert f"formats      {formats}" in shown
+    allowed = next(spec for spec in list_models() if spec.name == model).cpu_precisions
+    hardware = Hardware(1, avx512_bf16=True, avx512_vnni=True, packages=PACKAGES)
+    assert choose_engine(EngineSettings(), ".onnx", hardware, allowed).precision == formats.split(",")[0].strip(";")
+
+
+@pytest.mark.parametrize(
     ("asked", "suffix", "hardware", "message"),
     [
         ({}, ".onnx", Hardware(1, "Core i7", packages=PACKAGES), "Core i7 does not compute in it"),
@@ -123,8 +151,10 @@ def test_int8_is_refused(asked: dict[str, str], suffix: str, hardware: Hardware,
 
 
 @needs_int8
-def test_result_is_close_to_the_original(own_file: Path, photos: Path) -> None:
+@pytest.mark.parametrize("half", [False, True])
+def test_result_is_close_to_the_original(own_file: Path, photos: Path, half: bool) -> None:
     """After calibration the command's own file runs in int8, close to fp32 although channels differ widely."""
+    _write_network(own_file, half=half)
     assert _calibrate(own_file, photos) == 0
     segmenter = Segmenter.load(EngineSettings(model=str(own_file), precision="int8", engine="openvino"))
     assert segmenter.engine.precision == "int8"
@@ -181,6 +211,30 @@ def test_compiled_network_is_kept(
     assert list(kept.parent.iterdir()) == [kept]
 
 
+def test_rare_large_values_do_not_widen_the_range() -> None:
+    """A channel that rarely exceeds a twentieth of its peak gets a small range; one that often does keeps all of it."""
+    choose_ranges = pytest.importorskip("pipelines.calibrate").choose_ranges
+    shares = np.array([1, 0.75, 0.55, 0.4, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05])
+    rare = 1e-7 * np.square(1 - shares)  # one value in ten million is the peak, all others are small
+    often = np.maximum(1 - shares, 0) ** 3 / 3  # evenly spread
+    ranges = choose_ranges(np.array([100, 100], np.float32), 100**2 * np.array([rare, often]).T, 64)
+    assert ranges.tolist() == [5, 100]
+
+
+def test_ranges_of_isnet_are_chosen(own_file: Path) -> None:
+    """An IS-Net's ranges are shares of the largest values, which other networks keep; all else is the same."""
+    measure = pytest.importorskip("pipelines.calibrate").measure
+    weights = resolve(str(own_file))
+    picture = np.random.default_rng(0).standard_normal((3, SIDE_PX, SIDE_PX)).astype(np.float32)
+    picture[:, 7, 7] = 1000  # one bright point
+    heavy = replace(weights, spec=replace(weights.spec, architecture="isnet"))
+    plain, chosen = (measure(one, lambda: [picture]) for one in (weights, heavy))
+    for name, peaks in plain.peaks.items():
+        np.testing.assert_array_equal(chosen.means[name], plain.means[name])
+        assert (chosen.peaks[name] <= peaks).all()
+        assert chosen.peaks[name].min() < 0.5 * peaks.min()
+
+
 def test_calibration_is_repeatable(own_file: Path, photos: Path, tmp_path: Path) -> None:
     """The same photos give the same statistics, byte by byte, and fewer photos other ones."""
     for name, more in (("one", []), ("two", []), ("three", ["--count", "1"])):
@@ -192,7 +246,9 @@ def test_calibration_is_repeatable(own_file: Path, photos: Path, tmp_path: Path)
 def test_missing_statistics_say_what_to_do(own_file: Path, photos: Path) -> None:
     """Weights without statistics, or with those of other weights, name the models that have them and the command."""
     weights = resolve(str(own_file))
-    with pytest.raises(EngineUnavailableError, match=r"u2net and u2netp.*pipelines\.calibrate --model .*own\.onnx"):
+    with pytest.raises(
+        EngineUnavailableError, match=r"u2net, u2netp, isnet .*pipelines\.calibrate --model .*own\.onnx"
+    ):
         find_stats(weights)
     assert _calibrate(own_file, photos) == 0
     assert find_stats(weights) == own_file.with_name("own.int8.npz")
@@ -200,7 +256,7 @@ def test_missing_statistics_say_what_to_do(own_file: Path, photos: Path) -> None
         find_stats(Weights(weights.spec, weights.path, "0" * 64))
 
 
-@pytest.mark.parametrize("name", ["u2net", "u2netp"])
+@pytest.mark.parametrize("name", ["u2net", "u2netp", "isnet"])
 def test_packaged_statistics(name: str) -> None:
     """The published weights have small statistics in the package, which name their hash and are sound."""
     spec = next(spec for spec in list_models() if spec.name == name)

@@ -106,6 +106,7 @@ def _show(name: str) -> None:
         "architecture": spec.architecture,
         "input": f"{spec.input_size_px} × {spec.input_size_px} px, divided by "
         f"{'its maximum' if spec.scale == 'max' else 255}, mean {spec.mean}, std {spec.std}",
+        "formats": f"{', '.join((*spec.cpu_precisions, 'fp32'))}; on a CPU auto takes the first that it computes in",
         "size": f"{spec.size_bytes:,} bytes" if spec.size_bytes else "not pinned",
         "sha256": spec.sha256 or "not pinned" + (f" (md5 {spec.md5})" if spec.md5 else ""),
         "licence": spec.license,

@@ -36,7 +36,7 @@ class CalibrationStats:
     """What a network's activations are like, by the name of the weights that they are multiplied with.
 
     ``sha256`` is that of the network's file. ``peaks`` and ``means`` hold one value, at least 0, per input channel:
-    the largest over all calibration photos, and the average.
+    the largest that is told apart from all others, and the average over all calibration photos.
     """
 
     sha256: str
@@ -99,12 +99,13 @@ def quantise(network: Any, stats: CalibrationStats) -> None:
 
     known = convolutions(network)
     for name, peaks in stats.peaks.items():
-        weights: NDArray[np.float32] | None = known[name].input_value(1).get_node().data if name in known else None
-        if weights is None or weights.shape[1] != len(peaks):
+        stored = known[name].input_value(1).get_node().data if name in known else None
+        if stored is None or stored.shape[1] != len(peaks):
             raise EngineUnavailableError(
                 got=f"the calibration statistics for int8 do not fit the network at {name}",
                 fix="make them again with `python -m pipelines.calibrate`",
             )
+        weights: NDArray[np.float32] = stored.astype(np.float32)
         weight_peaks = np.maximum(weights.max((2, 3)), -weights.min((2, 3)))
         scales = smooth_scales(peaks, weight_peaks)
         step_sizes = np.maximum((weight_peaks * scales).max(1), 1e-12)[:, None, None, None] / _WEIGHT_STEPS
@@ -115,17 +116,20 @@ def quantise(network: Any, stats: CalibrationStats) -> None:
 
         convolution = known[name]
         followers = list(convolution.output(0).get_target_inputs())
+        half = convolution.get_element_type().to_string() == "f16"  # networks whose file computes in halves
         zero, one = (ops.constant(np.full((1, 1, 1, 1), value, np.float32)) for value in (0, 1))
         input_highs = ops.constant(scales.reshape(1, -1, 1, 1))
-        activations = ops.fake_quantize(convolution.input_value(0), zero, input_highs, zero, one, _ACTIVATION_STEPS + 1)
+        source = ops.convert(convolution.input_value(0), "f32") if half else convolution.input_value(0)
+        activations = ops.fake_quantize(source, zero, input_highs, zero, one, _ACTIVATION_STEPS + 1)
         codes = ops.convert(ops.constant(rounded.astype(np.int8)), "f32")
         convolution.input(0).replace_source_output(activations.output(0))
         convolution.input(1).replace_source_output(
             ops.multiply(codes, ops.constant(step_sizes.astype(np.float32))).output(0)
         )
+        convolution.constructor_validate_and_infer_types()
         corrected = ops.add(convolution.output(0), ops.constant(-bias_shift.reshape(1, -1, 1, 1).astype(np.float32)))
         for follower in followers:
-            follower.replace_source_output(corrected.output(0))
+            follower.replace_source_output((ops.convert(corrected, "f16") if half else corrected).output(0))
     network.validate_nodes_and_infer_types()
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from cutray.errors import EngineError, EngineUnavailableError
 
@@ -10,7 +13,8 @@ from cutray.errors import EngineError, EngineUnavailableError
 def make_batch_dynamic(path: Path, input_size_px: int) -> tuple[bytes, str]:
     """Let an ONNX file take any number of pictures per batch, at a given side, and give only its first output.
 
-    Published U²-Net files fix a batch of one and have seven outputs, six of which serve training alone.
+    Published U²-Net files fix a batch of one and have seven outputs, six of which serve training alone. Weights that are
+    stored in eight bits become plain ones, because not every engine knows them.
 
     Returns:
         The changed file, and the name of its input.
@@ -42,8 +46,29 @@ def make_batch_dynamic(path: Path, input_size_px: int) -> tuple[bytes, str]:
             dim.dim_param = size
         else:
             dim.dim_value = size
+    _multiply_out(graph)
     # Shapes written down for the old input would contradict the new one; engines infer them again.
     del graph.value_info[:]
     del graph.output[1:]
     graph.output[0].type.tensor_type.ClearField("shape")
     return bytes(model.SerializeToString()), str(inputs[0].name)
+
+
+def _multiply_out(graph: Any) -> None:
+    """Replace stored tensors of eight bits and their step sizes by their products."""
+    from onnx import numpy_helper
+
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    for node in [one for one in graph.node if one.op_type == "DequantizeLinear"]:
+        if not all(name in stored for name in node.input):
+            continue
+        codes, steps, *zero = (numpy_helper.to_array(stored[name]) for name in node.input)
+        axis = next((item.i for item in node.attribute if item.name == "axis"), 1)
+        shape = [1] * codes.ndim
+        shape[axis] = steps.size
+        offset = zero[0].reshape(shape).astype(np.float32) if zero else 0
+        plain = (codes.astype(np.float32) - offset) * steps.reshape(shape)
+        graph.initializer.append(numpy_helper.from_array(plain.astype(np.float32), node.output[0]))
+        graph.node.remove(node)
+        for name in node.input:
+            graph.initializer.remove(stored.pop(name))

@@ -61,6 +61,8 @@ class OnnxRuntimeEngine:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        # Without this, weights that are stored in eight bits would be multiplied out in each pass.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
         if device == "cuda" and hasattr(onnxruntime, "preload_dlls"):
             onnxruntime.preload_dlls()
 

@@ -39,8 +39,13 @@ def read_network(core: Any, path: Path, input_size_px: int) -> Any:
     """
     whole = core.read_model(path)
     # The side outputs exist for training; without them their last layers are not computed.
-    network = import_openvino().Model([whole.output(0)], whole.get_parameters(), path.stem)
+    openvino = import_openvino()
+    network = openvino.Model([whole.output(0)], whole.get_parameters(), path.stem)
     network.reshape([1, 3, input_size_px, input_size_px])
+    # Weights that are stored in eight bits become plain ones.
+    folding = openvino.passes.Manager()
+    folding.register_pass(openvino.passes.ConstantFolding())
+    folding.run_passes(network)
     return network
 
 

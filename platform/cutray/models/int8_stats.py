@@ -30,7 +30,7 @@ def find_stats(weights: Weights) -> Path:
         got=f"precision int8 was asked for, but {beside} was made for other weights"
         if beside.is_file()
         else f"precision int8 was asked for, but {weights.path.name} has no calibration statistics for it",
-        allowed=f"the published weights of {' and '.join(names)} have them",
+        allowed=f"the published weights of {', '.join(names)} have them",
         fix=f"make them with `python -m pipelines.calibrate --model {weights.path} --images FOLDER`, "
         "or leave the precision to auto",
     )
