@@ -9,8 +9,9 @@ from typing import cast
 
 import click
 
+from cutray.config import EFFORTS
 from cutray.console.progress import download_progress
-from cutray.options import Precision
+from cutray.options import Precision, Quality
 from cutray.remover import BackgroundRemover
 from pipelines.bench.edges import edges
 from pipelines.bench.folder import batch_speed
@@ -18,7 +19,7 @@ from pipelines.bench.gpu import gpu
 from pipelines.bench.hints import hints
 from pipelines.bench.load import load
 from pipelines.bench.pages import check_page, page_options, write_page
-from pipelines.bench.photo import measure_speed
+from pipelines.bench.photo import Peer, measure_speed
 from pipelines.bench.quality import quality
 from pipelines.bench.servers import servers
 
@@ -26,7 +27,8 @@ from pipelines.bench.servers import servers
 @click.group(invoke_without_command=True)
 @click.pass_context
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of photos; scikit-image's samples by default.")
-@click.option("-m", "--model", default="u2net", show_default=True, help="Model that both sides run.")
+@click.option("-m", "--model", help="Our model; what each quality runs by itself if not given.")
+@click.option("--rembg-model", default="u2net", show_default=True, help="rembg's model.")
 @click.option("--precision", default="auto", show_default=True, help="Number format of our network.")
 @click.option(
     "-r", "--rounds", default=5, show_default=True, type=click.IntRange(min=1), help="Runs per photo and size."
@@ -38,7 +40,8 @@ from pipelines.bench.servers import servers
 def bench(
     context: click.Context,
     images: Path | None,
-    model: str,
+    model: str | None,
+    rembg_model: str,
     precision: str,
     rounds: int,
     rembg_python: Path | None,
@@ -64,9 +67,15 @@ def bench(
         return
     check_page(output, overwrite=overwrite)
     with download_progress() as progress:
-        remover = BackgroundRemover(model, precision=cast(Precision, precision), progress=progress)
+        removers = {
+            effort: BackgroundRemover(
+                model, quality=cast(Quality, effort), precision=cast(Precision, precision), progress=progress
+            )
+            for effort in EFFORTS
+        }
+    peer = Peer(rembg_python, rembg_model) if rembg_python else None
     with tempfile.TemporaryDirectory() as folder:
-        text, facts = measure_speed(remover, images, rembg_python, rounds, Path(folder))
+        text, facts = measure_speed(removers, images, peer, rounds, Path(folder))
     click.echo(text)
     write_page(output, text, overwrite=overwrite)
     click.echo(json.dumps({"job": "bench", **facts}))

@@ -54,7 +54,8 @@ class _Bench:
     Attributes:
         place: The folder.
         images: Folder of source photos, or None for scikit-image's samples.
-        model: Model of both sides.
+        model: Our model.
+        rembg_model: rembg's model.
         options: For `cutray batch`.
         only: Parts to measure now; all if there are none.
     """
@@ -62,6 +63,7 @@ class _Bench:
     place: Path
     images: Path | None
     model: str
+    rembg_model: str
     options: Sequence[str]
     only: Sequence[str]
 
@@ -105,7 +107,8 @@ class _Bench:
 @click.option(
     "--rembg-every", default=1, show_default=True, type=click.IntRange(1), help="Give rembg every so-manieth photo."
 )
-@click.option("-m", "--model", default="u2net", show_default=True, help="Model that both sides run.")
+@click.option("-m", "--model", default="u2net-lean", show_default=True, help="Our model.")
+@click.option("--rembg-model", default="u2net", show_default=True, help="rembg's model.")
 @click.option("--overhead/--no-overhead", default=True, show_default=True, help="Measure what the job itself costs.")
 @click.option(
     "--work",
@@ -124,6 +127,7 @@ def batch_speed(
     rembg: Path | None,
     rembg_every: int,
     model: str,
+    rembg_model: str,
     overhead: bool,
     work: Path | None,
     only: tuple[str, ...],
@@ -146,7 +150,7 @@ def batch_speed(
     with ExitStack() as stack:
         place = work or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cutray-bench-")))
         place.mkdir(parents=True, exist_ok=True)
-        bench = _Bench(place, images, model, options, only)
+        bench = _Bench(place, images, model, rembg_model, options, only)
         facts = [bench.photos(number)[1] for number in numbers][numbers.index(photos)]
         theirs = beside = None
         if rembg:
@@ -161,7 +165,7 @@ def batch_speed(
     if mine is None:
         click.echo(json.dumps({"job": "bench batch", "measured": list(only)}))
         return
-    text = _page(mine, sides["theirs"], sides["beside"], runs, cost, facts, (model, options, rembg))
+    text = _page(mine, sides["theirs"], sides["beside"], runs, cost, facts, (model, rembg_model, options, rembg))
     click.echo(text)
     write_page(output, text, overwrite=overwrite)
     peer = sides["theirs"]
@@ -194,11 +198,11 @@ def _job(folder: Path, bench: _Bench) -> tuple[Run, dict[str, Any]]:
 
 def _theirs(bench: _Bench, number: int, every: int, rembg: Path) -> dict[str, Any]:
     """Run rembg over every so-manieth photo."""
-    environment = {**os.environ, "U2NET_HOME": str(resolve(bench.model).path.parent)}
+    environment = {**os.environ, "U2NET_HOME": str(resolve(bench.rembg_model).path.parent)}
     folder, _ = bench.photos(number, every)
     expected, target = len(list(folder.iterdir())), bench.place / "theirs"
     shutil.rmtree(target, ignore_errors=True)
-    run = run_watched([str(rembg), "p", "-m", bench.model, str(folder), str(target)], environment)
+    run = run_watched([str(rembg), "p", "-m", bench.rembg_model, str(folder), str(target)], environment)
     made = sum(path.suffix == ".png" for path in target.rglob("*")) if target.exists() else 0
     shutil.rmtree(target, ignore_errors=True)
     if run.returncode or made != expected:
@@ -232,10 +236,10 @@ def _page(
     runs: Sequence[_Side],
     cost: dict[str, float] | None,
     facts: dict[str, float],
-    given: tuple[str, Sequence[str], Path | None],
+    given: tuple[str, str, Sequence[str], Path | None],
 ) -> str:
     """Write the tables with all that is needed to repeat them."""
-    model, options, rembg = given
+    model, rembg_model, options, rembg = given
     hardware = inspect_hardware()
     packages = ", ".join(f"{name} {version(name)}" for name in ("ray", "openvino", "numpy", "pillow", "isal"))
     lines = [
@@ -250,7 +254,7 @@ def _page(
         f"Cutray: `cutray batch IN OUT -m {' '.join([model, *options])}`; {packages}.",
     ]
     if rembg:
-        lines.append(f"rembg: `rembg p -m {model} IN OUT`; {peer_versions(rembg.with_name('python'))}.")
+        lines.append(f"rembg: `rembg p -m {rembg_model} IN OUT`; {peer_versions(rembg.with_name('python'))}.")
     if theirs and beside:
         lines += ["", f"rembg is slow, so it did every {round(ours.photos / theirs.photos)}th photo only; Cutray did"]
         lines += ["the same ones too, in a run of its own, and then all."]

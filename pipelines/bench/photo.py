@@ -6,16 +6,15 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import cast
 
 from cutray.config import EFFORTS
 from cutray.engines.hardware import inspect_hardware
 from cutray.engines.select import PACKAGES
-from cutray.options import Quality
+from cutray.models.weights import resolve
 from cutray.remover import BackgroundRemover
 from pipelines.bench.pages import describe_machine
 from pipelines.bench.photos import photos_of_size
@@ -53,15 +52,23 @@ class SizeTimings:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """rembg: the interpreter that has it, and its name of the model that it runs."""
+
+    python: Path
+    model: str
+
+
 def measure_speed(
-    remover: BackgroundRemover, images: Path | None, rembg_python: Path | None, rounds: int, folder: Path
+    removers: Mapping[str, BackgroundRemover], images: Path | None, peer: Peer | None, rounds: int, folder: Path
 ) -> tuple[str, dict[str, dict[str, float]]]:
     """Measure every size.
 
     Args:
-        remover: Our side, loaded.
+        removers: Our side by quality, loaded.
         images: Folder of photos, or None for the samples.
-        rembg_python: Interpreter that has rembg, or None.
+        peer: The other side, if it takes part.
         rounds: Runs per photo and size.
         folder: Where photos may be written.
 
@@ -72,22 +79,25 @@ def measure_speed(
         EngineError: rembg fails.
         InputError: The weights have a name that rembg does not know.
     """
-    model = remover.segmenter.weights.spec.name
     photos = {size: photos_of_size(images, size, folder) for size in _SIZES_MP}
-    peer = start_rembg(rembg_python, model, remover.segmenter.weights.path) if rembg_python else None
-    rows = [_measure(remover, peer, size, photos[size], rounds) for size in _SIZES_MP]
-    cold = _cold(model, photos[0.5][0], photos[12.0][0], folder)
-    if peer:
-        peer.close()
+    rembg = start_rembg(peer.python, peer.model, resolve(peer.model).path) if peer else None
+    rows = [_measure(removers, rembg, size, photos[size], rounds) for size in _SIZES_MP]
+    cold = _cold(removers["balanced"].settings.model, photos[0.5][0], photos[12.0][0], folder)
+    if rembg:
+        rembg.close()
     facts = {
         f"{row.size_mp} MP": {name: _median(times) for name, times in (*row.ours_s.items(), ("rembg", row.theirs_s))}
         for row in rows
     }
-    return _page(remover, rows, cold, rembg_python, rounds, len(photos[0.5])), facts
+    return _page(removers, rows, cold, peer, rounds, len(photos[0.5])), facts
 
 
 def _measure(
-    remover: BackgroundRemover, peer: WorkerProcess | None, size_mp: float, photos: Sequence[Path], rounds: int
+    removers: Mapping[str, BackgroundRemover],
+    peer: WorkerProcess | None,
+    size_mp: float,
+    photos: Sequence[Path],
+    rounds: int,
 ) -> SizeTimings:
     """Take turns on every photo; the first round warms up and is not counted."""
     row = SizeTimings(size_mp)
@@ -97,7 +107,7 @@ def _measure(
             theirs = peer.cut_out(path).seconds if peer else None
             for quality in EFFORTS:
                 started = time.perf_counter()
-                removal = remover.remove_background(data, quality=cast(Quality, quality))
+                removal = removers[quality].remove_background(data)
                 ours = time.perf_counter() - started
                 if round_number == 0:
                     continue
@@ -142,16 +152,17 @@ def _cold(model: str, small: Path, large: Path, folder: Path) -> dict[str, float
 
 
 def _page(
-    remover: BackgroundRemover,
+    removers: Mapping[str, BackgroundRemover],
     rows: Sequence[SizeTimings],
     cold: dict[str, float],
-    rembg_python: Path | None,
+    peer: Peer | None,
     rounds: int,
     n: int,
 ) -> str:
     """Write the tables with all that is needed to repeat them."""
     hardware = inspect_hardware()
-    choice = remover.segmenter.choice
+    choice = removers["balanced"].segmenter.choice
+    models = ", ".join(f"{name}: {one.segmenter.weights.spec.name}" for name, one in removers.items())
     engines = [PACKAGES[name] for name in choice.engine.split("+") if name in PACKAGES]
     packages = ", ".join(
         f"{name} {version(name)}" for name in (*engines, "numpy", "pillow", "opencv-python-headless", "isal")
@@ -162,11 +173,11 @@ def _page(
         "Written by `make bench`. Bytes in, PNG bytes out, model loaded and kept, clean edges on; both sides take",
         f"turns photo by photo ({n} photos × {rounds} rounds per size). Medians; the ratio is the median of all pairs.",
         "",
-        f"{describe_machine(hardware)} Model: {remover.segmenter.weights.spec.name}.",
+        f"{describe_machine(hardware)} Models of Cutray: {models}.",
         f"Cutray: {choice.engine} in {choice.precision} ({choice.reason}); {packages}.",
     ]
-    if rembg_python:
-        lines.append(f"rembg: {peer_versions(rembg_python)}.")
+    if peer:
+        lines.append(f"rembg: {peer.model}; {peer_versions(peer.python)}.")
     names = [name if name != "balanced" else "balanced (default)" for name in EFFORTS]
     lines += ["", "Seconds, and in brackets how many times as fast as rembg:", ""]
     lines += ["| photo | rembg | " + " | ".join(names) + " |", "|---" + "|--:" * (1 + len(names)) + "|"]

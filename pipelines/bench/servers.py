@@ -70,7 +70,8 @@ class _ServerStats:
 @click.command("servers")
 @click.option("--rembg", type=click.Path(path_type=Path), help="The program rembg; without it only we run.")
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of photos; scikit-image's samples by default.")
-@click.option("-m", "--model", default="u2net", show_default=True, help="Model that both sides run.")
+@click.option("-m", "--model", default="u2net-lean", show_default=True, help="Our model.")
+@click.option("--rembg-model", default="u2net", show_default=True, help="rembg's model.")
 @click.option("--size-mp", default=0.5, show_default=True, help="Size of the photos, in megapixels.")
 @click.option("--concurrency", default="1,4,16", show_default=True, help="Requests at a time.")
 @click.option("--seconds", default=14.0, show_default=True, help="How long `fast` is measured at each, per round.")
@@ -80,6 +81,7 @@ def servers(
     rembg: Path | None,
     images: Path | None,
     model: str,
+    rembg_model: str,
     size_mp: float,
     concurrency: str,
     seconds: float,
@@ -105,10 +107,10 @@ def servers(
         for _ in range(rounds):
             if rembg:
                 started = time.perf_counter()
-                with _theirs(rembg, model, place) as (url, pid):
+                with _theirs(rembg, rembg_model, place) as (url, pid):
                     starts_s[_REMBG].append(time.perf_counter() - started)
                     time.sleep(_SETTLE_S)
-                    bodies = [form(photo, "file", {"model": model}) for photo in photos]
+                    bodies = [form(photo, "file", {"model": rembg_model}) for photo in photos]
                     for level in levels:
                         _measure(rows[_REMBG, level], url, bodies, level, seconds * _SHARE[_REMBG], pid)
             started = time.perf_counter()
@@ -120,7 +122,7 @@ def servers(
                         bodies = [form(photo, "image", {"quality": quality}) for photo in photos]
                         _measure(rows[quality, level], url, bodies, level, seconds * _SHARE[quality], pid)
     rows = {key: row for key, row in rows.items() if row.elapsed_s}
-    text = _page(rows, levels, (model, size_mp, len(photos), rounds), rembg)
+    text = _page(rows, levels, (model, rembg_model, size_mp, len(photos), rounds), rembg)
     for name, times in starts_s.items():
         if times:
             text += f"\n{name} was ready {' and '.join(f'{spent:.1f}' for spent in times)} s after its start.\n"
@@ -165,11 +167,11 @@ def _theirs(rembg: Path, model: str, place: Path) -> Iterator[tuple[str, int]]:
 def _page(
     rows: Mapping[tuple[str, int], _ServerStats],
     levels: Sequence[int],
-    given: tuple[str, float, int, int],
+    given: tuple[str, str, float, int, int],
     rembg: Path | None,
 ) -> str:
     """Write the table with all that is needed to repeat it."""
-    model, size_mp, photos, rounds = given
+    model, rembg_model, size_mp, photos, rounds = given
     hardware = inspect_hardware()
     packages = ", ".join(f"{name} {version(name)}" for name in ("ray", "openvino", "numpy", "pillow", "isal"))
     lines = [
@@ -185,7 +187,7 @@ def _page(
         f"Cutray: `cutray serve -m {model}` with its own YAML; {packages}.",
     ]
     if rembg:
-        lines.append(f"rembg: `rembg s --no-ui`, model={model}; {peer_versions(rembg.with_name('python'))}.")
+        lines.append(f"rembg: `rembg s --no-ui`, model={rembg_model}; {peer_versions(rembg.with_name('python'))}.")
     lines += ["", "| requests at a time | | photos/s | × rembg | p50, s | p99, s | answers | failed | memory, MB |"]
     lines += ["|--:|---" + "|--:" * 7 + "|"]
     for level in levels:

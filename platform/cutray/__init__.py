@@ -1,7 +1,7 @@
 """Cutray: isolate a subject from its background.
 
 >>> from cutray import BackgroundRemover  # doctest: +SKIP
->>> cutout, mask = BackgroundRemover("u2net").remove_background("photo.jpg", "cutout.png")  # doctest: +SKIP
+>>> cutout, mask = BackgroundRemover().remove_background("photo.jpg", "cutout.png")  # doctest: +SKIP
 
 Importing this package loads nothing heavy; the names below are fetched when they are first used. It switches off the
 usage statistics of the libraries behind it, see ``cutray.privacy``.

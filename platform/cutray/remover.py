@@ -33,7 +33,7 @@ class BackgroundRemover:
     It pickles as its settings. Where it arrives, as in a pool of processes or on another machine, it loads its network
     with the first photo; so it does in a process that is forked from this one.
 
-    >>> remover = BackgroundRemover("u2net")  # doctest: +SKIP
+    >>> remover = BackgroundRemover()  # doctest: +SKIP
     >>> cutout, mask = remover.remove_background("input.jpg", "output.png")  # doctest: +SKIP
     """
 
@@ -43,8 +43,9 @@ class BackgroundRemover:
         """Load a model.
 
         Args:
-            model: Name (``u2net``, ``u2netp``, …) or path of an .onnx, .pth or .safetensors file. None is ``u2net``, or
-                ``u2net+isnet`` with quality ``best`` where the weights of isnet are on this machine.
+            model: Name (``u2net``, ``u2netp``, …) or path of an .onnx, .pth or .safetensors file. None is
+                ``u2net-lean``; with quality ``best`` it is ``u2net``, or ``u2net+isnet`` where the weights of isnet are
+                on this machine.
             progress: Called with file name, bytes so far and all bytes while weights are downloaded.
             settings: Any field of ``cutray.config.RemoverSettings``; they become the defaults of each call.
 

@@ -50,14 +50,23 @@ def test_best_without_the_second_network_says_what_is_missing(cache: Path, caplo
 
 
 @pytest.mark.parametrize(
-    "values",
-    [{"quality": "balanced"}, {}, {"quality": "best", "model": "u2net"}, {"quality": "best", "compat": True}],
-    ids=["balanced", "defaults", "named", "compat"],
+    ("values", "model"),
+    [
+        ({"quality": "balanced"}, "u2net-lean"),
+        ({}, "u2net-lean"),
+        ({"quality": "best", "model": "u2netp"}, "u2netp"),
+        ({"quality": "best", "compat": True}, "u2net"),
+        ({"compat": True}, "u2net"),
+        ({"compat": True, "model": "u2net-lean"}, "u2net-lean"),
+    ],
+    ids=["balanced", "defaults", "named", "compat", "compat-balanced", "compat-named"],
 )
-def test_all_else_is_left_alone(values: dict[str, Any], cache: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Another quality, a model that somebody has named, and rembg's recipe keep their network, without a word."""
+def test_all_else_runs_one_network(
+    values: dict[str, Any], model: str, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another quality, a model that somebody has named, and rembg's recipe run one network, without a word."""
     _put_second_network(cache)
-    assert _named(**values) == "u2net"
+    assert _named(**values) == model
     assert not caplog.records
 
 

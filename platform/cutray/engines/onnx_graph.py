@@ -13,8 +13,8 @@ from cutray.errors import EngineError, EngineUnavailableError
 def make_batch_dynamic(path: Path, input_size_px: int) -> tuple[bytes, str]:
     """Let an ONNX file take any number of pictures per batch, at a given side, and give only its first output.
 
-    Published U²-Net files fix a batch of one and have seven outputs, six of which serve training alone. Weights that are
-    stored in eight bits become plain ones, because not every engine knows them.
+    Published U²-Net files fix a batch of one and have seven outputs, six of which serve training alone. Weights that
+    are stored in eight bits become plain ones, because not every engine knows them.
 
     Returns:
         The changed file, and the name of its input.

@@ -1,4 +1,4 @@
-"""Which networks `best` runs: U²-Net, and IS-Net as well where its weights are on this machine."""
+"""Which networks `best` runs: U²-Net as published, and IS-Net as well where its weights are on this machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 from cutray.config import RemoverSettings
 from cutray.models.weights import JOIN, list_models, locate
 
-_SECOND = "isnet"
+_FIRST, _SECOND = "u2net", "isnet"
 
 _log = logging.getLogger(__name__)
 
@@ -23,11 +23,16 @@ def name_networks(settings: RemoverSettings) -> RemoverSettings:
         settings: Of a remover that is about to be loaded.
 
     Returns:
-        The same settings, with `model` set if the quality is `best`.
+        The same settings, with `model` set if the quality is `best` or the classic recipe is asked for, which is the
+        one of the published network.
     """
-    if settings.quality != "best" or settings.compat or "model" in settings.model_fields_set:
+    if "model" in settings.model_fields_set:
         return settings
-    model = settings.model
+    if settings.compat:
+        return settings.model_copy(update={"model": _FIRST})
+    if settings.quality != "best":
+        return settings
+    model = _FIRST
     spec = next(one for one in list_models() if one.name == _SECOND)
     if locate(spec) is not None:
         model = JOIN.join((model, _SECOND))
