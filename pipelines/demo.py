@@ -63,7 +63,7 @@ def sample_photos() -> dict[str, np.ndarray]:
     show_default=True,
     help="Folder for the results.",
 )
-@click.option("-m", "--model", default="u2net-lean", show_default=True, help="Model name or path.")
+@click.option("-m", "--model", default="u2net", show_default=True, help="Model name or path.")
 def demo(photos: Path | None, output: Path, model: str) -> None:
     """Cut out sample photos, and those in the folder PHOTOS if there is one."""
     try:

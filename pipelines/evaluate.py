@@ -19,7 +19,7 @@ from cutray.evaluation.masks import MaskEncoding
 from cutray.evaluation.metrics import summarise
 from cutray.evaluation.report import ModelScores, markdown_table, write_html_report
 from cutray.evaluation.uncertainty import bootstrap_interval
-from cutray.models.second_network import name_networks
+from cutray.models.preset_networks import name_networks
 from cutray.preflight import check_new_file
 from pipelines.scoring import mask_name, score_model, scored_samples, warn_if_seen
 

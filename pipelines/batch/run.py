@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from cutray.console.progress import download_progress, photo_progress
 from cutray.errors import OutputError, OutputExistsError
-from cutray.models.second_network import name_networks
+from cutray.models.preset_networks import name_networks
 from cutray.models.weights import resolve
 from pipelines.batch.job import BatchJob
 from pipelines.batch.local_workers import local_workers

@@ -107,7 +107,7 @@ class _Bench:
 @click.option(
     "--rembg-every", default=1, show_default=True, type=click.IntRange(1), help="Give rembg every so-manieth photo."
 )
-@click.option("-m", "--model", default="u2net-lean", show_default=True, help="Our model.")
+@click.option("-m", "--model", default="u2net", show_default=True, help="Our model.")
 @click.option("--rembg-model", default="u2net", show_default=True, help="rembg's model.")
 @click.option("--overhead/--no-overhead", default=True, show_default=True, help="Measure what the job itself costs.")
 @click.option(

@@ -20,7 +20,7 @@ from cutray.errors import EngineError
 from cutray.evaluation.datasets import Sample
 from cutray.imaging.encode import encode_image
 from cutray.imaging.files import write_atomically
-from cutray.models.second_network import name_networks
+from cutray.models.preset_networks import name_networks
 from cutray.models.weights import resolve
 from pipelines.bench.row_text import read_row
 from pipelines.bench.worker_process import Answer, WorkerProcess, start_rembg

@@ -34,13 +34,13 @@ _SMALL_SHARE = 0.0025
 @click.option(
     "--operations",
     type=click.FloatRange(0.1, 1.0),
-    default=0.44,
+    default=0.55,
     show_default=True,
-    help="Share of the multiplications that may stay.",
+    help="Share of the multiplications at this input side that may stay.",
 )
 @click.option("--side", "side_px", type=click.IntRange(64, 1024), default=288, show_default=True, help="Input side.")
 @click.option(
-    "--count", type=click.IntRange(min=8), default=56, show_default=True, help="Photos to fit to (200 MB each)."
+    "--count", type=click.IntRange(min=8), default=64, show_default=True, help="Photos to fit to (150 MB each)."
 )
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), default="lean.onnx", show_default=True, help="File to write."

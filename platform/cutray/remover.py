@@ -15,7 +15,7 @@ from PIL import Image
 from cutray.chain import cut_out, postprocess, upload
 from cutray.config import EngineSettings, RemoverSettings, overlay, parse_settings
 from cutray.errors import CutrayError, EngineError, InputError, OptionError
-from cutray.models.second_network import name_networks
+from cutray.models.preset_networks import name_networks
 from cutray.options import PhotoOptions, RemoverOptions
 from cutray.preflight import check_output_settings
 from cutray.removal import Removal as Removal
@@ -43,9 +43,9 @@ class BackgroundRemover:
         """Load a model.
 
         Args:
-            model: Name (``u2net``, ``u2netp``, …) or path of an .onnx, .pth or .safetensors file. None is
-                ``u2net-lean``; with quality ``best`` it is ``u2net``, or ``u2net+isnet`` where the weights of isnet are
-                on this machine.
+            model: Name (``u2net``, ``u2netp``, …) or path of an .onnx, .pth or .safetensors file. None is ``u2net``;
+                with quality ``fast`` it is ``u2net-lean``, and with ``best`` ``u2net+isnet`` where the weights of isnet
+                are on this machine.
             progress: Called with file name, bytes so far and all bytes while weights are downloaded.
             settings: Any field of ``cutray.config.RemoverSettings``; they become the defaults of each call.
 

@@ -17,7 +17,7 @@ from cutray.engines.measured import Conditions, read_winner
 from cutray.engines.select import EngineChoice, choose_engine
 from cutray.ensemble import EnsembleEngine
 from cutray.models.int8_stats import find_stats
-from cutray.models.second_network import name_networks
+from cutray.models.preset_networks import name_networks
 from cutray.models.weights import Weights, cache_dir, resolve
 from cutray.preprocess import prepare
 

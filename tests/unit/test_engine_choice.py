@@ -105,6 +105,24 @@ def test_faster_engine_is_mentioned() -> None:
     assert "cutray[mnn]" in choose_engine(EngineSettings(), ".onnx", LAPTOP_WITHOUT_MNN).reason
 
 
+@pytest.mark.parametrize(
+    ("asked", "hardware", "expected"),
+    [
+        ({}, LAPTOP, ("openvino", "int8")),
+        ({}, LAPTOP_WITHOUT_MNN, ("openvino", "int8")),
+        ({}, replace(LAPTOP_WITHOUT_MNN, instruction_set="AVX512"), ("openvino", "int8")),
+        ({}, replace(LAPTOP, packages={"MNN": "3.6.1", "onnx": "1.23.2"}), ("mnn", "fp32")),
+        ({}, OLD, ("openvino", "fp32")),
+        ({"precision": "fp32"}, LAPTOP, ("mnn", "fp32")),
+        ({"precision": "int8"}, LAPTOP, ("openvino", "int8")),
+    ],
+)
+def test_int8_without_vnni(asked: dict[str, object], hardware: Hardware, expected: tuple[str, str]) -> None:
+    """With AVX2 or AVX-512 alone OpenVINO's int8 comes before MNN's fp32, for models that keep their quality in it."""
+    choice = choose_engine(EngineSettings.model_validate(asked), ".onnx", hardware, ("int8", "bf16"))
+    assert (choice.engine, choice.precision) == expected
+
+
 @pytest.mark.parametrize("measured", [None, Winner("mnn", "fp32", "2025-11-29")])
 @pytest.mark.parametrize(
     ("asked", "hardware", "photos", "expected"),

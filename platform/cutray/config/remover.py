@@ -65,8 +65,9 @@ class EngineSettings(Settings):
     every_field_is_option: ClassVar[bool] = True
 
     model: Annotated[str, Setting(short="-m")] = Field(
-        "u2net-lean",
-        description="Name (see `cutray models list`), .onnx, .pth or .safetensors file, or models:/NAME@ALIAS.",
+        "u2net",
+        description="Name (see `cutray models list`), .onnx, .pth or .safetensors file, or models:/NAME@ALIAS. Where "
+        "none is named, quality fast runs u2net-lean, and best u2net+isnet if isnet is on this machine.",
     )
     engine: Literal["auto", "openvino", "onnxruntime", "mnn", "pytorch"] = Field(
         "auto", description="Inference engine; auto picks the fastest one on this machine (see `cutray doctor`)."

@@ -54,8 +54,9 @@ class Hardware:
 
     @property
     def computes_in_int8(self) -> bool:
-        """Whether the processor multiplies 8-bit integers without the risk that their sums overflow."""
-        return self.avx512_vnni or self.avx_vnni or self.amx_int8
+        """Whether OpenVINO computes faster in 8-bit integers here than in floating point, and as exactly."""
+        vectors = self.instruction_set in ("AVX2", "AVX512")  # without VNNI: see docs/decisions/int8.md
+        return vectors or self.avx512_vnni or self.avx_vnni or self.amx_int8
 
 
 def inspect_hardware() -> Hardware:

@@ -20,7 +20,7 @@ _INSTALL = {
 }
 # The package of each engine.
 PACKAGES = {"openvino": "openvino", "onnxruntime": "onnxruntime", "mnn": "MNN", "pytorch": "torch"}
-# On these OpenVINO has no faster format than fp32, and multiplies more than MNN does. See docs/decisions/mnn.md.
+# On these OpenVINO multiplies more than MNN does in fp32; in int8 it is ahead. See docs/decisions/mnn.md.
 _MNN_IS_FASTEST = ("AVX2",)
 # For so few photos OpenVINO is done before MNN, which prepares its weights for longer than it then saves.
 FEW_PHOTOS = 3
@@ -164,8 +164,8 @@ def _choose_precision(
         )
     if settings.precision == "int8" and not hardware.computes_in_int8:
         raise EngineUnavailableError(
-            got=f"precision int8 was asked for, but {hardware.cpu_name} does not compute in it fast and exactly",
-            allowed="processors with AVX512_VNNI, AVX_VNNI or AMX",
+            got=f"precision int8 was asked for, but on {hardware.cpu_name} it is not known to be fast and exact",
+            allowed="x86 processors with AVX2 or more",
             fix="leave the precision to auto",
         )
     return settings.precision
@@ -260,7 +260,10 @@ def _choose_on_cpu(
 ) -> tuple[str, str, str]:
     """Choose among the engines for a processor; ``note`` is added to the reason."""
     packages = hardware.packages
-    prefers_mnn = hardware.instruction_set in _MNN_IS_FASTEST and settings.precision in ("auto", "fp32")
+    has_int8 = settings.precision == "auto" and "int8" in allowed_precisions and "openvino" in packages
+    prefers_mnn = (
+        hardware.instruction_set in _MNN_IS_FASTEST and settings.precision in ("auto", "fp32") and not has_int8
+    )
     if prefers_mnn and "MNN" in packages and "onnx" in packages:
         return "mnn", "cpu", f"the fastest with {hardware.used_instruction_set} alone" + note
     if "openvino" in packages:

@@ -1,4 +1,4 @@
-"""Which networks `best` runs: the second one only where its weights are, and never against what somebody has named."""
+"""Which networks the qualities run: `best` a second one only where it is, and none against what somebody has named."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cutray.config import RemoverSettings, parse_settings
-from cutray.models.second_network import name_networks
+from cutray.models.preset_networks import name_networks
 
 
 @pytest.fixture
@@ -52,19 +52,20 @@ def test_best_without_the_second_network_says_what_is_missing(cache: Path, caplo
 @pytest.mark.parametrize(
     ("values", "model"),
     [
-        ({"quality": "balanced"}, "u2net-lean"),
-        ({}, "u2net-lean"),
-        ({"quality": "best", "model": "u2netp"}, "u2netp"),
+        ({"quality": "balanced"}, "u2net"),
+        ({}, "u2net"),
+        ({"quality": "fast"}, "u2net-lean"),
+        ({"quality": "fast", "model": "u2net"}, "u2net"),
+        ({"quality": "fast", "compat": True}, "u2net"),
+        ({"quality": "best", "model": "u2net"}, "u2net"),
         ({"quality": "best", "compat": True}, "u2net"),
-        ({"compat": True}, "u2net"),
-        ({"compat": True, "model": "u2net-lean"}, "u2net-lean"),
     ],
-    ids=["balanced", "defaults", "named", "compat", "compat-balanced", "compat-named"],
+    ids=["balanced", "defaults", "fast", "fast-named", "fast-compat", "best-named", "best-compat"],
 )
 def test_all_else_runs_one_network(
     values: dict[str, Any], model: str, cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Another quality, a model that somebody has named, and rembg's recipe run one network, without a word."""
+    """Other qualities, a model that somebody has named, and rembg's recipe run one network, without a word."""
     _put_second_network(cache)
     assert _named(**values) == model
     assert not caplog.records

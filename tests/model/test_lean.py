@@ -1,0 +1,35 @@
+"""The lean network: at hand without a download, and of the same opinion as the one that it was made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cutray import BackgroundRemover
+from tests.conftest import require_weights
+
+
+def test_fast_needs_no_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photos: dict[str, np.ndarray]) -> None:
+    """On a machine without any weights and without a network, `fast` works."""
+    monkeypatch.setenv("CUTRAY_HOME", str(tmp_path))
+    monkeypatch.setenv("CUTRAY_OFFLINE", "1")
+    for name in ("U2NET_HOME", "REMBG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    remover = BackgroundRemover(quality="fast", threads=1)
+    removal = remover.remove_background(photos["astronaut"])
+    assert removal.report.model == "u2net-lean"
+    assert 0.2 < np.asarray(removal.mask).mean() / 255 < 0.8
+
+
+def test_answers_are_those_of_u2net(photos: dict[str, np.ndarray]) -> None:
+    """On the sample photos, which neither was fitted to, the masks cover the same."""
+    require_weights("u2net")
+    lean, full = (BackgroundRemover(name, quality="fast", threads=1) for name in ("u2net-lean", "u2net"))
+    overlaps = []
+    for photo in photos.values():
+        ours, theirs = (np.asarray(one.remove_background(photo).mask) > 127 for one in (lean, full))
+        overlaps.append((ours & theirs).sum() / max((ours | theirs).sum(), 1))
+    assert np.median(overlaps) > 0.95
+    assert np.mean(overlaps) > 0.85
