@@ -101,7 +101,7 @@ def test_wheel_holds_all_that_the_commands_need(tmp_path: Path) -> None:
     spaces = {f"pipelines/tune_configs/{path.name}" for path in (ROOT / "tune_configs").glob("*.yaml")}
     assert spaces and spaces <= set(names)
     weights = {Path(name).name for name in names if name.endswith((".onnx", ".pth", ".safetensors"))}
-    assert weights == {"refiner.onnx", "u2netp-distilled.onnx"}
+    assert weights == {"refiner.onnx", "u2net-lean.onnx", "u2netp-distilled.onnx"}
 
 
 def test_every_folder_says_what_it_is() -> None:

@@ -222,15 +222,19 @@ def load_u2net(path: Path) -> U2Net:
     """
     is_onnx = path.suffix.lower() == ".onnx"
     if is_onnx and (compressed := read_low_rank_weights(path)):
-        network = U2Net("u2net")
+        side = compressed.get("side3.weight")
+        network = U2Net("u2netp" if side is not None and side.shape[1] == _SMALL["stage3d"][3] else "u2net")
         use_low_rank(network, compressed)
-        network.load_state_dict(compressed)
-        return network.eval()
+        return _load_state(network, compressed, path)
     state = _unfold(path) if is_onnx else read_state_dict(path)
     marker = state.get("stage1.rebnconv1.conv_s1.weight")
     if not isinstance(marker, Tensor) or marker.ndim != 4:
         raise _other_network(path, "the first layers are missing")
-    network = U2Net("isnet" if "conv_in.weight" in state else _architecture(marker))
+    return _load_state(U2Net("isnet" if "conv_in.weight" in state else _architecture(marker)), state, path)
+
+
+def _load_state(network: U2Net, state: Mapping[str, Tensor], path: Path) -> U2Net:
+    """Fill a network with the tensors of a file, and put it into evaluation mode."""
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
