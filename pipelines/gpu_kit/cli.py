@@ -49,7 +49,7 @@ def pack(
     wheels: Path | None,
     side: int,
 ) -> None:
-    """Pack photos, weights and the queue into folders that one transfer each can carry (48 MiB, files of 16 MiB)."""
+    """Pack photos, weights and the queue into folders that one transfer each can carry (22 MiB, files of 16 MiB)."""
     from pipelines.gpu_kit.queue import read_queue
 
     named = []

@@ -25,7 +25,7 @@ from cutray.models.weights import resolve
 from pipelines.gpu_kit.parts import PART_BYTES, join_parts, loads, write_parts
 
 # A call brings so much at most, with the code beside it.
-LOAD_BYTES = 48 << 20
+LOAD_BYTES = 22 << 20
 _WEBP_QUALITY = 90
 _AT_A_TIME = 64
 QUEUE_FILE = "queue.json"
