@@ -131,10 +131,10 @@ def test_coarser_kernels_answer_as_the_full_ones() -> None:
     weight = torch.randn(4, 2, 3, 3)
     rows, columns = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
     below = torch.stack([rows + 2 * columns, 3 * columns - rows])[None]
-    full, coarse = LowRankConv(2, 4, None), LowRankConv(2, 4, None, channels_below=2)
-    full.conv.weight.data, full.conv.bias.data = weight, torch.zeros(4)
+    full, coarse = LowRankConv(3, 4, None), LowRankConv(3, 4, None, channels_below=2)
+    full.conv.weight.data[:, :2], full.conv.bias.data = weight, torch.zeros(4)
     coarse.conv_below.weight.data, coarse.conv.bias.data = _on_coarser_grid(weight), torch.zeros(4)
-    x = torch.zeros(1, 0, 32, 32)
+    x = torch.zeros(1, 1, 32, 32)
     with torch.no_grad():
         inner = (slice(None), slice(None), slice(4, -4), slice(4, -4))
         torch.testing.assert_close(coarse(x, below)[inner], full(x, below)[inner], rtol=1e-4, atol=1e-4)
