@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import cast
 
 import click
 
-from cutray.config import EFFORTS
+from cutray.config import EFFORTS, RemoverSettings, parse_settings
 from cutray.console.progress import download_progress
-from cutray.options import Precision, Quality
 from cutray.remover import BackgroundRemover
+from cutray.segmenter import settle_settings
 from pipelines.bench.edges import edges
 from pipelines.bench.folder import batch_speed
 from pipelines.bench.gpu import gpu
@@ -67,12 +66,14 @@ def bench(
         return
     check_page(output, overwrite=overwrite)
     with download_progress() as progress:
-        removers = {
-            effort: BackgroundRemover(
-                model, quality=cast(Quality, effort), precision=cast(Precision, precision), progress=progress
-            )
-            for effort in EFFORTS
-        }
+        removers: dict[str, BackgroundRemover] = {}
+        named = {} if model is None else {"model": model}
+        for effort in EFFORTS:
+            chosen = {**named, "quality": effort, "precision": precision}
+            settings = settle_settings(parse_settings(RemoverSettings, chosen))
+            # Qualities that run the same model share the loaded network.
+            loaded = next((one.segmenter for one in removers.values() if one.settings.model == settings.model), None)
+            removers[effort] = BackgroundRemover.from_settings(settings, progress=progress, segmenter=loaded)
     peer = Peer(rembg_python, rembg_model) if rembg_python else None
     with tempfile.TemporaryDirectory() as folder:
         text, facts = measure_speed(removers, images, peer, rounds, Path(folder))

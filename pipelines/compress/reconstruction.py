@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cutray.models.export import round_to_eight_bits
-from cutray.models.layers import LowRankConv, resize_like
+from cutray.models.layers import LowRankConv, join_below, resize_like
+from cutray.models.state_dicts import restore_weight
 from cutray.models.u2net import U2Net
 from pipelines.compress.layers import Layer
 from pipelines.compress.ranks import Ranks
@@ -86,18 +87,20 @@ class _FittedLayer(nn.Module):
         samples = torch.cat([one[0].flatten(1)[:, cells] for one in compressed], 1).T
         if self.low.expand is None:
             assert self.low.conv.bias is not None
-            self.low.conv.bias += (wanted - samples).mean(0)
+            shift = (wanted - samples).mean(0)
+            self.low.conv.bias += shift
+            compressed = [one + shift[:, None, None] for one in compressed]
         else:
             self._fit_expand(samples, wanted)
-        answers = [self.low(*pair) for pair in pairs[count:]]
         self.report(1)
-        return torch.cat([*map(functional.relu, originals), *answers])
+        return torch.cat([*map(functional.relu, originals), *map(self.low.finish, compressed)])
 
     def _original(self, x: Tensor, below: Tensor | None) -> Tensor:
         """Return the original's response, before its ReLU."""
-        both = x if below is None else torch.cat((resize_like(below, x), x), 1)
         dilation = self.layer.dilation
-        return functional.conv2d(both, self.layer.weight, self.layer.bias, padding=dilation, dilation=dilation)
+        return functional.conv2d(
+            join_below(x, below), self.layer.weight, self.layer.bias, padding=dilation, dilation=dilation
+        )
 
     def _fit_spatial(self, pairs: Sequence[tuple[Tensor, Tensor | None]], cells: Tensor, wanted: Tensor) -> Tensor:
         """Return the weights of the 3×3 convolutions, (rank or K, C, 3, 3)."""
@@ -120,8 +123,7 @@ class _FittedLayer(nn.Module):
             taps = [resize_like(tap, x)[0].flatten(1)[:, cells] for tap in _shifted(below, 1)]
             parts.append(torch.stack(taps, 1).flatten(0, 1))
             below = None
-        both = x if below is None else torch.cat((resize_like(below, x), x), 1)
-        taps = [tap[0].flatten(1)[:, cells] for tap in _shifted(both, self.layer.dilation)]
+        taps = [tap[0].flatten(1)[:, cells] for tap in _shifted(join_below(x, below), self.layer.dilation)]
         parts.append(torch.stack(taps, 1).flatten(0, 1))
         return torch.cat(parts)
 
@@ -199,4 +201,4 @@ def _shifted(x: Tensor, by: int) -> list[Tensor]:
 def _as_stored(weight: Tensor) -> Tensor:
     """Round weights (K, …) to the eight bits in which they are stored."""
     codes, steps = round_to_eight_bits(weight.numpy())
-    return torch.from_numpy(codes).float() * torch.from_numpy(steps).reshape(-1, *[1] * (weight.ndim - 1))
+    return restore_weight(torch.from_numpy(codes), torch.from_numpy(steps))

@@ -70,23 +70,19 @@ class Segmenter:
 
     @classmethod
     def load(
-        cls,
-        settings: EngineSettings,
-        progress: Callable[[str, int, int | None], None] | None = None,
-        photos: int | None = None,
+        cls, settings: EngineSettings, progress: Callable[[str, int, int | None], None] | None = None
     ) -> Segmenter:
         """Find the weights, choose an engine and build it.
 
         Args:
             settings: Model, engine, device, precision and threads.
             progress: Called with file name, bytes so far and all bytes while weights are downloaded.
-            photos: How many there are to do, if that is known.
 
         Raises:
             WeightsError: The weights are unknown, damaged or not obtainable.
             EngineError: The engine is not available or cannot use the weights.
         """
-        return cls.of(resolve(settings.model, offline=settings.offline, progress=progress), settings, photos)
+        return cls.of(resolve(settings.model, offline=settings.offline, progress=progress), settings)
 
     @classmethod
     def of(cls, weights: Weights, settings: EngineSettings, photos: int | None = None) -> Segmenter:

@@ -260,14 +260,14 @@ def _choose_on_cpu(
 ) -> tuple[str, str, str]:
     """Choose among the engines for a processor; ``note`` is added to the reason."""
     packages = hardware.packages
-    has_int8 = settings.precision == "auto" and "int8" in allowed_precisions and "openvino" in packages
-    prefers_mnn = (
-        hardware.instruction_set in _MNN_IS_FASTEST and settings.precision in ("auto", "fp32") and not has_int8
-    )
+    precision = "fp32"
+    if "openvino" in packages:
+        precision = _choose_precision(settings, hardware, "openvino", "cpu", allowed_precisions)
+    only_fp32 = settings.precision in ("auto", "fp32") and precision == "fp32"
+    prefers_mnn = hardware.instruction_set in _MNN_IS_FASTEST and only_fp32
     if prefers_mnn and "MNN" in packages and "onnx" in packages:
         return "mnn", "cpu", f"the fastest with {hardware.used_instruction_set} alone" + note
     if "openvino" in packages:
-        precision = _choose_precision(settings, hardware, "openvino", "cpu", allowed_precisions)
         native = precision != "fp32"
         reason = f"the processor computes in {precision}, where openvino is fastest" if native else "fastest here"
         if prefers_mnn:

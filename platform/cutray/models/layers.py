@@ -23,8 +23,7 @@ class ConvNormRelu(nn.Module):
             x: (N, C, H, W).
             below: (N, channels_in - C, h, w), features of the level below, which are enlarged and come first.
         """
-        both = x if below is None else torch.cat((resize_like(below, x), x), 1)
-        return functional.relu(self.bn_s1(self.conv_s1(both)), inplace=True)
+        return functional.relu(self.bn_s1(self.conv_s1(join_below(x, below))), inplace=True)
 
 
 class LowRankConv(nn.Module):
@@ -59,18 +58,24 @@ class LowRankConv(nn.Module):
 
     def forward(self, x: Tensor, below: Tensor | None = None) -> Tensor:
         """Map features to (N, channels_out, H, W), at least 0; arguments as those of ``ConvNormRelu``."""
-        y = self.compress(x, below)
-        return functional.relu(y if self.expand is None else self.expand(y))
+        return self.finish(self.compress(x, below))
 
     def compress(self, x: Tensor, below: Tensor | None = None) -> Tensor:
         """Return what the 1×1 convolution sees, (N, rank, H, W)."""
-        if below is None:
-            compressed: Tensor = self.conv(x)
-        elif self.conv_below is None:
-            compressed = self.conv(torch.cat((resize_like(below, x), x), 1))
+        if self.conv_below is None:
+            compressed: Tensor = self.conv(join_below(x, below))
         else:
             compressed = self.conv(x) + resize_like(self.conv_below(below), x)
         return compressed
+
+    def finish(self, compressed: Tensor) -> Tensor:
+        """Map what ``compress`` returns to the layer's answer."""
+        return functional.relu(compressed if self.expand is None else self.expand(compressed))
+
+
+def join_below(x: Tensor, below: Tensor | None) -> Tensor:
+    """Return x with the features of the level below, if there are any, enlarged and in front of it."""
+    return x if below is None else torch.cat((resize_like(below, x), x), 1)
 
 
 def halve(x: Tensor) -> Tensor:

@@ -63,14 +63,13 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise WeightsError(got=f"{path} cannot be read: {error}", fix="copy or export the file anew") from error
 
 
-def read_low_rank_weights(path: Path) -> dict[str, Tensor]:
-    """Return the named tensors of an ONNX file with layers of low rank, float32; nothing if it has none.
+def read_low_rank_weights(graph: Any) -> dict[str, Tensor]:
+    """Return the named tensors of a graph with layers of low rank, float32; nothing if it has none.
 
-    Raises:
-        WeightsError: The file cannot be read.
-        MissingExtraError: The onnx package is not installed.
+    Args:
+        graph: From ``read_graph``.
     """
-    stored = {tensor.name: tensor for tensor in _read_graph(path).initializer}
+    stored = {tensor.name: tensor for tensor in graph.initializer}
     if not any(name.endswith(_LOW_RANK) for name in stored):
         return {}
     from onnx import numpy_helper
@@ -80,12 +79,22 @@ def read_low_rank_weights(path: Path) -> dict[str, Tensor]:
     for name, codes in tensors.items():
         if name.endswith(CODES):
             name = name.removesuffix(CODES)
-            state[name] = codes.float() * tensors[name + STEPS].reshape(-1, *[1] * (codes.ndim - 1))
+            state[name] = restore_weight(codes, tensors[name + STEPS])
     return {name.removeprefix(PREFIX): tensor for name, tensor in state.items() if name.startswith(PREFIX)}
 
 
-def _read_graph(path: Path) -> Any:
-    """Return the graph of an ONNX file."""
+def restore_weight(codes: Tensor, steps: Tensor) -> Tensor:
+    """Return the weights (K, …), float32, of codes of that shape and the (K,) step sizes of the output channels."""
+    return codes.float() * steps.reshape(-1, *[1] * (codes.ndim - 1))
+
+
+def read_graph(path: Path) -> Any:
+    """Return the graph of an ONNX file.
+
+    Raises:
+        WeightsError: The file cannot be read.
+        MissingExtraError: The onnx package is not installed.
+    """
     try:
         import onnx
         from google.protobuf.message import DecodeError
@@ -97,15 +106,17 @@ def _read_graph(path: Path) -> Any:
         raise WeightsError(got=f"{path} cannot be read as ONNX: {error}", fix="export the model anew") from error
 
 
-def read_convolutions(path: Path) -> list[Convolution]:
-    """Return the convolutions of an ONNX file in the order in which they run.
+def read_convolutions(graph: Any, path: Path) -> list[Convolution]:
+    """Return the convolutions of a graph in the order in which they run.
+
+    Args:
+        graph: From ``read_graph``.
+        path: Its file, for messages.
 
     Raises:
-        WeightsError: The file cannot be read, has batch normalisations beside its convolutions, or convolutions
-            whose weight and bias are not stored in it.
-        MissingExtraError: The onnx package is not installed.
+        WeightsError: The graph has batch normalisations beside its convolutions, or convolutions whose weight and bias
+            are not stored in it.
     """
-    graph = _read_graph(path)
     from onnx import numpy_helper
 
     stored = {tensor.name: tensor for tensor in graph.initializer}

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from cutray.errors import WeightsError
 from cutray.models.layers import ConvNormRelu, LowRankConv, halve, resize_like
-from cutray.models.state_dicts import read_convolutions, read_low_rank_weights, read_state_dict
+from cutray.models.state_dicts import read_convolutions, read_graph, read_low_rank_weights, read_state_dict
 
 # Per stage: levels of its U (0: the flat one of four levels, with dilation), channels in, in the middle, and out.
 _Stage = tuple[int, int, int, int]
@@ -220,13 +220,13 @@ def load_u2net(path: Path) -> U2Net:
         WeightsError: The file cannot be read, or holds another network.
         MissingExtraError: The package that reads this kind of file is not installed.
     """
-    is_onnx = path.suffix.lower() == ".onnx"
-    if is_onnx and (compressed := read_low_rank_weights(path)):
+    graph = read_graph(path) if path.suffix.lower() == ".onnx" else None
+    if graph is not None and (compressed := read_low_rank_weights(graph)):
         side = compressed.get("side3.weight")
         network = U2Net("u2netp" if side is not None and side.shape[1] == _SMALL["stage3d"][3] else "u2net")
         use_low_rank(network, compressed)
         return _load_state(network, compressed, path)
-    state = _unfold(path) if is_onnx else read_state_dict(path)
+    state = read_state_dict(path) if graph is None else _unfold(graph, path)
     marker = state.get("stage1.rebnconv1.conv_s1.weight")
     if not isinstance(marker, Tensor) or marker.ndim != 4:
         raise _other_network(path, "the first layers are missing")
@@ -242,9 +242,9 @@ def _load_state(network: U2Net, state: Mapping[str, Tensor], path: Path) -> U2Ne
     return network.eval()
 
 
-def _unfold(path: Path) -> dict[str, Tensor]:
+def _unfold(graph: Any, path: Path) -> dict[str, Tensor]:
     """Name the convolutions of an ONNX file, and put back the batch normalisations that were folded into them."""
-    stored = read_convolutions(path)
+    stored = read_convolutions(graph, path)
     if len(stored) < 2:
         raise _other_network(path, f"it has {len(stored)} convolutions")
     with torch.device("meta"):
