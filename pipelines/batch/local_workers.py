@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any, BinaryIO
+from typing import Any
 
 from pipelines.batch.crash_tracker import CrashTracker
 from pipelines.batch.job import BatchJob
@@ -61,11 +61,13 @@ class _Process:
 
     Attributes:
         popen: The process.
+        receiver: Passes on what it says; nobody else reads its pipe, or closes it.
         blocks: Its blocks by their numbers.
         in_work: Photos that it has begun and not ended.
     """
 
     popen: subprocess.Popen[bytes]
+    receiver: Thread = field(init=False)
     blocks: dict[int, _Block] = field(default_factory=dict)
     in_work: set[str] = field(default_factory=set)
 
@@ -81,7 +83,8 @@ class _Process:
         """Give the job to a process, to a new one by default; its messages, and at its end None, come by a queue."""
         process = cls(popen or start_worker(job.settings.device))
         process.send((job, reader, platform.node(), pool))
-        Thread(target=_receive, args=(process, process.popen.stdout, answers), name="answers", daemon=True).start()
+        process.receiver = Thread(target=_receive, args=(process, answers), name="answers", daemon=True)
+        process.receiver.start()
         return process
 
     def send(self, message: Any) -> None:
@@ -92,12 +95,16 @@ class _Process:
             self.popen.stdin.flush()
 
     def kill(self) -> None:
-        """End it, whatever it is doing, and wait until it has gone."""
+        """End it, whatever it is doing, and wait until it has gone and all that it said has been passed on."""
+        self.popen.kill()
+        self.receiver.join()  # a pipe that is closed while it is read raises anything
         end_worker(self.popen)
 
 
-def _receive(process: _Process, pipe: BinaryIO, answers: SimpleQueue[tuple[_Process, Any]]) -> None:
+def _receive(process: _Process, answers: SimpleQueue[tuple[_Process, Any]]) -> None:
     """Pass on what a process says, until it ends."""
+    pipe = process.popen.stdout
+    assert pipe is not None  # for the type checker
     try:
         with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError), pipe:
             while True:

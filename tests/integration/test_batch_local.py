@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -134,6 +135,17 @@ def test_no_process_is_left(photos: Path, tmp_path: Path) -> None:
     assert workers
     rows.close()  # type: ignore[attr-defined]  # it is a generator
     assert not any(worker.is_running() for worker in workers)
+
+
+def test_process_is_ended_in_the_middle_of_a_message(photos: Path, tmp_path: Path) -> None:
+    """Its pipe is read to the end before it is closed, and nothing reads from it afterwards."""
+    talks = "import pickle, sys\nwhile True: pickle.dump(('rows', 0, []), sys.stdout.buffer)"
+    for _ in range(5):
+        early = subprocess.Popen([sys.executable, "-c", talks], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        rows = _run(photos, tmp_path, DeadlyReader(str(photos)), early=early, actors=1, cpus_per_actor=1)
+        assert next(rows) == []
+        rows.close()  # type: ignore[attr-defined]  # it is a generator
+        assert "answers" not in {thread.name for thread in threading.enumerate()}
 
 
 def _workers(parent: int) -> list[psutil.Process]:
