@@ -12,6 +12,7 @@ from cutray.config import EFFORTS, RemoverSettings, parse_settings
 from cutray.console.progress import download_progress
 from cutray.remover import BackgroundRemover
 from cutray.segmenter import settle_settings
+from pipelines.bench.cpu import cpu
 from pipelines.bench.edges import edges
 from pipelines.bench.folder import batch_speed
 from pipelines.bench.gpu import gpu
@@ -59,6 +60,7 @@ def bench(
     cutray bench servers --rembg .venv-rembg/bin/rembg   two servers under the same load
     cutray bench quality data/am2k                    cutouts against known alphas
     cutray bench edges                                hair, glass, metal and lace with exact alpha
+    cutray bench cpu                                  the networks alone on the processor
     cutray bench gpu                                  the networks alone on a GPU
     cutray bench hints --data DUTS-TE/                what a box and points gain
     """
@@ -86,6 +88,7 @@ bench.add_command(batch_speed)
 bench.add_command(load)
 bench.add_command(servers)
 bench.add_command(edges)
+bench.add_command(cpu)
 bench.add_command(gpu)
 bench.add_command(quality)
 bench.add_command(hints)
