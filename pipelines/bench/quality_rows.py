@@ -47,7 +47,6 @@ class QualityRow:
     identity: str
     start: Callable[[], WorkerProcess]
     matting: bool = False
-    ours: bool = True
     worker: WorkerProcess | None = None
     seconds: list[float] = field(default_factory=list)
     peak_bytes: int = 0
@@ -67,8 +66,7 @@ class QualityRow:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.worker = self.worker or self.start()
             answer = self.worker.cut_out(sample.image, output=path, matting=self.matting)
-            if not self.ours:
-                write_atomically(path, encode_image(_read_opacity(path), "PNG"), overwrite=True)
+            write_atomically(path, encode_image(_read_opacity(path), "PNG"), overwrite=True)
             told = json.dumps({"seconds": answer.seconds, "peak_bytes": answer.peak_bytes})
             write_atomically(record, told.encode(), overwrite=True)  # last: what is half done is done again
         answer = Answer(**json.loads(record.read_bytes()))
@@ -85,7 +83,7 @@ def our_row(text: str, stack: ExitStack) -> QualityRow:
         stack: Ends the process.
     """
     name, given = read_row(text)
-    settings = name_networks(parse_settings(RemoverSettings, {**given, "only_mask": True, "format": "png"}))
+    settings = name_networks(parse_settings(RemoverSettings, {**given, "format": "png"}))
     with download_progress() as progress:
         weights = resolve(settings.model, progress=progress)
     told = json.dumps(settings.model_dump(mode="json", exclude_unset=True), sort_keys=True)
@@ -113,7 +111,7 @@ def their_row(python: Path, peer: str, stack: ExitStack) -> QualityRow:
 
     identity = _digest("rembg", peer, weights.sha256)
     matting = peer.endswith(_MATTING)
-    return QualityRow(f"rembg {peer}", weights.spec.name, identity, start, matting=matting, ours=False)
+    return QualityRow(f"rembg {peer}", weights.spec.name, identity, start, matting=matting)
 
 
 def _digest(*parts: str) -> str:

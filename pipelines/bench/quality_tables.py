@@ -11,6 +11,7 @@ import numpy as np
 from cutray.engines.hardware import inspect_hardware
 from cutray.evaluation.comparison import METRICS, ModelScores, per_picture, with_interval
 from cutray.evaluation.metrics import summarise
+from pipelines.bench.pages import describe_machine
 
 _COLUMNS = (
     "sad",
@@ -85,11 +86,11 @@ def overall_table(results: Sequence[SetResult], costs: Mapping[str, tuple[float,
     lines = [
         "# Cutouts",
         "",
-        f"Written by `cutray bench quality`. {photos} photos of {len(results)} sets. Machine: {hardware.cpu_name}, "
-        f"{hardware.cores} cores; cutray {version('cutray')}. SAD and MSE are the mean over the sets of the ratio to "
-        f"{names[0]}. Brackets hold 95 % bootstrap intervals over photos.",
+        f"Written by `cutray bench quality`. {photos} photos of {len(results)} sets. "
+        f"{describe_machine(hardware)} cutray {version('cutray')}. SAD and MSE are the mean over the sets of the "
+        f"ratio to {names[0]}. Brackets hold 95 % bootstrap intervals over photos.",
         "",
-        f"| | SAD | MSE | IoU | IoU against {names[0]} | better, worse | s per photo | memory, MB |",
+        f"| | SAD | MSE | IoU | IoU against {names[0]} | better, worse | median s per photo | memory, MB |",
         "|---" + "|--:" * 7 + "|",
     ]
     base = _column(results, 0, "iou")
