@@ -155,6 +155,7 @@ def served_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Callab
             endpoint_override=f"{host}:{port}", scheme="http", region="us-east-1", allow_bucket_creation=True
         )
         store.create_dir("shop")
+        store.delete_dir_contents("shop")  # all servers of a process share what they hold
         yield store, lambda path: f"s3://shop/{path}{query}"
     finally:
         server.stop()
