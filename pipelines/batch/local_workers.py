@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any
+from typing import Any, BinaryIO
 
 from pipelines.batch.crash_tracker import CrashTracker
 from pipelines.batch.job import BatchJob
@@ -83,7 +83,9 @@ class _Process:
         """Give the job to a process, to a new one by default; its messages, and at its end None, come by a queue."""
         process = cls(popen or start_worker(job.settings.device))
         process.send((job, reader, platform.node(), pool))
-        process.receiver = Thread(target=_receive, args=(process, answers), name="answers", daemon=True)
+        process.receiver = Thread(
+            target=_receive, args=(process, process.popen.stdout, answers), name="answers", daemon=True
+        )
         process.receiver.start()
         return process
 
@@ -101,10 +103,8 @@ class _Process:
         end_worker(self.popen)
 
 
-def _receive(process: _Process, answers: SimpleQueue[tuple[_Process, Any]]) -> None:
+def _receive(process: _Process, pipe: BinaryIO, answers: SimpleQueue[tuple[_Process, Any]]) -> None:
     """Pass on what a process says, until it ends."""
-    pipe = process.popen.stdout
-    assert pipe is not None  # for the type checker
     try:
         with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError), pipe:
             while True:

@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from cutray.config import EngineSettings, parse_settings
 from cutray.console.progress import download_progress
 from cutray.engines.base import draw_check_picture
 from cutray.engines.hardware import inspect_hardware
+from cutray.engines.int8 import CalibrationStats, convolutions, quantise
 from cutray.engines.openvino import read_network
 from cutray.errors import EngineUnavailableError
 from cutray.models.weights import Weights, resolve
@@ -27,7 +29,6 @@ from pipelines.bench.pages import check_page, describe_machine, page_options, wr
 
 # The convolutions that the processor's best rate is measured with: as many, of so many channels, on such a grid.
 _LAYERS, _CHANNELS, _GRID = 4, 256, 80
-_ACTIVATION_LEVELS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,36 +92,40 @@ def measure_networks(found: Sequence[Weights], rounds: int) -> list[CpuFigures]:
         rounds: Passes of each.
 
     Raises:
-        EngineUnavailableError: OpenVINO is not installed, or a model is several networks.
+        EngineUnavailableError: No engine is installed, or a model is several networks.
+        ImportError: OpenVINO, which counts and measures the peak, is not installed.
     """
     if several := [one.spec.name for one in found if one.members]:
         raise EngineUnavailableError(got=f"{several[0]} is several networks", fix="measure each of its models")
     settings = parse_settings(EngineSettings, {"device": "cpu"})
     loaded = [Segmenter.of(one, settings) for one in found]
-    pictures = [draw_check_picture(one.weights.spec.input_size_px) for one in loaded]
-    precisions = {one.choice.precision for one in loaded}
-    plain = {precision: plain_convolutions(precision, loaded[0].choice.threads) for precision in sorted(precisions)}
-    turns: dict[Any, Callable[[], object]] = {
-        index: lambda one=one, picture=picture: one.engine.infer(picture)
-        for index, (one, picture) in enumerate(zip(loaded, pictures, strict=True))
-    } | {precision: run for precision, (run, _) in plain.items()}
-    times: dict[Any, list[float]] = {name: [] for name in turns}
-    for turn in range(rounds + 1):
-        for name, run in turns.items():
-            started = time.perf_counter()
-            run()
-            if turn:  # the first one warms up
-                times[name].append(time.perf_counter() - started)
+    passes = [partial(one.engine.infer, draw_check_picture(one.weights.spec.input_size_px)) for one in loaded]
+    precisions = sorted({one.choice.precision for one in loaded})
+    plain = [plain_convolutions(precision, loaded[0].choice.threads) for precision in precisions]
+    times = _time_in_turns([*passes, *(run for run, _ in plain)], rounds)
+    fastest = map(min, times[len(passes) :])
+    peaks = {name: count / s for name, (_, count), s in zip(precisions, plain, fastest, strict=True)}
     return [
         CpuFigures(
             one.weights.spec.name,
             f"{one.engine.name} {one.engine.precision}",
             count_operations(one.weights) / 1e9,
-            1000 * statistics.median(times[index]),
-            plain[one.choice.precision][1] / 1e9 / min(times[one.choice.precision]),
+            1000 * statistics.median(taken),
+            peaks[one.choice.precision] / 1e9,
         )
-        for index, one in enumerate(loaded)
+        for one, taken in zip(loaded, times, strict=False)
     ]
+
+
+def _time_in_turns(runs: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
+    """Return the seconds of each run, round by round; the first round warms up and is not counted."""
+    times: list[list[float]] = [[] for _ in runs]
+    for _ in range(rounds + 1):
+        for run, taken in zip(runs, times, strict=True):
+            started = time.perf_counter()
+            run()
+            taken.append(time.perf_counter() - started)
+    return [taken[1:] for taken in times]
 
 
 def count_operations(weights: Weights) -> float:
@@ -129,8 +134,7 @@ def count_operations(weights: Weights) -> float:
     Args:
         weights: A single network as an ONNX file.
     """
-    network = read_network(import_openvino().Core(), weights.path, weights.spec.input_size_px)
-    return float(sum(_multiplications(node) for node in network.get_ops() if node.get_type_name() == "Convolution"))
+    return _multiplications(read_network(import_openvino().Core(), weights.path, weights.spec.input_size_px))
 
 
 def plain_convolutions(precision: str, threads: int) -> tuple[Callable[[], object], float]:
@@ -148,28 +152,26 @@ def plain_convolutions(precision: str, threads: int) -> tuple[Callable[[], objec
     shape = [1, _CHANNELS, _GRID, _GRID]
     picture = ops.parameter(shape, np.float32)
     chance, last = np.random.default_rng(0), ops.relu(picture)
-    low, high = (ops.constant(np.full((1, 1, 1, 1), value, np.float32)) for value in (0, 1))
     for _ in range(_LAYERS):
-        codes = chance.integers(-127, 128, (_CHANNELS, _CHANNELS, 3, 3)).astype(np.int8)
-        scale = ops.constant(np.full((_CHANNELS, 1, 1, 1), 1e-3, np.float32))
-        if precision == "int8":
-            last = ops.fake_quantize(last, low, high, low, high, _ACTIVATION_LEVELS)
-            kernel = ops.multiply(ops.convert(ops.constant(codes), "f32"), scale)
-        else:
-            kernel = ops.constant(codes.astype(np.float32) * 1e-3)
+        kernel = ops.constant(chance.integers(-127, 128, (_CHANNELS, _CHANNELS, 3, 3)).astype(np.float32) * 1e-3)
         last = ops.relu(ops.convolution(last, kernel, [1, 1], [1, 1], [1, 1], [1, 1]))
     network = openvino.Model([last.output(0)], [picture], "plain")
-    options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
-    options["INFERENCE_PRECISION_HINT"] = "bf16" if precision == "bf16" else "f32"
+    if precision == "int8":
+        ones = dict.fromkeys(convolutions(network), np.ones(_CHANNELS, np.float32))
+        quantise(network, CalibrationStats("", peaks=ones, means=ones))
+    options = {
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+    }
     request = openvino.Core().compile_model(network, "CPU", options).create_infer_request()
-    values = chance.random(shape, np.float32)
+    return partial(request.infer, [chance.random(shape, np.float32)]), _multiplications(network)
+
+
+def _multiplications(network: Any) -> float:
+    """Return the multiplications of an OpenVINO network's convolutions: so many for each value of their outputs."""
     layers = [node for node in network.get_ops() if node.get_type_name() == "Convolution"]
-    return lambda: request.infer([values]), float(sum(map(_multiplications, layers)))
-
-
-def _multiplications(convolution: Any) -> int:
-    """Return the multiplications of a convolution: so many for each value of its output."""
-    return int(math.prod(convolution.output(0).get_shape()) * math.prod(convolution.input(1).get_shape()[1:]))
+    return float(sum(math.prod(one.output(0).get_shape()) * math.prod(one.input(1).get_shape()[1:]) for one in layers))
 
 
 def _page(rows: Sequence[CpuFigures], rounds: int) -> str:
