@@ -12,6 +12,7 @@ from cutray.config import EFFORTS, RemoverSettings, parse_settings
 from cutray.console.progress import download_progress
 from cutray.remover import BackgroundRemover
 from cutray.segmenter import settle_settings
+from pipelines.bench.capped import capped
 from pipelines.bench.cpu import cpu
 from pipelines.bench.edges import edges
 from pipelines.bench.folder import batch_speed
@@ -62,6 +63,7 @@ def bench(
     cutray bench edges                                hair, glass, metal and lace with exact alpha
     cutray bench cpu                                  the networks alone on the processor
     cutray bench gpu                                  the networks alone on a GPU
+    cutray bench capped AVX2 make bench               all of it as on a processor with AVX2 alone
     cutray bench hints --data DUTS-TE/                what a box and points gain
     """
     if context.invoked_subcommand:
@@ -89,6 +91,7 @@ bench.add_command(load)
 bench.add_command(servers)
 bench.add_command(edges)
 bench.add_command(cpu)
+bench.add_command(capped)
 bench.add_command(gpu)
 bench.add_command(quality)
 bench.add_command(hints)

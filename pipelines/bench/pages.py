@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ import click
 from cutray.engines.hardware import Hardware, inspect_hardware
 from cutray.imaging.files import write_atomically
 from cutray.preflight import check_new_file
+from pipelines.bench.capped import CAP_VARIABLE
 
-# What each side makes of a cap: OpenVINO gets slower, and the package of MNN has no code that could be capped.
-_ABOUT_THE_CAP = (
+# What each side makes of oneDNN's cap: OpenVINO gets slower, and the package of MNN has no code that could be capped.
+_OPENVINO_IS_CAPPED = (
     "Capped by `ONEDNN_MAX_CPU_ISA`: OpenVINO keeps to it, MNN has no code for more than AVX2, and ONNX Runtime, with"
     " it rembg, knows no cap, so that ratios are lower than on a processor that has no more."
 )
+_ALL_IS_CAPPED = "Capped by `cutray bench capped`: to every library on both sides the processor seems to have no more."
 
 
 def page_path(output: Path, hardware: Hardware) -> Path:
@@ -28,7 +31,9 @@ def page_path(output: Path, hardware: Hardware) -> Path:
 def describe_machine(hardware: Hardware) -> str:
     """Return one line about the processor and the instruction set that was really used."""
     line = f"Machine: {hardware.cpu_name}, {hardware.cores} cores, {hardware.used_instruction_set}."
-    return f"{line} {_ABOUT_THE_CAP}" if hardware.capped else line
+    if not hardware.capped:
+        return line
+    return f"{line} {_ALL_IS_CAPPED if CAP_VARIABLE in os.environ else _OPENVINO_IS_CAPPED}"
 
 
 def page_options(command: Callable[..., Any]) -> Callable[..., Any]:
