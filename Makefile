@@ -46,8 +46,8 @@ docs: $(VENV)/.dev  ## Build the site of the documentation into out/site
 
 bench: $(VENV)/.dev $(VENV)-rembg/.ready  ## Measure speed side by side with rembg; renews docs/benchmarks/
 	$(BIN)/cutray bench --rembg-python $(VENV)-rembg/bin/python --overwrite --output docs/benchmarks/photo.md
-	$(BIN)/cutray bench batch -m u2net-lean --rembg $(VENV)-rembg/bin/rembg --overwrite --output docs/benchmarks/folder.md -- --quality fast
-	$(BIN)/cutray bench servers -m u2net-lean --rembg $(VENV)-rembg/bin/rembg --overwrite --output docs/benchmarks/endpoint.md
+	$(BIN)/cutray bench batch -m u2net-lean-288 --rembg $(VENV)-rembg/bin/rembg --overwrite --output docs/benchmarks/folder.md -- --quality fast
+	$(BIN)/cutray bench servers -m u2net-lean-288 --rembg $(VENV)-rembg/bin/rembg --overwrite --output docs/benchmarks/endpoint.md
 	$(BIN)/cutray bench cpu --overwrite --output docs/benchmarks/networks.md
 
 clean:  ## Remove the environments and what the tools left

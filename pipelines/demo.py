@@ -17,7 +17,7 @@ import click
 import numpy as np
 from PIL import Image
 
-from cutray.config import BatchSettings, RemoverSettings
+from cutray.config import BatchSettings, RemoverSettings, parse_settings
 from cutray.console.run import run
 from cutray.errors import MissingExtraError
 from cutray.imaging.contact_sheet import draw_contact_sheet
@@ -63,8 +63,8 @@ def sample_photos() -> dict[str, np.ndarray]:
     show_default=True,
     help="Folder for the results.",
 )
-@click.option("-m", "--model", default="u2net", show_default=True, help="Model name or path.")
-def demo(photos: Path | None, output: Path, model: str) -> None:
+@click.option("-m", "--model", help="Model name or path.  [default: that of quality balanced]")
+def demo(photos: Path | None, output: Path, model: str | None) -> None:
     """Cut out sample photos, and those in the folder PHOTOS if there is one."""
     try:
         from pipelines.batch.job import BatchJob
@@ -76,7 +76,7 @@ def demo(photos: Path | None, output: Path, model: str) -> None:
     sources, cutouts = output / "photos", output / "cutouts"
     _gather(photos, sources)
     # The same photos and settings again are found done and skipped; another model does them again.
-    settings = RemoverSettings(model=model)
+    settings = parse_settings(RemoverSettings, {} if model is None else {"model": model})
     run_batch(BatchJob(str(sources), str(cutouts), settings, BatchSettings(), reprocess=True, retry_failed=True))
     here = [
         row

@@ -34,11 +34,11 @@ _SMALL_SHARE = 0.0025
 @click.option(
     "--operations",
     type=click.FloatRange(0.1, 1.0),
-    default=0.55,
+    default=0.6,
     show_default=True,
     help="Share of the multiplications at this input side that may stay.",
 )
-@click.option("--side", "side_px", type=click.IntRange(64, 1024), default=288, show_default=True, help="Input side.")
+@click.option("--side", "side_px", type=click.IntRange(64, 1024), default=320, show_default=True, help="Input side.")
 @click.option(
     "--count", type=click.IntRange(min=8), default=64, show_default=True, help="Photos to fit to (150 MB each)."
 )

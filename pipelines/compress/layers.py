@@ -11,6 +11,10 @@ from torch import Tensor, nn
 from cutray.models.layers import ConvNormRelu
 from cutray.models.u2net import U2Net
 
+# From this share of the input's side on, features of the level below are enlarged before they are convolved, as in the
+# original: outlines come from these levels.
+_FINE = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -22,7 +26,7 @@ class Layer:
         bias: (K,).
         dilation: Of the convolution.
         side_px: Side of the square grid on which it runs.
-        channels_below: How many of the C channels come first and from a coarser grid.
+        channels_below: How many of the C channels come first, from a coarser grid, and are convolved there.
     """
 
     name: str
@@ -70,7 +74,7 @@ def list_layers(network: U2Net, side_px: int) -> list[Layer]:
                 bias,
                 module.conv_s1.dilation[0],
                 x.shape[-1],
-                below.shape[1] if is_coarser else 0,
+                below.shape[1] if is_coarser and x.shape[-1] < _FINE * side_px else 0,
             )
         )
 

@@ -43,9 +43,9 @@ class BackgroundRemover:
         """Load a model.
 
         Args:
-            model: Name (``u2net``, ``u2netp``, …) or path of an .onnx, .pth or .safetensors file. None is ``u2net``;
-                with quality ``fast`` it is ``u2net-lean``, and with ``best`` ``u2net+isnet`` where the weights of isnet
-                are on this machine.
+            model: Name (``u2net``, ``u2netp``, …) or path of an .onnx, .pth or .safetensors file. None is
+                ``u2net-lean``; with quality ``fast`` it is ``u2net-lean-288``, and with ``best`` ``u2net+isnet`` where
+                the weights of isnet are on this machine.
             progress: Called with file name, bytes so far and all bytes while weights are downloaded.
             settings: Any field of ``cutray.config.RemoverSettings``; they become the defaults of each call.
 

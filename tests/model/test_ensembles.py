@@ -63,5 +63,5 @@ def test_best_runs_two_networks_where_they_are(photo_files: Path) -> None:
     second = locate(next(spec for spec in list_models() if spec.name == "isnet"))
     photo = photo_files / "chelsea.jpg"
     assert remove(photo, quality="best").report.model == ("u2net" if second is None else "u2net+isnet")
-    assert remove(photo, quality="fast").report.model == "u2net-lean"
-    assert BackgroundRemover(offline=True).remove_background(photo, quality="best").report.model == "u2net"
+    assert remove(photo, quality="fast").report.model == "u2net-lean-288"
+    assert BackgroundRemover(offline=True).remove_background(photo, quality="best").report.model == "u2net-lean"

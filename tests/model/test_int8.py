@@ -15,7 +15,13 @@ pytestmark = pytest.mark.skipif(not inspect_hardware().computes_in_int8, reason=
 
 @pytest.mark.parametrize(
     ("model", "mean_bound", "worst_bound"),
-    [("u2net", 0.003, 0.008), ("u2net-lean", 0.004, 0.012), ("u2netp", 0.008, 0.02), ("isnet", 0.006, 0.02)],
+    [
+        ("u2net", 0.003, 0.008),
+        ("u2net-lean", 0.004, 0.012),
+        ("u2net-lean-288", 0.004, 0.012),
+        ("u2netp", 0.008, 0.02),
+        ("isnet", 0.006, 0.02),
+    ],
 )
 def test_probabilities_are_those_of_fp32(
     model: str, mean_bound: float, worst_bound: float, photos: dict[str, np.ndarray]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -11,24 +12,32 @@ from cutray import BackgroundRemover
 from tests.conftest import require_weights
 
 
-def test_fast_needs_no_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photos: dict[str, np.ndarray]) -> None:
-    """On a machine without any weights and without a network, `fast` works."""
+@pytest.mark.parametrize(("quality", "model"), [("fast", "u2net-lean-288"), ("balanced", "u2net-lean")])
+def test_no_download_is_needed(
+    quality: Literal["fast", "balanced"],
+    model: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    photos: dict[str, np.ndarray],
+) -> None:
+    """On a machine without any weights and without a network, all but `best` work."""
     monkeypatch.setenv("CUTRAY_HOME", str(tmp_path))
     monkeypatch.setenv("CUTRAY_OFFLINE", "1")
     for name in ("U2NET_HOME", "REMBG_HOME"):
         monkeypatch.setenv(name, str(tmp_path))
-    remover = BackgroundRemover(quality="fast", threads=1)
+    remover = BackgroundRemover(quality=quality, threads=1)
     removal = remover.remove_background(photos["astronaut"])
-    assert removal.report.model == "u2net-lean"
+    assert removal.report.model == model
     assert 0.2 < np.asarray(removal.mask).mean() / 255 < 0.8
 
 
-def test_answers_are_those_of_u2net(photos: dict[str, np.ndarray]) -> None:
-    """On most sample photos, which neither was fitted to, the masks cover the same; a rocket is lost."""
+@pytest.mark.parametrize("model", ["u2net-lean", "u2net-lean-288"])
+def test_answers_are_those_of_u2net(model: str, photos: dict[str, np.ndarray]) -> None:
+    """On most sample photos, which neither was fitted to, the masks cover nearly the same; a rocket is lost."""
     require_weights("u2net")
-    lean, full = (BackgroundRemover(name, quality="fast", threads=1) for name in ("u2net-lean", "u2net"))
+    lean, full = (BackgroundRemover(name, quality="fast", threads=1) for name in (model, "u2net"))
     overlaps = []
     for photo in photos.values():
         ours, theirs = (np.asarray(one.remove_background(photo).mask) > 127 for one in (lean, full))
         overlaps.append((ours & theirs).sum() / max((ours | theirs).sum(), 1))
-    assert np.median(overlaps) > 0.95
+    assert np.median(overlaps) > 0.92

@@ -247,7 +247,8 @@ def test_missing_statistics_say_what_to_do(own_file: Path, photos: Path) -> None
     """Weights without statistics, or with those of other weights, name the models that have them and the command."""
     weights = resolve(str(own_file))
     with pytest.raises(
-        EngineUnavailableError, match=r"u2net, u2net-lean, u2netp, isnet .*pipelines\.calibrate --model .*own\.onnx"
+        EngineUnavailableError,
+        match=r"u2net, u2net-lean, u2net-lean-288, u2netp, isnet .*pipelines\.calibrate --model .*own\.onnx",
     ):
         find_stats(weights)
     assert _calibrate(own_file, photos) == 0

@@ -52,15 +52,27 @@ def test_best_without_the_second_network_says_what_is_missing(cache: Path, caplo
 @pytest.mark.parametrize(
     ("values", "model"),
     [
-        ({"quality": "balanced"}, "u2net"),
-        ({}, "u2net"),
-        ({"quality": "fast"}, "u2net-lean"),
+        ({"quality": "balanced"}, "u2net-lean"),
+        ({}, "u2net-lean"),
+        ({"quality": "balanced", "model": "u2net"}, "u2net"),
+        ({"compat": True}, "u2net"),
+        ({"quality": "fast"}, "u2net-lean-288"),
         ({"quality": "fast", "model": "u2net"}, "u2net"),
         ({"quality": "fast", "compat": True}, "u2net"),
         ({"quality": "best", "model": "u2net"}, "u2net"),
         ({"quality": "best", "compat": True}, "u2net"),
     ],
-    ids=["balanced", "defaults", "fast", "fast-named", "fast-compat", "best-named", "best-compat"],
+    ids=[
+        "balanced",
+        "defaults",
+        "balanced-named",
+        "compat",
+        "fast",
+        "fast-named",
+        "fast-compat",
+        "best-named",
+        "best-compat",
+    ],
 )
 def test_all_else_runs_one_network(
     values: dict[str, Any], model: str, cache: Path, caplog: pytest.LogCaptureFixture

@@ -32,7 +32,7 @@ def doctor(as_json: bool, measure: bool, forget: bool, **options: Any) -> int:
     \b
     cutray doctor                  what auto chooses here
     cutray doctor --device cuda    why the GPU is not used
-    cutray doctor --measure        time all engines with u2net; -m names another model
+    cutray doctor --measure        time all engines; -m names another model than the default
     """
     settings = parse_settings(RemoverSettings, given(options))
     if forget:

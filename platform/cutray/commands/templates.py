@@ -16,7 +16,7 @@ from cutray.config.templates import ABOUT, list_templates, template_values
 @click.option("--try", "photo", type=click.Path(path_type=Path), help="Show this photo in every template.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Picture to write, with --try.")
 @click.option("--overwrite", is_flag=True, help="Replace the picture if it exists.")
-@click.option("-m", "--model", default="u2net", show_default=True, help="Model for --try.")
+@click.option("-m", "--model", default="u2net-lean", show_default=True, help="Model for --try.")
 def templates(name: str | None, photo: Path | None, output: Path | None, overwrite: bool, model: str) -> int:
     """List the templates that `--template` takes, or print one in TOML.
 

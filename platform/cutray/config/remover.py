@@ -65,9 +65,10 @@ class EngineSettings(Settings):
     every_field_is_option: ClassVar[bool] = True
 
     model: Annotated[str, Setting(short="-m")] = Field(
-        "u2net",
+        "u2net-lean",
         description="Name (see `cutray models list`), .onnx, .pth or .safetensors file, or models:/NAME@ALIAS. Where "
-        "none is named, quality fast runs u2net-lean, and best u2net+isnet if isnet is on this machine.",
+        "none is named, quality fast runs u2net-lean-288, best u2net+isnet if isnet is on this machine, else u2net, "
+        "and rembg's recipe u2net.",
     )
     engine: Literal["auto", "openvino", "onnxruntime", "mnn", "pytorch"] = Field(
         "auto", description="Inference engine; auto picks the fastest one on this machine (see `cutray doctor`)."

@@ -21,11 +21,12 @@ def find_stats(weights: Weights) -> Path:
     Raises:
         EngineUnavailableError: There are none, or only some for other weights.
     """
-    packaged, beside = _PACKAGED / f"{weights.spec.name}{SUFFIX}", weights.path.with_suffix(SUFFIX)
+    # Models of the same file share its statistics.
+    packaged, beside = _PACKAGED / Path(weights.spec.file).with_suffix(SUFFIX), weights.path.with_suffix(SUFFIX)
     for path in (packaged, beside):
         if _made_for(path) == weights.sha256:
             return path
-    names = [spec.name for spec in list_models() if (_PACKAGED / f"{spec.name}{SUFFIX}").is_file()]
+    names = [spec.name for spec in list_models() if (_PACKAGED / Path(spec.file).with_suffix(SUFFIX)).is_file()]
     raise EngineUnavailableError(
         got=f"precision int8 was asked for, but {beside} was made for other weights"
         if beside.is_file()

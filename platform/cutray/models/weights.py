@@ -175,7 +175,7 @@ def _fetch(spec: ModelSpec, progress: Progress | None) -> None:
 
 def _ensemble(members: Sequence[Weights]) -> Weights:
     """Describe several networks as one, whose input is prepared for each of them when it runs."""
-    distinct = list({member.sha256: member for member in members}.values())
+    distinct = list({(member.sha256, member.spec.input_size_px): member for member in members}.values())
     if len(distinct) < 2:
         raise UnknownModelError(
             got=f"an ensemble of {members[0].spec.name!r} alone", allowed="different networks", fix="name two or more"
