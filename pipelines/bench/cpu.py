@@ -59,7 +59,7 @@ class CpuFigures:
 @click.option(
     *("-m", "--model", "models"),
     multiple=True,
-    default=("u2net-lean", "u2net", "isnet"),
+    default=("u2net-lean-288", "u2net-lean", "u2net", "isnet"),
     show_default=True,
     help="Models, single networks.",
 )
