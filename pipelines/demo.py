@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from cutray.config import BatchSettings, RemoverSettings, parse_settings
+from cutray.console.options import given
 from cutray.console.run import run
 from cutray.errors import MissingExtraError
 from cutray.imaging.contact_sheet import draw_contact_sheet
@@ -76,7 +77,7 @@ def demo(photos: Path | None, output: Path, model: str | None) -> None:
     sources, cutouts = output / "photos", output / "cutouts"
     _gather(photos, sources)
     # The same photos and settings again are found done and skipped; another model does them again.
-    settings = parse_settings(RemoverSettings, {} if model is None else {"model": model})
+    settings = parse_settings(RemoverSettings, given({"model": model}))
     run_batch(BatchJob(str(sources), str(cutouts), settings, BatchSettings(), reprocess=True, retry_failed=True))
     here = [
         row

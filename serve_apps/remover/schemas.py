@@ -92,7 +92,7 @@ class AppArgs(Settings):
 class ModelConfig(Settings):
     """The Segmenter's user_config: changes of these are made in place, without a restart."""
 
-    model: str = Field("u2net-lean", description="Model name or path of the weights.")
+    model: str = Field(EngineSettings.model_fields["model"].default, description="Model name or path of the weights.")
     sha256: str = Field(
         "",
         description="Hash that the weights must have; `cutray serve` fills it in, so that a file that was replaced "

@@ -31,8 +31,8 @@ def test_no_download_is_needed(
     assert 0.2 < np.asarray(removal.mask).mean() / 255 < 0.8
 
 
-@pytest.mark.parametrize("model", ["u2net-lean", "u2net-lean-288"])
-def test_answers_are_those_of_u2net(model: str, photos: dict[str, np.ndarray]) -> None:
+@pytest.mark.parametrize(("model", "overlap"), [("u2net-lean", 0.95), ("u2net-lean-288", 0.94)])
+def test_answers_are_those_of_u2net(model: str, overlap: float, photos: dict[str, np.ndarray]) -> None:
     """On most sample photos, which neither was fitted to, the masks cover nearly the same; a rocket is lost."""
     require_weights("u2net")
     lean, full = (BackgroundRemover(name, quality="fast", threads=1) for name in (model, "u2net"))
@@ -40,4 +40,4 @@ def test_answers_are_those_of_u2net(model: str, photos: dict[str, np.ndarray]) -
     for photo in photos.values():
         ours, theirs = (np.asarray(one.remove_background(photo).mask) > 127 for one in (lean, full))
         overlaps.append((ours & theirs).sum() / max((ours | theirs).sum(), 1))
-    assert np.median(overlaps) > 0.92
+    assert np.median(overlaps) > overlap

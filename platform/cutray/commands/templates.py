@@ -16,8 +16,8 @@ from cutray.config.templates import ABOUT, list_templates, template_values
 @click.option("--try", "photo", type=click.Path(path_type=Path), help="Show this photo in every template.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Picture to write, with --try.")
 @click.option("--overwrite", is_flag=True, help="Replace the picture if it exists.")
-@click.option("-m", "--model", default="u2net-lean", show_default=True, help="Model for --try.")
-def templates(name: str | None, photo: Path | None, output: Path | None, overwrite: bool, model: str) -> int:
+@click.option("-m", "--model", help="Model for --try; that of `cutray remove` if not given.")
+def templates(name: str | None, photo: Path | None, output: Path | None, overwrite: bool, model: str | None) -> int:
     """List the templates that `--template` takes, or print one in TOML.
 
     \b
@@ -51,7 +51,7 @@ def _toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _write_sheet(photo: Path, output: Path, model: str, *, overwrite: bool) -> None:
+def _write_sheet(photo: Path, output: Path, model: str | None, *, overwrite: bool) -> None:
     """Draw a photo in every template, side by side, each under its name."""
     from cutray.imaging.encode import encode_image, parse_format
     from cutray.imaging.files import write_atomically
