@@ -112,7 +112,7 @@ def check_model(config: dict[str, Any]) -> None:
         wanted = parse_settings(ModelConfig, network)
         weights = resolve(wanted.model, offline=offline)
         wanted.check(weights)
-        network["sha256"] = weights.sha256
+        network["sha256"] = weights.identity
 
 
 def _networks(config: dict[str, Any]) -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ class BatchJob:
         report: Write the HTML report.
         on_ray: Have Ray do the work; otherwise processes of this machine do.
         skip_results: Leave out pictures that Cutray has made, set where the source is a folder.
-        model_sha256: Hash of the weights, set when they are resolved; machines with other weights are refused.
+        model_sha256: Identity of the network, set when its weights are resolved; machines with another one are refused.
         settings_hash: Fingerprint of all that changes a result, set with ``model_sha256``.
     """
 

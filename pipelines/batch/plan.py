@@ -84,7 +84,7 @@ def hash_settings(settings: RemoverSettings, model_sha256: str, extras: Mapping[
 
     Args:
         settings: All settings; those that only change speed are left out.
-        model_sha256: Hash of the weights.
+        model_sha256: Identity of the network, of ``Weights``.
         extras: Further choices of the job.
 
     Returns:

@@ -112,8 +112,8 @@ def _with_hashes(job: BatchJob) -> BatchJob:
     settings = name_networks(job.settings)
     with download_progress() as progress:
         weights = resolve(settings.model, offline=settings.offline, progress=progress)
-    settings_hash = hash_settings(settings, weights.sha256, job.result_choices())
-    return replace(job, settings=settings, model_sha256=weights.sha256, settings_hash=settings_hash)
+    settings_hash = hash_settings(settings, weights.identity, job.result_choices())
+    return replace(job, settings=settings, model_sha256=weights.identity, settings_hash=settings_hash)
 
 
 def _sweep(job: BatchJob) -> None:

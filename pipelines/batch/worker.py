@@ -159,12 +159,12 @@ class BatchWorker:
         settings = self._job.settings.model_copy(update={"threads": threads, "streams": threads})
         try:
             remover = BackgroundRemover.from_settings(settings)
-            found = remover.segmenter.weights.sha256
+            found = remover.segmenter.weights.identity
             if found != self._job.model_sha256:
                 raise WeightsError(
-                    got=f"the weights here have the hash {found[:16]}…",
+                    got=f"the network here has the hash {found[:16]}…",
                     allowed=f"{self._job.model_sha256[:16]}…, as on the machine that started the job",
-                    fix="give every machine the same file",
+                    fix="give every machine the same file, and the same description beside it",
                 )
             engine = remover.segmenter.engine
             agreed = self._crash_log.agree(engine.precision)

@@ -27,7 +27,7 @@ enum {
 /* F, DQ, IFMA, PF, ER, CD, BW, VL */
 static const unsigned AVX512_EBX = 1u << 16 | 1u << 17 | 1u << 21 | 1u << 26 | 1u << 27 | 1u << 28 | 1u << 30 | 1u << 31;
 
-static int only_avx2;
+static int hides, only_avx2;
 static struct sigaction program_handler; /* what the program itself wants to do when it faults */
 static int (*set_handler)(int, const struct sigaction *, struct sigaction *);
 
@@ -66,10 +66,10 @@ static void handle_fault(int number, siginfo_t *info, void *context) {
     }
 }
 
-/* A program that handles faults itself gets all but ours. */
+/* A program that handles faults itself gets all but ours; where nothing is hidden, it gets all. */
 int sigaction(int number, const struct sigaction *wanted, struct sigaction *before) {
     if (!set_handler) set_handler = dlsym(RTLD_NEXT, "sigaction");
-    if (number != SIGSEGV) return set_handler(number, wanted, before);
+    if (!hides || number != SIGSEGV) return set_handler(number, wanted, before);
     struct sigaction last = program_handler;
     if (wanted) program_handler = *wanted;
     if (before) *before = last;
@@ -79,6 +79,7 @@ int sigaction(int number, const struct sigaction *wanted, struct sigaction *befo
 __attribute__((constructor)) static void cap(void) {
     const char *set = getenv("CUTRAY_CPU_CAP");
     if (!set) return;
+    hides = 1;
     only_avx2 = strcmp(set, "AVX2") == 0;
     if (!set_handler) set_handler = dlsym(RTLD_NEXT, "sigaction");
     /* Threads may have a stack of their own for signals. The handler itself may fault. */

@@ -27,7 +27,7 @@ from cutray.imaging.resize import resize_area
 from cutray.matting.refine import WEIGHTS, Refiner, Region
 from cutray.preflight import check_new_file
 from cutray.remover import BackgroundRemover, Removal
-from pipelines.bench.edge_page import CONTROL, EMPTY, Result, success_rate, write_page
+from pipelines.bench.edge_page import CONTROL, EMPTY, Result, share_left_empty, success_rate, write_page
 from pipelines.bench.edge_trials import Trial, drawn_trials, pasted_trials
 from pipelines.bench.pages import overwrite_option
 from pipelines.bench.row_text import read_row
@@ -139,7 +139,10 @@ def edges(
     rates = {
         row.name: {case: success_rate(results[row.name], case)[0] for case in wanted if case != EMPTY} for row in rows
     }
-    click.echo(json.dumps({"job": "bench edges", "done_right": rates}))
+    facts: dict[str, object] = {"job": "bench edges", "done_right": rates}
+    if EMPTY in wanted:
+        facts["left_empty"] = {row.name: share_left_empty(results[row.name]) for row in rows}
+    click.echo(json.dumps(facts))
 
 
 class _EdgeSetup:

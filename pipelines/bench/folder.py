@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 
+from cutray.config import EngineSettings
 from cutray.engines.hardware import inspect_hardware
 from cutray.errors import EngineError
 from cutray.imaging.files import write_atomically
@@ -107,7 +108,9 @@ class _Bench:
 @click.option(
     "--rembg-every", default=1, show_default=True, type=click.IntRange(1), help="Give rembg every so-manieth photo."
 )
-@click.option("-m", "--model", default="u2net", show_default=True, help="Our model.")
+@click.option(
+    "-m", "--model", default=EngineSettings.model_fields["model"].default, show_default=True, help="Our model."
+)
 @click.option("--rembg-model", default="u2net", show_default=True, help="rembg's model.")
 @click.option("--overhead/--no-overhead", default=True, show_default=True, help="Measure what the job itself costs.")
 @click.option(

@@ -91,7 +91,7 @@ def our_row(text: str, stack: ExitStack) -> QualityRow:
     def start() -> WorkerProcess:
         return stack.enter_context(closing(WorkerProcess([sys.executable, str(_WORKER), told])))
 
-    return QualityRow(name, settings.model, _digest(f"cutray {version('cutray')}", weights.sha256, told), start)
+    return QualityRow(name, settings.model, _digest(f"cutray {version('cutray')}", weights.identity, told), start)
 
 
 def their_row(python: Path, peer: str, stack: ExitStack) -> QualityRow:

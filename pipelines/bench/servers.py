@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from cutray.config import EFFORTS
+from cutray.config import EFFORTS, EngineSettings
 from cutray.engines.hardware import inspect_hardware
 from cutray.errors import EngineError
 from cutray.models.weights import resolve
@@ -70,7 +70,9 @@ class _ServerStats:
 @click.command("servers")
 @click.option("--rembg", type=click.Path(path_type=Path), help="The program rembg; without it only we run.")
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of photos; scikit-image's samples by default.")
-@click.option("-m", "--model", default="u2net", show_default=True, help="Our model.")
+@click.option(
+    "-m", "--model", default=EngineSettings.model_fields["model"].default, show_default=True, help="Our model."
+)
 @click.option("--rembg-model", default="u2net", show_default=True, help="rembg's model.")
 @click.option("--size-mp", default=0.5, show_default=True, help="Size of the photos, in megapixels.")
 @click.option("--concurrency", default="1,4,16", show_default=True, help="Requests at a time.")

@@ -141,7 +141,7 @@ class TrialScorer:
         threads = settings.threads or context.threads
         self._remover = BackgroundRemover.from_settings(settings.model_copy(update={"threads": threads}))
         segmenter = self._remover.segmenter
-        memory = Path(context.folder) / MAPS / segmenter.weights.sha256[:16]
+        memory = Path(context.folder) / MAPS / segmenter.weights.identity[:16]
         self._remover.segmenter = replace(segmenter, engine=CachedEngine(segmenter.engine, memory))
         self._scores: dict[str, list[Any]] = {}
 

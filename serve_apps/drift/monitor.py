@@ -38,14 +38,14 @@ class SeenPhoto:
         prediction: What the network says of it.
         report: What is known about its mask.
         edge_cases_known: Whether edge cases were looked for.
-        sha256: Hash of the weights that made it.
+        identity: Of the network that made it, from ``Weights``.
     """
 
     image: np.ndarray
     prediction: Prediction
     report: RemovalReport
     edge_cases_known: bool
-    sha256: str
+    identity: str
 
 
 class DriftMonitor:
@@ -83,9 +83,9 @@ class DriftMonitor:
         if self._metrics is None:
             return
         try:
-            if photo.sha256 not in self._references:
-                self._references[photo.sha256] = None
-                task = asyncio.get_running_loop().create_task(self._fetch_reference(photo.sha256, model))
+            if photo.identity not in self._references:
+                self._references[photo.identity] = None
+                task = asyncio.get_running_loop().create_task(self._fetch_reference(photo.identity, model))
                 self._asked.add(task)
                 task.add_done_callback(self._asked.discard)
             self._queue.put_nowait(photo)
@@ -94,13 +94,13 @@ class DriftMonitor:
         except Exception as error:  # a request must never fail for this
             self._tell(error)
 
-    async def _fetch_reference(self, sha256: str, model: str) -> None:
+    async def _fetch_reference(self, identity: str, model: str) -> None:
         """Ask the Segmenter, or take the reference of the settings."""
         try:
             if self._settings.reference:
-                self._references[sha256] = await asyncio.to_thread(read_fingerprint, Path(self._settings.reference))
+                self._references[identity] = await asyncio.to_thread(read_fingerprint, Path(self._settings.reference))
             elif text := await self._segmenters[model].fingerprint.remote():
-                self._references[sha256] = parse_fingerprint(text)
+                self._references[identity] = parse_fingerprint(text)
         except Exception as error:  # without a reference there is no comparison, and photos go on
             self._tell(error)
 
@@ -137,14 +137,14 @@ class DriftMonitor:
                 edge_cases=report.edge_cases if photo.edge_cases_known else None,
             )
             metrics.photo(values, report.model)
-            self._latest[photo.sha256, report.model].append(values)
+            self._latest[photo.identity, report.model].append(values)
         if self._samples is not None:
             self._samples.offer(photo.image, photo.prediction, report)
 
     def _check(self, metrics: DriftMetrics) -> None:
         """Compare the latest photos of each model with its reference, and show the result."""
-        for (sha256, model), values in self._latest.items():
-            metrics.differences(compare_latest(self._references.get(sha256), values), model)
+        for (identity, model), values in self._latest.items():
+            metrics.differences(compare_latest(self._references.get(identity), values), model)
         if self._samples is not None:
             metrics.samples(len(self._samples.names()))
 

@@ -176,7 +176,7 @@ class JobStore:
         Args:
             job_id: The job.
             model: Address of the model.
-            sha256: Hash of its weights.
+            sha256: Identity of its network.
         """
         values = {"state": JobState.RUNNING, "model": model, "model_sha256": sha256, "started_at": time.time()}
         change = sa.update(JOBS).where(JOBS.c.id == job_id, JOBS.c.state == JobState.QUEUED).values(**values)

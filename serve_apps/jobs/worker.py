@@ -102,17 +102,17 @@ class JobWorker:
             ModelChangedError: Some are done.
             WeightsError: The model is not to be had.
         """
-        sha256 = resolve(job["model"], offline=self._args.engine.offline).sha256
-        if sha256 == job["model_sha256"]:
+        identity = resolve(job["model"], offline=self._args.engine.offline).identity
+        if identity == job["model_sha256"]:
             return
         counts = self._store.counts(self._job_id)
         if job["model_sha256"] and (done := counts.get("ok", 0) + counts.get("no_subject", 0)):
             raise ModelChangedError(
-                got=f"the model {public_name(job['model'])} has other weights now (SHA-256 {sha256}) than those that "
+                got=f"the model {public_name(job['model'])} has other weights now (SHA-256 {identity}) than those that "
                 f"{done} photos are done with ({job['model_sha256']})",
                 fix="fetch the results that are there, and send the other photos as another job",
             )
-        self._store.set_model_hash(self._job_id, sha256)
+        self._store.set_model_hash(self._job_id, identity)
 
     def _batch(self, job: Mapping[str, Any]) -> BatchJob:
         """Describe the batch: options of the request, engine and limits of the endpoint."""

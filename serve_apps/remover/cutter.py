@@ -172,7 +172,7 @@ class Cutter:
                 postprocess, photo, prediction, settings, format_name, answers[0].network, timer, backdrop=backdrop
             )
         if not by_challenger:  # what is noted of a model's photos is not to be mixed with another one's
-            seen = SeenPhoto(photo.view, prediction, removal.report, settings.edge_cases, answers[0].sha256)
+            seen = SeenPhoto(photo.view, prediction, removal.report, settings.edge_cases, answers[0].identity)
             self._drift.look(seen, request.model or self._default)
         height_px, width_px = removal.mask.shape
         return CutReply(removal.data, format_name, removal.report, width_px, height_px, by_challenger)

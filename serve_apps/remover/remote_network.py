@@ -63,7 +63,7 @@ class RemoteNetwork:
                 answers.append(answer)
                 await asyncio.to_thread(runner.update, answer.maps)
             # Two models may need the same preprocessing; all views of a photo must come from one of them.
-            return (runner.result, answers) if len({answer.sha256 for answer in answers}) == 1 else None
+            return (runner.result, answers) if len({answer.identity for answer in answers}) == 1 else None
 
         return await self._until_settled(attempt)
 

@@ -95,8 +95,8 @@ class ModelConfig(Settings):
     model: str = Field(EngineSettings.model_fields["model"].default, description="Model name or path of the weights.")
     sha256: str = Field(
         "",
-        description="Hash that the weights must have; `cutray serve` fills it in, so that a file that was replaced "
-        "under its name counts as another model.",
+        description="Hash that the weights must have; `cutray serve` fills it in, so that a file, or its description, "
+        "that was replaced under its name counts as another model.",
     )
     max_batch_size: int = Field(1, ge=1, le=256, description="Most photos in one forward pass.")
     batch_wait_s: float = Field(0.0, ge=0, le=1, description="How long a batch waits for more photos.")
@@ -107,9 +107,9 @@ class ModelConfig(Settings):
         Raises:
             ChecksumError: They have another hash.
         """
-        if self.sha256 and weights.sha256 != self.sha256:
+        if self.sha256 and self.sha256 not in (weights.sha256, weights.identity):
             raise ChecksumError(
-                got=f"{weights.path} has sha256 {weights.sha256}",
+                got=f"{weights.path} has sha256 {weights.identity}",
                 allowed=f"{self.sha256} is configured",
                 fix="copy the right file there, or correct the configuration",
             )
@@ -255,13 +255,13 @@ class Probs:
     Attributes:
         maps: (N, S, S) float32 in [0, 1].
         network: What made them.
-        sha256: Hash of its weights; a file may be swapped under its name.
+        identity: Of that network, from ``Weights``; a file may be swapped under its name.
         forward_ms: How long the network took.
     """
 
     maps: np.ndarray
     network: NetworkInfo
-    sha256: str
+    identity: str
     forward_ms: float
 
 
@@ -287,6 +287,7 @@ class ModelInfo:
     state: Literal["ready", "loading"]
     name: str = ""
     sha256: str = ""
+    identity: str = ""
     license: str = ""
     architecture: str = ""
     origin: str = ""

@@ -98,6 +98,7 @@ class Segmenter:
             state="ready",
             name=spec.name,
             sha256=network.weights.sha256,
+            identity=network.weights.identity,
             license=spec.license,
             architecture=spec.architecture,
             origin=spec.origin if spec.sha256 or spec.architecture == "ensemble" else "own file",
@@ -116,10 +117,10 @@ class Segmenter:
         )
 
     async def configured_model(self) -> tuple[str, str]:
-        """Return the model in use as the YAML names it, and its weights' hash, so that a job can load the same one."""
+        """Return the model in use as the YAML names it, and its identity, so that a job can load the same one."""
         if self._loaded is None:
             raise EngineError(got="no model is loaded", fix="try again when it is")
-        return self._loaded.model, self._loaded.network.weights.sha256
+        return self._loaded.model, self._loaded.network.weights.identity
 
     async def fingerprint(self) -> str:
         """Return the fingerprint of the training data that lies beside the weights; empty where there is none."""
@@ -178,6 +179,6 @@ class Segmenter:
             if asked != loaded.preprocess:
                 answers.append(network.weights.spec)
                 continue
-            answers.append(Probs(maps[: len(tensors)], network.info, network.weights.sha256, forward_ms))
+            answers.append(Probs(maps[: len(tensors)], network.info, network.weights.identity, forward_ms))
             maps = maps[len(tensors) :]
         return answers

@@ -118,7 +118,7 @@ def swap_champion(app: str, deployment: str, model: str, sha256: str) -> None:
         app: Name of the endpoint's application.
         deployment: The champion's Segmenters.
         model: Address of the new one.
-        sha256: Hash of its weights.
+        sha256: Identity of its network.
 
     Raises:
         CutrayError: The endpoint was not deployed from a YAML, or a replica did not take the model; then the old one is
@@ -158,7 +158,7 @@ def _until_swapped(app: str, segmenter: DeploymentHandle, sha256: str, old_error
         errors = [info.swap_error for info in infos if info.swap_error]
         if errors and (errors[0] != old_error or spent_s > _LINGERS_S):
             return errors[0]
-        seen = {info.sha256 for info in infos}
+        seen = {info.identity for info in infos}
         if not errors and seen == {sha256} and status_of(app)[0] == "RUNNING":
             return ""
     return f"they run {', '.join(sorted(seen))}"

@@ -170,7 +170,7 @@ class RolloutController:
         if not status:
             load_challenger(now.rollout_id, now.model, now.challenges, self._args, self._app, asked.replicas)
         elif status == "RUNNING":
-            sha256 = describe(now.rollout_id).sha256
+            sha256 = describe(now.rollout_id).identity
             self._well_at = time.monotonic()
             self._change(now, now.state, RolloutState.RUNNING, sha256=sha256, running_at=time.time())
         elif status == "DEPLOY_FAILED":

@@ -153,7 +153,7 @@ class Rollout:
         state: Where it stands.
         reason: Why it ended so.
         notes: What went wrong beside it.
-        sha256: Hash of the challenger's weights, once it is loaded.
+        sha256: Identity of the challenger's network, once it is loaded.
         started_at: Seconds since 1970.
         running_at: When the challenger was loaded; 0 before.
         ended_at: When it ended; 0 before.

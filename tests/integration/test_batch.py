@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import tarfile
 from collections.abc import Iterator
 from functools import partial
@@ -13,7 +14,18 @@ from typing import Any
 
 import pytest
 
-from tests.batches import batch_rows, hash_of, hashes_of, run_batch_command, shared_ray, write_photos
+from cutray.models.weights import resolve
+from tests.batches import (
+    batch_command,
+    batch_environment,
+    batch_rows,
+    hash_of,
+    hashes_of,
+    run_batch_command,
+    shared_ray,
+    write_photos,
+)
+from tests.conftest import require_weights
 
 pytest.importorskip("ray")
 pytest.importorskip("pyarrow.parquet")
@@ -151,6 +163,20 @@ def test_other_settings_need_a_word(photos: Path, tmp_path: Path) -> None:
     assert hashes_of(tmp_path) == before
     assert run_here(photos, tmp_path, "--only-mask", "--reprocess")[0] == 0
     assert not set(before.values()) & set(hashes_of(tmp_path).values())
+
+
+def test_another_side_of_the_same_weights_needs_a_word(photos: Path, tmp_path: Path) -> None:
+    """The description beside a file is part of what made the results."""
+    require_weights("u2netp")
+    path, target = tmp_path / "mine.onnx", tmp_path / "out"
+    path.symlink_to(resolve("u2netp", offline=True).path)
+    command = [*batch_command(photos, target, "--quality", "fast")[:-1], str(path)]
+    run = partial(subprocess.run, command, capture_output=True, text=True, check=False, env=batch_environment())
+    assert run().returncode == 0
+    path.with_suffix(".toml").write_text("input_size_px = 256")
+    done = run()
+    assert done.returncode == 2
+    assert "another model" in done.stderr and "--reprocess" in done.stderr
 
 
 ODD_NAMES = (

@@ -71,6 +71,25 @@ def test_a_program_that_crashes_still_crashes() -> None:
     assert "Segmentation fault" in told.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux" or shutil.which("cc") is None, reason="needs Linux and a C compiler")
+def test_a_program_that_is_not_capped_handles_its_own_faults(tmp_path: Path) -> None:
+    """A child of a capped program may have an environment without the cap, and still the library in it."""
+    library = tmp_path / "capped.so"
+    build = ["cc", "-O2", "-shared", "-fPIC", "-o", str(library), str(Path(module.__file__).with_suffix(".c")), "-ldl"]
+    subprocess.run(build, check=True)
+    environment = {name: value for name, value in os.environ.items() if name != module.CAP_VARIABLE}
+    crash = "import faulthandler, ctypes; faulthandler.enable(); ctypes.string_at(8)"
+    told = subprocess.run(
+        [sys.executable, "-c", crash],
+        env={**environment, "LD_PRELOAD": str(library)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == -11
+    assert "Segmentation fault" in told.stderr
+
+
 def test_a_processor_that_cannot_hide_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not a run that seems to be capped and is not."""
     monkeypatch.setattr(module, "read_cpu", lambda: ("Old", frozenset({"avx2"})))

@@ -67,6 +67,18 @@ def test_a_case_alone_needs_no_controls(tmp_path: Path) -> None:
     assert heading.endswith("holes kept open |") and truth.endswith("| 1.000 |")
 
 
+def test_empty_scenes_alone_are_counted(tmp_path: Path) -> None:
+    """They have no alpha to compare with: the page and the last line tell how many were left empty."""
+    page = tmp_path / "page.md"
+    words = ["-n", "1", "--side", "160", "--case", "empty", "--row"]
+    ran = CliRunner().invoke(edges, [*words, "ours: model=u2netp-distilled", "-o", str(page)], catch_exceptions=False)
+    facts = json.loads(ran.stdout.splitlines()[-1])
+    assert facts["done_right"] == {"ours": {}} and facts["left_empty"]["ours"] in (0.0, 1.0)
+    text = page.read_text()
+    assert "## Done right" not in text
+    assert "| row | empty scenes left empty |" in text and "| truth | 100 % |" in text
+
+
 def test_trials_are_frozen(alphas: Path) -> None:
     """The same arguments give the same pictures, however many scenes are asked for."""
     few = {trial.name: trial for trial in drawn_trials(1, 96, "test")}

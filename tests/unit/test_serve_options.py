@@ -273,6 +273,11 @@ def test_model_that_was_replaced_under_its_name_has_changed(tmp_path: Path) -> N
     new.check(resolve(str(file)))
     with pytest.raises(ChecksumError, match=old.sha256):
         old.check(resolve(str(file)))
+    file.with_suffix(".toml").write_text("input_size_px = 256")
+    configs.append(load_config(CONFIG, host=None, port=None, engine={"model": str(file)}))
+    check_model(configs[-1])
+    assert changed_parts(*configs[1:]) == ["Segmenter"]
+    new.check(resolve(str(file)))  # a hash of the file alone, as a person would write it, still names it
 
 
 def test_misspelt_configuration_is_refused(tmp_path: Path) -> None:

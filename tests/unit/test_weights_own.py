@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cutray.errors import ChecksumError, ConfigError, UnknownModelError
+from cutray.models.int8_stats import find_stats
 from cutray.models.weights import resolve
 
 
@@ -33,6 +34,38 @@ def test_own_file(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(f'sha256 = "{"0" * 64}"')
     with pytest.raises(ChecksumError):
         resolve(str(path))
+
+
+def test_description_beside_a_copy_of_a_known_model(tmp_path: Path) -> None:
+    """It has the last word there too, and what it leaves out is the known model's."""
+    known = resolve("u2net-lean")
+    path = tmp_path / "mine.onnx"
+    path.symlink_to(known.path)
+    assert resolve(str(path)).spec == known.spec
+    (tmp_path / "mine.toml").write_text("input_size_px = 256")
+    spec = resolve(str(path)).spec
+    assert (spec.name, spec.input_size_px, spec.scale, spec.cpu_precisions) == ("mine", 256, "max", ("int8", "bf16"))
+    assert find_stats(resolve(str(path))).name == "u2net-lean.int8.npz"
+
+
+def test_networks_of_one_file_that_see_the_photo_otherwise_differ(tmp_path: Path) -> None:
+    """What is done, kept or compared by network goes by file and preparation; the usual one adds nothing."""
+    usual, smaller = resolve("u2net-lean"), resolve("u2net-lean-288")
+    assert usual.sha256 == smaller.sha256
+    assert usual.identity == usual.sha256 != smaller.identity
+    assert len(smaller.identity) == 64
+    together = resolve("u2net-lean+u2net-lean-288")
+    assert together.identity == together.sha256 != resolve("u2net-lean+u2netp-distilled").sha256
+    path = tmp_path / "mine.onnx"
+    path.write_bytes(b"weights")
+    assert resolve(str(path)).identity == resolve(str(path)).sha256
+    seen = set()
+    for text in ("input_size_px = 288", "mean = [0, 0, 0]", "std = [1, 1, 1]", 'scale = "255"'):
+        (tmp_path / "mine.toml").write_text(text)
+        seen.add(resolve(str(path)).identity)
+    assert len(seen) == 4 and resolve(str(path)).sha256 not in seen
+    (tmp_path / "mine.toml").write_text('description = "mine"')
+    assert resolve(str(path)).identity == resolve(str(path)).sha256
 
 
 def test_own_file_of_another_side(tmp_path: Path) -> None:

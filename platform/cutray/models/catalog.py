@@ -14,8 +14,18 @@ from cutray.config import Architecture
 from cutray.errors import ConfigError
 from cutray.privacy import import_openvino
 
+Scale = Literal["max", "255"]
+Input = tuple[int, tuple[float, float, float], tuple[float, float, float], Scale]
+
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
+# How the authors of each architecture prepare its input: side in pixels, mean, standard deviation, scale.
+_U2NET_INPUT: Input = (320, _IMAGENET_MEAN, _IMAGENET_STD, "max")
+_PUBLISHED_INPUTS: dict[str, Input] = {
+    "u2net": _U2NET_INPUT,
+    "u2netp": _U2NET_INPUT,
+    "isnet": (1024, (0.5, 0.5, 0.5), (1.0, 1.0, 1.0), "255"),
+}
 # The small network's files weigh about 5 MB and the full one's at least 44 MB (eight bits per weight).
 _SMALL_NETWORK_MAX_BYTES = 20_000_000
 
@@ -57,7 +67,7 @@ class ModelSpec:
     input_size_px: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    scale: Literal["max", "255"]
+    scale: Scale
     description: str
     sources: tuple[Source, ...] = ()
     md5: str = ""
@@ -70,6 +80,11 @@ class ModelSpec:
         """Whether there is a hash to check the file against."""
         return bool(self.sha256 or self.md5)
 
+    @property
+    def input(self) -> Input:
+        """How a picture is prepared for the network: side in pixels, mean, standard deviation, scale."""
+        return self.input_size_px, self.mean, self.std, self.scale
+
 
 @cache
 def list_models() -> tuple[ModelSpec, ...]:
@@ -78,47 +93,69 @@ def list_models() -> tuple[ModelSpec, ...]:
     return tuple(_from_table(name, table) for name, table in tomllib.loads(text).items())
 
 
-def describe_file(path: Path) -> ModelSpec:
-    """Infer the preparation of the input for a file that is not in the table.
+def usual_input(sha256: str, architecture: str) -> Input:
+    """Return how the input of a network is prepared where nobody says otherwise.
+
+    Args:
+        sha256: Hash of its file. Several models of the table may share one; the first of them counts.
+        architecture: For files that are not in the table: its authors' way.
+    """
+    first = next((spec for spec in list_models() if spec.sha256 == sha256), None)
+    return first.input if first else _PUBLISHED_INPUTS[architecture]
+
+
+def describe_file(path: Path, known: ModelSpec | None = None) -> ModelSpec:
+    """Describe a file that the user names by its path.
 
     A TOML file of the same name beside it (``mine.onnx`` and ``mine.toml``), with any keys of ``weights.toml``,
-    has the last word. What it leaves out follows from the file: a name with "isnet" means IS-Net; otherwise the size
-    of the file tells U²-Net and U²-Net-p apart, and the official preparation is assumed. An ONNX file that fixes the
-    side of its input is run at that side.
+    has the last word. What it leaves out is that of the known model with the same bytes. Otherwise it follows from the
+    file: a name with "isnet" means IS-Net; otherwise the size of the file tells U²-Net and U²-Net-p apart, and the
+    official preparation is assumed. An ONNX file that fixes the side of its input is run at that side.
+
+    Args:
+        path: The file.
+        known: The model of the table that has the same bytes, if there is one.
 
     Raises:
         ConfigError: The file beside it cannot be read, or has unknown keys or values of a wrong kind.
     """
-    isnet = "isnet" in path.stem.lower()
+    beside = path.with_suffix(".toml")
+    overrides: dict[str, Any] = {}
+    try:
+        if beside.is_file():
+            overrides = _parse_table(tomllib.loads(beside.read_text(encoding="utf-8")))
+        if known is not None:
+            return replace(known, **{"name": path.stem, **overrides}) if overrides else known
+        spec = replace(_infer(path), **overrides)
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(
+            got=f"{beside} cannot be used: {error}",
+            allowed="the keys and kinds of values of weights.toml",
+            fix="correct or remove that file",
+        ) from error
+    side = None if "input_size_px" in overrides else _read_fixed_side(path)
+    return replace(spec, input_size_px=side or spec.input_size_px)
+
+
+def _infer(path: Path) -> ModelSpec:
+    """Tell from a file's name and size which architecture it is, and prepare its input as the authors of that do."""
     small = path.stat().st_size < _SMALL_NETWORK_MAX_BYTES
-    spec = ModelSpec(
+    architecture: Architecture = "isnet" if "isnet" in path.stem.lower() else "u2netp" if small else "u2net"
+    input_size_px, mean, std, scale = _PUBLISHED_INPUTS[architecture]
+    return ModelSpec(
         name=path.stem,
-        architecture="isnet" if isnet else "u2netp" if small else "u2net",
+        architecture=architecture,
         file=path.name,
         size_bytes=0,
         sha256="",
         license="unknown",
         origin=str(path),
-        input_size_px=1024 if isnet else 320,
-        mean=(0.5, 0.5, 0.5) if isnet else _IMAGENET_MEAN,
-        std=(1.0, 1.0, 1.0) if isnet else _IMAGENET_STD,
-        scale="255" if isnet else "max",
+        input_size_px=input_size_px,
+        mean=mean,
+        std=std,
+        scale=scale,
         description="own file",
     )
-    beside = path.with_suffix(".toml")
-    overrides: dict[str, Any] = {}
-    if beside.is_file():
-        try:
-            overrides = _parse_table(tomllib.loads(beside.read_text(encoding="utf-8")))
-            spec = replace(spec, **overrides)
-        except (OSError, ValueError, TypeError) as error:
-            raise ConfigError(
-                got=f"{beside} cannot be used: {error}",
-                allowed="the keys and kinds of values of weights.toml",
-                fix="correct or remove that file",
-            ) from error
-    side = None if "input_size_px" in overrides else _read_fixed_side(path)
-    return replace(spec, input_size_px=side or spec.input_size_px)
 
 
 def _read_fixed_side(path: Path) -> int | None:
@@ -154,7 +191,7 @@ def _parse_table(table: Mapping[str, Any]) -> dict[str, Any]:
         values["cpu_precisions"] = tuple(values["cpu_precisions"])
         if unfit := set(values["cpu_precisions"]) - {"int8", "bf16"}:
             raise ValueError(f"cpu_precisions = {table['cpu_precisions']!r}, not {', '.join(map(repr, sorted(unfit)))}")
-    choices = {"scale": ("max", "255"), "architecture": get_args(Architecture)}
+    choices = {"scale": get_args(Scale), "architecture": get_args(Architecture)}
     for key in choices.keys() & values.keys():
         if values[key] not in choices[key]:
             raise ValueError(f"{key} = {values[key]!r}, allowed are {', '.join(choices[key])}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from cutray.errors import ChecksumError, UnknownModelError, WeightsUnavailableError
 from cutray.folders import cache_dir, data_dir, expand_user
 from cutray.models import hashing, registry
-from cutray.models.catalog import ModelSpec, Source, describe_file, list_models
+from cutray.models.catalog import ModelSpec, Source, describe_file, list_models, usual_input
 from cutray.models.elsewhere import unknown_model
 from cutray.models.transfer import Progress
 
@@ -32,7 +33,7 @@ class Weights:
     Attributes:
         spec: What it is, and how its input is prepared.
         path: The file. Of an ensemble there is none; the path is then the ensemble's name.
-        sha256: Hash of the file; of an ensemble, of the members' hashes.
+        sha256: Hash of the file; of an ensemble, of the members' identities.
         members: The networks of an ensemble; empty for a single one.
     """
 
@@ -45,6 +46,17 @@ class Weights:
     def size_bytes(self) -> int:
         """Size of all files."""
         return sum(one.path.stat().st_size for one in self.members or (self,))
+
+    @property
+    def identity(self) -> str:
+        """Hash of all that makes the network's answers: 64 hexadecimal digits.
+
+        That is ``sha256``, unless the input is prepared in another way than usual: the same file then answers
+        otherwise, so it counts as another network.
+        """
+        if self.members or self.spec.input == usual_input(self.sha256, self.spec.architecture):
+            return self.sha256
+        return hashlib.sha256(json.dumps([self.sha256, self.spec.input]).encode()).hexdigest()
 
 
 def resolve(
@@ -175,7 +187,7 @@ def _fetch(spec: ModelSpec, progress: Progress | None) -> None:
 
 def _ensemble(members: Sequence[Weights]) -> Weights:
     """Describe several networks as one, whose input is prepared for each of them when it runs."""
-    distinct = list({(member.sha256, member.spec.input_size_px): member for member in members}.values())
+    distinct = list({member.identity: member for member in members}.values())
     if len(distinct) < 2:
         raise UnknownModelError(
             got=f"an ensemble of {members[0].spec.name!r} alone", allowed="different networks", fix="name two or more"
@@ -195,7 +207,7 @@ def _ensemble(members: Sequence[Weights]) -> Weights:
         scale="255",
         description="mean of the log-odds of " + ", ".join(member.spec.name for member in distinct),
     )
-    digest = hashlib.sha256("".join(member.sha256 for member in distinct).encode()).hexdigest()
+    digest = hashlib.sha256("".join(member.identity for member in distinct).encode()).hexdigest()
     return Weights(spec, Path(name), digest, tuple(distinct))
 
 
@@ -213,8 +225,8 @@ def _own_file(model: str, known: dict[str, ModelSpec]) -> Weights:
         raise unknown_model(model, known, f"names are {', '.join(known)}; files end in {', '.join(SUFFIXES)}")
     spec = describe_file(path)
     found = _check(spec, path, cache_dir() / "verified")
-    same = next((other for other in known.values() if other.sha256 == found.sha256), spec)
-    return Weights(same, path, found.sha256)
+    same = next((other for other in known.values() if other.sha256 == found.sha256), None)
+    return Weights(describe_file(path, same) if same else spec, path, found.sha256)
 
 
 def _check(spec: ModelSpec, path: Path, hash_cache: Path | None) -> hashing.Digests:
