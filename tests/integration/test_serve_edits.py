@@ -17,7 +17,7 @@ from PIL import Image
 
 from cutray.imaging.decode import decode_image
 from cutray.remover import BackgroundRemover
-from tests.conftest import require_weights
+from tests.conftest import ENGINE, require_weights
 
 pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
 httpx = pytest.importorskip("httpx")
@@ -33,6 +33,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     config = write_config(
         tmp_path_factory.mktemp("serve") / "serve.yaml",
         api_keys={name: hashlib.sha256(name.encode()).hexdigest() for name in ("shop", "other")},
+        engine={"engine": ENGINE},
         limits={"deadline_s": 55, "max_edits_per_key": 2},
         deployments={"Segmenter": {"num_replicas": 1, "user_config": {"model": "u2netp"}}},
     )

@@ -21,7 +21,7 @@ import yaml
 
 from cutray.imaging.decode import decode_image
 from cutray.remover import BackgroundRemover
-from tests.conftest import require_weights
+from tests.conftest import ENGINE, require_weights
 from tests.hostile import BOMBS, impostors
 
 pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
@@ -37,6 +37,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     require_weights("u2netp")
     config = write_config(
         tmp_path_factory.mktemp("serve") / "serve.yaml",
+        engine={"engine": ENGINE},
         limits={"max_in_flight": 12, "max_body_bytes": 8 << 20, "max_megapixels": 30, "deadline_s": 55},
         deployments={"Segmenter": {"num_replicas": 2, "user_config": {"model": "u2netp"}}},
     )
@@ -83,8 +84,7 @@ def test_background_picture_is_laid_behind(client: Any, photo_files: Path, remov
     """A picture that comes along as a file gives what the library makes of a path."""
     jpeg, behind = (photo_files / "astronaut.jpg").read_bytes(), photo_files / "coffee.jpg"
     answer = client.post("/remove-background", files={"image": jpeg, "background_image": behind.read_bytes()})
-    wanted = remover.remove_background(jpeg, background=str(behind))
-    assert np.array_equal(pixels(answer.content), pixels(wanted.data))
+    assert np.array_equal(pixels(answer.content), pixels(remover.remove_background(jpeg, background=str(behind)).data))
 
 
 def test_state_is_told(client: Any) -> None:

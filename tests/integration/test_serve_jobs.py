@@ -20,7 +20,7 @@ from cutray.imaging.decode import decode_image
 from cutray.models.weights import resolve
 from cutray.remover import BackgroundRemover
 from tests.batches import served_bucket
-from tests.conftest import require_weights
+from tests.conftest import ENGINE, require_weights
 from tests.hostile_requests import forged_calls, hostile_requests, send_raw, traversals
 from tests.job_receiver import Receiver, receiving
 
@@ -71,6 +71,7 @@ def endpoint(
         folder / "serve.yaml",
         api_keys=HASHES,
         jobs=jobs,
+        engine={"engine": ENGINE},
         models=list(MODELS),
         deployments={"Segmenter": {"num_replicas": 1, "user_config": {}}},
     )

@@ -23,7 +23,7 @@ from cutray.models.weights import resolve
 from cutray.preprocess import prepare
 from cutray.remover import BackgroundRemover
 from cutray.segmenter import Segmenter
-from tests.conftest import require_weights
+from tests.conftest import ENGINE, require_weights
 from tests.pages import blocks, run_block
 
 pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
@@ -34,8 +34,6 @@ from tests.endpoint import PATIENCE_S, replicas, running, write_config  # noqa: 
 
 VOTE = "u2netp+u2netp-distilled"
 MODELS = ("u2netp", "u2netp-distilled", VOTE)
-# The last digit of MNN depends on how many of its networks run at a time in a process.
-ENGINE = "openvino"
 KEY = "s3cret"
 LENGTH = "Inference-Header-Content-Length"
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

@@ -247,9 +247,9 @@ def test_threads_may_share_a_remover(photos: dict[str, np.ndarray], remover: Bac
 def test_shortest_call(photo: np.ndarray, removal: Removal) -> None:
     """`cutray.remove` does the same in one call."""
     require_weights("u2netp")
-    cutout, mask = remove(photo, model="u2netp")
-    assert np.array_equal(cutout, removal.cutout)
-    assert np.array_equal(mask, removal.mask)
+    made = remove(photo, model="u2netp")  # by the engine that is fastest here
+    assert made.cutout.shape == removal.cutout.shape
+    assert not differ(made, removal)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 2), (40, 3000)])
