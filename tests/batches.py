@@ -36,9 +36,9 @@ def batch_environment() -> dict[str, str]:
     }
 
 
-def batch_command(*arguments: str | Path) -> list[str]:
+def batch_command(*arguments: str | Path, model: str | Path = "u2netp") -> list[str]:
     """Command line of a batch with the small model; MNN's last digit depends on the number of threads."""
-    return [sys.executable, "-m", "pipelines.batch_remove", "--threads", "2", *map(str, arguments), "-m", "u2netp"]
+    return [sys.executable, "-m", "pipelines.batch_remove", "--threads", "2", *map(str, arguments), "-m", str(model)]
 
 
 @contextmanager
@@ -60,19 +60,20 @@ def shared_ray() -> Iterator[str]:
 
 
 def run_batch_command(
-    *arguments: str | Path, address: str | None = None, **more: Any
+    *arguments: str | Path, address: str | None = None, model: str | Path = "u2netp", **more: Any
 ) -> tuple[int, dict[str, Any], str]:
     """Run a batch; returns exit code, the JSON line and what it told a person.
 
     Args:
         arguments: Of the command.
         address: Ray to join with one actor, from ``shared_ray``; by default the batch starts one of its own.
+        model: Name, or path of the weights.
         more: Arguments of ``subprocess.run``.
     """
     environment = {**batch_environment(), **more.pop("env", {})}
     joined = ["--address", address, "--actors", "1"] if address else []
     done = subprocess.run(
-        batch_command(*arguments, *joined),
+        batch_command(*arguments, *joined, model=model),
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,

@@ -59,7 +59,13 @@ def capped_environment(instructions: str, environment: Mapping[str, str]) -> dic
     Raises:
         EngineUnavailableError: The processor cannot hide instructions, or there is no C compiler.
     """
-    library = _build_library()
+    if "cpuid_fault" not in read_cpu()[1]:  # a flag that Linux alone has, on x86-64
+        raise EngineUnavailableError(
+            got="this processor cannot hide its instructions",
+            allowed="Linux on x86-64, with cpuid_fault among the flags of /proc/cpuinfo",
+            fix="ONEDNN_MAX_CPU_ISA=AVX2 caps OpenVINO alone",
+        )
+    library = build_library()
     return {
         **environment,
         CAP_VARIABLE: instructions,
@@ -69,14 +75,8 @@ def capped_environment(instructions: str, environment: Mapping[str, str]) -> dic
     }
 
 
-def _build_library() -> Path:
+def build_library() -> Path:
     """Compile the library that is preloaded, once; return its path in the cache."""
-    if "cpuid_fault" not in read_cpu()[1]:  # a flag that Linux alone has, on x86-64
-        raise EngineUnavailableError(
-            got="this processor cannot hide its instructions",
-            allowed="Linux on x86-64, with cpuid_fault among the flags of /proc/cpuinfo",
-            fix="ONEDNN_MAX_CPU_ISA=AVX2 caps OpenVINO alone",
-        )
     path = cache_dir() / "bench" / f"capped-{hashlib.sha256(_SOURCE.read_bytes()).hexdigest()[:16]}.so"
     if not path.is_file():
         compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")

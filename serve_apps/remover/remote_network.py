@@ -15,7 +15,7 @@ from cutray.errors import CutrayError
 from cutray.models.catalog import ModelSpec
 from cutray.tta import Prediction, TTARunner
 from serve_apps.remover.replicas import replica_lost
-from serve_apps.remover.schemas import PreprocessSpec, Probs
+from serve_apps.remover.schemas import Probs
 from serve_apps.remover.tracing import Tracer
 
 # Serve sends a call by gRPC, which is faster than Ray's object store but takes messages of at most 4 MB.
@@ -109,7 +109,7 @@ class RemoteNetwork:
         segmenter = self._direct if batch.nbytes <= _LARGEST_DIRECT_BYTES else self._segmenter
         with self._tracer.span("predict"):
             trace = self._tracer.current()
-            answer: Probs | ModelSpec = await segmenter.segment.remote(batch, PreprocessSpec.of(spec), trace)
+            answer: Probs | ModelSpec = await segmenter.segment.remote(batch, spec.preprocess, trace)
         if isinstance(answer, Probs):
             return answer
         self._spec = answer

@@ -11,7 +11,6 @@ from pydantic import Field
 
 from cutray.config import MIB, DriftSettings, EngineSettings, JobSettings, PhotoSettings, Settings
 from cutray.errors import ChecksumError
-from cutray.models.catalog import ModelSpec
 from cutray.models.weights import Weights
 from cutray.removal import RemovalReport
 from cutray.segmenter import NetworkInfo
@@ -263,21 +262,6 @@ class Probs:
     network: NetworkInfo
     identity: str
     forward_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class PreprocessSpec:
-    """How a photo was prepared; a Segmenter answers only if its model was trained for exactly this."""
-
-    input_size_px: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    scale: str
-
-    @classmethod
-    def of(cls, spec: ModelSpec) -> PreprocessSpec:
-        """Take it from a model's description."""
-        return cls(spec.input_size_px, spec.mean, spec.std, spec.scale)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from ray import serve
 from cutray.config import EngineSettings, parse_settings
 from cutray.errors import EngineError
 from cutray.evaluation.drift import fingerprint_path
-from cutray.models.catalog import ModelSpec
+from cutray.models.catalog import ModelSpec, PreprocessSpec
 from cutray.segmenter import Segmenter as Network
 from serve_apps.remover.metrics import SegmenterMetrics
 from serve_apps.remover.replicas import lower_priority
-from serve_apps.remover.schemas import ModelConfig, ModelInfo, PreprocessSpec, Probs
+from serve_apps.remover.schemas import ModelConfig, ModelInfo, Probs
 from serve_apps.remover.tracing import open_tracer
 
 # Size and wait come from the YAML, see ``reconfigure``. Ray's types know only methods with a single argument.
@@ -41,9 +41,7 @@ class _Loaded:
         side = network.weights.spec.input_size_px
         started = time.perf_counter()
         network.engine.infer(np.zeros((1, 3, side, side), np.float32))
-        return cls(
-            network, PreprocessSpec.of(network.weights.spec), (time.perf_counter() - started) * 1000, wanted.model
-        )
+        return cls(network, network.weights.spec.preprocess, (time.perf_counter() - started) * 1000, wanted.model)
 
 
 class Segmenter:

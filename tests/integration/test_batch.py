@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import tarfile
 from collections.abc import Iterator
 from functools import partial
@@ -16,8 +15,6 @@ import pytest
 
 from cutray.models.weights import resolve
 from tests.batches import (
-    batch_command,
-    batch_environment,
     batch_rows,
     hash_of,
     hashes_of,
@@ -170,13 +167,11 @@ def test_another_side_of_the_same_weights_needs_a_word(photos: Path, tmp_path: P
     require_weights("u2netp")
     path, target = tmp_path / "mine.onnx", tmp_path / "out"
     path.symlink_to(resolve("u2netp", offline=True).path)
-    command = [*batch_command(photos, target, "--quality", "fast")[:-1], str(path)]
-    run = partial(subprocess.run, command, capture_output=True, text=True, check=False, env=batch_environment())
-    assert run().returncode == 0
+    assert run_here(photos, target, model=path)[0] == 0
     path.with_suffix(".toml").write_text("input_size_px = 256")
-    done = run()
-    assert done.returncode == 2
-    assert "another model" in done.stderr and "--reprocess" in done.stderr
+    code, _, told = run_here(photos, target, model=path)
+    assert code == 2
+    assert "another model" in told and "--reprocess" in told
 
 
 ODD_NAMES = (

@@ -72,11 +72,10 @@ def test_a_program_that_crashes_still_crashes() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux" or shutil.which("cc") is None, reason="needs Linux and a C compiler")
-def test_a_program_that_is_not_capped_handles_its_own_faults(tmp_path: Path) -> None:
+def test_a_program_that_is_not_capped_handles_its_own_faults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A child of a capped program may have an environment without the cap, and still the library in it."""
-    library = tmp_path / "capped.so"
-    build = ["cc", "-O2", "-shared", "-fPIC", "-o", str(library), str(Path(module.__file__).with_suffix(".c")), "-ldl"]
-    subprocess.run(build, check=True)
+    monkeypatch.setenv("CUTRAY_HOME", str(tmp_path))
+    library = module.build_library()
     environment = {name: value for name, value in os.environ.items() if name != module.CAP_VARIABLE}
     crash = "import faulthandler, ctypes; faulthandler.enable(); ctypes.string_at(8)"
     told = subprocess.run(

@@ -8,26 +8,36 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from cutray.config import Architecture
 from cutray.errors import ConfigError
 from cutray.privacy import import_openvino
 
 Scale = Literal["max", "255"]
-Input = tuple[int, tuple[float, float, float], tuple[float, float, float], Scale]
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
-# How the authors of each architecture prepare its input: side in pixels, mean, standard deviation, scale.
-_U2NET_INPUT: Input = (320, _IMAGENET_MEAN, _IMAGENET_STD, "max")
-_PUBLISHED_INPUTS: dict[str, Input] = {
-    "u2net": _U2NET_INPUT,
-    "u2netp": _U2NET_INPUT,
-    "isnet": (1024, (0.5, 0.5, 0.5), (1.0, 1.0, 1.0), "255"),
-}
 # The small network's files weigh about 5 MB and the full one's at least 44 MB (eight bits per weight).
 _SMALL_NETWORK_MAX_BYTES = 20_000_000
+
+
+class PreprocessSpec(NamedTuple):
+    """How a photo is prepared for a network, as ``ModelSpec`` explains it."""
+
+    input_size_px: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    scale: Scale
+
+
+# The way of the authors of each architecture.
+_U2NET = PreprocessSpec(320, _IMAGENET_MEAN, _IMAGENET_STD, "max")
+_PUBLISHED = {
+    "u2net": _U2NET,
+    "u2netp": _U2NET,
+    "isnet": PreprocessSpec(1024, (0.5, 0.5, 0.5), (1.0, 1.0, 1.0), "255"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +91,9 @@ class ModelSpec:
         return bool(self.sha256 or self.md5)
 
     @property
-    def input(self) -> Input:
-        """How a picture is prepared for the network: side in pixels, mean, standard deviation, scale."""
-        return self.input_size_px, self.mean, self.std, self.scale
+    def preprocess(self) -> PreprocessSpec:
+        """How a photo is prepared for the network."""
+        return PreprocessSpec(self.input_size_px, self.mean, self.std, self.scale)
 
 
 @cache
@@ -93,15 +103,15 @@ def list_models() -> tuple[ModelSpec, ...]:
     return tuple(_from_table(name, table) for name, table in tomllib.loads(text).items())
 
 
-def usual_input(sha256: str, architecture: str) -> Input:
-    """Return how the input of a network is prepared where nobody says otherwise.
+def usual_preprocess(sha256: str, architecture: str) -> PreprocessSpec:
+    """Return how a photo is prepared for a network where nobody says otherwise.
 
     Args:
         sha256: Hash of its file. Several models of the table may share one; the first of them counts.
         architecture: For files that are not in the table: its authors' way.
     """
     first = next((spec for spec in list_models() if spec.sha256 == sha256), None)
-    return first.input if first else _PUBLISHED_INPUTS[architecture]
+    return first.preprocess if first else _PUBLISHED[architecture]
 
 
 def describe_file(path: Path, known: ModelSpec | None = None) -> ModelSpec:
@@ -141,7 +151,6 @@ def _infer(path: Path) -> ModelSpec:
     """Tell from a file's name and size which architecture it is, and prepare its input as the authors of that do."""
     small = path.stat().st_size < _SMALL_NETWORK_MAX_BYTES
     architecture: Architecture = "isnet" if "isnet" in path.stem.lower() else "u2netp" if small else "u2net"
-    input_size_px, mean, std, scale = _PUBLISHED_INPUTS[architecture]
     return ModelSpec(
         name=path.stem,
         architecture=architecture,
@@ -150,11 +159,8 @@ def _infer(path: Path) -> ModelSpec:
         sha256="",
         license="unknown",
         origin=str(path),
-        input_size_px=input_size_px,
-        mean=mean,
-        std=std,
-        scale=scale,
         description="own file",
+        **_PUBLISHED[architecture]._asdict(),
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cutray.errors import EngineError
-from cutray.models.catalog import ModelSpec
+from cutray.models.catalog import ModelSpec, PreprocessSpec
 from cutray.models.u2net import load_u2net
 from cutray.models.weights import Weights
 
@@ -48,7 +48,7 @@ def load_ensemble(members: Sequence[Weights]) -> tuple[Ensemble, ModelSpec]:
         raise EngineError(got=f"an ensemble of {len(members)}", allowed="two members or more", fix="name more weights")
     first = members[0].spec
     for other in members[1:]:
-        for name in ("input_size_px", "mean", "std", "scale"):
+        for name in PreprocessSpec._fields:
             if getattr(other.spec, name) != getattr(first, name):
                 raise EngineError(
                     got=f"{_shown(other)} wants {name} {getattr(other.spec, name)}",

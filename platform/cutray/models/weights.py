@@ -13,7 +13,7 @@ from pathlib import Path
 from cutray.errors import ChecksumError, UnknownModelError, WeightsUnavailableError
 from cutray.folders import cache_dir, data_dir, expand_user
 from cutray.models import hashing, registry
-from cutray.models.catalog import ModelSpec, Source, describe_file, list_models, usual_input
+from cutray.models.catalog import ModelSpec, Source, describe_file, list_models, usual_preprocess
 from cutray.models.elsewhere import unknown_model
 from cutray.models.transfer import Progress
 
@@ -54,9 +54,9 @@ class Weights:
         That is ``sha256``, unless the input is prepared in another way than usual: the same file then answers
         otherwise, so it counts as another network.
         """
-        if self.members or self.spec.input == usual_input(self.sha256, self.spec.architecture):
+        if self.members or self.spec.preprocess == usual_preprocess(self.sha256, self.spec.architecture):
             return self.sha256
-        return hashlib.sha256(json.dumps([self.sha256, self.spec.input]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([self.sha256, self.spec.preprocess]).encode()).hexdigest()
 
 
 def resolve(
