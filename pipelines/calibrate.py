@@ -15,6 +15,7 @@ import numpy as np
 
 from cutray.console.progress import download_progress
 from cutray.console.run import run
+from cutray.engines.channel_mixing import mix_channels
 from cutray.engines.hardware import usable_cores
 from cutray.engines.int8 import CalibrationStats, convolutions, encode_stats
 from cutray.engines.openvino import read_network
@@ -69,8 +70,9 @@ def calibrate(model: str, images: Path, count: int, out: Path | None, overwrite:
 def measure(weights: Weights, inputs: Callable[[], Iterable[np.ndarray]]) -> CalibrationStats:
     """Run a model and note the range and the average of each channel that a convolution reads.
 
-    The range goes to the largest value; an IS-Net runs a second time, to see which smaller range is better.
-    Convolutions whose input can be negative are left out.
+    The range goes to the largest value; an IS-Net runs a second time, to see which smaller range is better. An input
+    that can be negative has a range around its mean. It is left out if its convolution pads it with zeros, because
+    they would have to be shifted as the input is.
 
     Args:
         weights: An ONNX file.
@@ -85,7 +87,9 @@ def measure(weights: Weights, inputs: Callable[[], Iterable[np.ndarray]]) -> Cal
     except ImportError as error:
         raise MissingExtraError(got="openvino is not installed", fix="run `pip install openvino`") from error
     network = read_network(import_openvino().Core(), weights.path, weights.spec.input_size_px)
-    sources = {name: ops.convert(node.input_value(0), "f32") for name, node in convolutions(network).items()}
+    mix_channels(network)
+    known = convolutions(network)
+    sources = {name: ops.convert(node.input_value(0), "f32") for name, node in known.items()}
     if not sources:
         raise EngineUnavailableError(
             got=f"{weights.path} has no convolution that int8 would speed up", fix="leave --int8 out"
@@ -93,20 +97,32 @@ def measure(weights: Weights, inputs: Callable[[], Iterable[np.ndarray]]) -> Cal
     reductions = (ops.reduce_min, ops.reduce_max, ops.reduce_mean)
     probes = {name: [reduce(source, _PLACES) for reduce in reductions] for name, source in sources.items()}
     rows = {name: np.array(values) for name, values in _run_probes(network, probes, inputs()).items()}
-    usable = [name for name, found in rows.items() if found[:, 0].min() >= 0]
-    if not usable:
+    peaks, means, lows = {}, {}, {}
+    for name, found in rows.items():
+        low, high, mean = found[:, 0].min(0), found[:, 1].max(0), found[:, 2].mean(0)
+        if low.min() < 0:
+            if _is_padded(known[name]):
+                continue
+            reach = np.maximum(high - mean, mean - low)
+            lows[name], high = mean - reach, mean + reach
+        peaks[name], means[name] = high, mean
+    if not peaks:
         raise EngineUnavailableError(
             got=f"{weights.path} has no convolution whose input is never negative", fix="leave --int8 out"
         )
-    peaks = {name: rows[name][:, 1].max(0) for name in usable}
-    means = {name: rows[name][:, 2].mean(0) for name in usable}
     weight = _ROUNDING_WEIGHTS.get(weights.spec.architecture)
-    if weight is None:
-        return CalibrationStats(weights.sha256, peaks, means)
-    probes = {name: [_excess(sources[name], peaks[name] * share) for share in _SHARES] for name in usable}
-    excess = _run_probes(network, probes, inputs())
-    ranges = {name: choose_ranges(peaks[name], np.mean(excess[name], axis=0), weight) for name in usable}
-    return CalibrationStats(weights.sha256, ranges, means)
+    if weight is not None:
+        never_negative = [name for name in peaks if name not in lows]
+        probes = {name: [_excess(sources[name], peaks[name] * share) for share in _SHARES] for name in never_negative}
+        for name, excess in _run_probes(network, probes, inputs()).items():
+            peaks[name] = choose_ranges(peaks[name], np.mean(excess, axis=0), weight)
+    return CalibrationStats(weights.sha256, peaks, means, lows)
+
+
+def _is_padded(convolution: Any) -> bool:
+    """Return whether a convolution sees zeros around its input."""
+    pads = convolution.get_attributes()
+    return any([*pads["pads_begin"], *pads["pads_end"]])
 
 
 def choose_ranges(peaks: np.ndarray, excess: np.ndarray, rounding_weight: float) -> np.ndarray:

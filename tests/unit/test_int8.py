@@ -257,18 +257,20 @@ def test_missing_statistics_say_what_to_do(own_file: Path, photos: Path) -> None
         find_stats(Weights(weights.spec, weights.path, "0" * 64))
 
 
-@pytest.mark.parametrize("name", ["u2net", "u2netp", "isnet"])
-def test_packaged_statistics(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "layers", "shifted"), [("u2net", 111, 0), ("u2net-lean", 211, 75), ("u2netp", 111, 0), ("isnet", 111, 0)]
+)
+def test_packaged_statistics(name: str, layers: int, shifted: int) -> None:
     """The published weights have small statistics in the package, which name their hash and are sound."""
     spec = next(spec for spec in list_models() if spec.name == name)
     path = find_stats(Weights(spec, Path(spec.file), spec.sha256))
     stats = read_stats(path)
     assert path.stat().st_size <= 100_000
     assert stats.sha256 == spec.sha256
-    assert len(stats.peaks) == 111
+    assert (len(stats.peaks), len(stats.lows)) == (layers, shifted)
     for layer, peaks in stats.peaks.items():
         assert np.isfinite(peaks).all()
-        assert (stats.means[layer] >= 0).all()
+        assert (stats.means[layer] >= stats.lows.get(layer, 0)).all()
         assert (stats.means[layer] <= peaks).all()
 
 

@@ -18,6 +18,7 @@ from cutray.engines.base import as_probs, check_batch
 from cutray.engines.hardware import read_cpu
 from cutray.engines.int8 import quantise, read_stats
 from cutray.engines.kept_file import KeptFile
+from cutray.engines.single_maps import speed_up_single_maps
 from cutray.errors import EngineError, EngineUnavailableError
 from cutray.privacy import import_openvino
 
@@ -28,6 +29,8 @@ _FIRST_PASS = threading.Lock()
 if hasattr(os, "register_at_fork"):  # a forked process must not wait for a pass that its parent was making
     os.register_at_fork(after_in_child=lambda: globals().update(_FIRST_PASS=threading.Lock()))
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+# To be raised when something else is done to a network before it is compiled: compiled ones are made anew.
+_PREPARATION_VERSION = 2
 
 
 def read_network(core: Any, path: Path, input_size_px: int) -> Any:
@@ -157,6 +160,9 @@ def _compile(
     network = read_network(core, path, input_size_px)
     if stats is not None:
         quantise(network, read_stats(stats))
+    rest = options.get("INFERENCE_PRECISION_HINT") or core.get_property("CPU", "INFERENCE_PRECISION_HINT").to_string()
+    if rest == "f32":
+        speed_up_single_maps(network)
     compiled = core.compile_model(network, "CPU", options)
     # Of several processes that start at once, those that come last find it made.
     if kept and (content is not None or not kept.is_whole()):
@@ -174,7 +180,7 @@ def _kept_file(folder: Path, sha256: str, input_size_px: int, precision: str, st
     name, flags = read_cpu()
     caps = [os.environ.get(variable) for variable in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")]
     digest = hashlib.sha256(stats.read_bytes() if stats is not None and stats.is_file() else b"")
-    digest.update(repr([import_openvino().__version__, name, sorted(flags), caps]).encode())
+    digest.update(repr([import_openvino().__version__, _PREPARATION_VERSION, name, sorted(flags), caps]).encode())
     stem = f"{sha256}-{precision}-{input_size_px}"
     return KeptFile(folder / f"{stem}-{digest.hexdigest()[:32]}.blob", f"{stem}-*.blob")
 
