@@ -24,24 +24,23 @@ _MAX_ENLARGED_SIDE_PX = 256
 
 def speed_up_single_maps(network: Any) -> None:
     """Change an OpenVINO network for one picture in place; its answers stay the same."""
+    rewrites = {"Convolution": _rewrite_convolution, "Interpolate": _rewrite_interpolation}
     for node in network.get_ordered_ops():
+        rewrite = rewrites.get(node.get_type_name())
+        if rewrite is None or not _is_one_map(node.output(0)):
+            continue
         readers = list(node.output(0).get_target_inputs())
-        if _gives_one_map(node) and node.get_type_name() == "Convolution":
-            new = _rewrite_convolution(node)
-        elif _gives_one_map(node) and node.get_type_name() == "Interpolate":
-            new = _rewrite_interpolation(node)
-        else:
-            new = None
+        new = rewrite(node)
         if new is not None:
             for reader in readers:
                 reader.replace_source_output(new.output(0))
     network.validate_nodes_and_infer_types()
 
 
-def _gives_one_map(node: Any) -> bool:
-    """Return whether the values of a node are one plane."""
-    shape = node.output(0).get_shape()
-    return len(shape) == 4 and list(shape[:2]) == [1, 1]
+def _is_one_map(value: Any) -> bool:
+    """Return whether a value is (1, 1, H, W)."""
+    shape = value.get_partial_shape()
+    return bool(shape.is_static and list(shape.to_shape()[:2]) == [1, 1] and len(shape) == 4)
 
 
 def _rewrite_convolution(node: Any) -> Any | None:
@@ -53,9 +52,9 @@ def _rewrite_convolution(node: Any) -> Any | None:
     weights, pads = constant.data, how["pads_begin"] + how["pads_end"]
     if weights.shape[2:] == (3, 3) and pads == [1, 1, 1, 1] and weights.shape[1] > _SPLIT_MAPS:
         return _convolve_in_two_steps(source, weights[0])
-    parts = source.get_node().input_values() if source.get_node().get_type_name() == "Concat" else []
-    if weights.shape[2:] == (1, 1) and pads == [0, 0, 0, 0] and weights.shape[1] == len(parts):
-        return _add_weighted(parts, weights.ravel())
+    if weights.shape[2:] == (1, 1) and pads == [0, 0, 0, 0] and source.get_node().get_type_name() == "Concat":
+        maps = source.get_node().input_values()
+        return _add_weighted(maps, weights.ravel()) if all(map(_is_one_map, maps)) else None
     return None
 
 

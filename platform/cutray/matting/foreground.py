@@ -112,26 +112,31 @@ def _relax(
     total[1:] += down
     rest = 1.0 - alpha
     inverse = 1.0 / ((alpha**2 + total) * (rest**2 + total) - (alpha * rest) ** 2)
-    from_colors, from_backdrop, mixed = (
-        (rest**2 + total) * inverse,
-        (alpha**2 + total) * inverse,
-        alpha * rest * inverse,
-    )
-
-    def pull_of_neighbours(plane: np.ndarray) -> np.ndarray:
-        pull = 1e-6 * plane
-        pull[:, :, :-1] += across * plane[:, :, 1:]
-        pull[:, :, 1:] += across * plane[:, :, :-1]
-        pull[:, :-1] += down * plane[:, 1:]
-        pull[:, 1:] += down * plane[:, :-1]
-        return pull
-
-    for _ in range(steps):
-        for_colors = alpha * image + pull_of_neighbours(colors)
-        for_backdrop = rest * image + pull_of_neighbours(backdrop)
-        colors = np.clip(from_colors * for_colors - mixed * for_backdrop, 0.0, 1.0)
-        backdrop = np.clip(from_backdrop * for_backdrop - mixed * for_colors, 0.0, 1.0)
-    return colors, backdrop
+    own = np.stack(((rest**2 + total) * inverse, (alpha**2 + total) * inverse)).reshape(2, -1)
+    mixed = (alpha * rest * inverse).ravel()
+    # Rows lie end to end, so that a step works on long runs of numbers; nothing pulls from one row's end to the next.
+    width = alpha.shape[1]
+    across, down = np.pad(across, ((0, 0), (0, 1))).ravel()[:-1], down.ravel()
+    both = np.ascontiguousarray(np.stack((colors, backdrop), 1)).reshape(3, 2, -1)
+    seen = np.stack((alpha * image, rest * image), 1).reshape(3, 2, -1)
+    # Large pictures channel by channel, because the arrays of one fit into the processor's cache.
+    channels = 1 if max(alpha.shape) > _COARSE_SIDE_PX else 3
+    pull, product = (np.empty((channels, 2, alpha.size), np.float32) for _ in range(2))
+    beside, below = product[..., 1:], product[..., width:]
+    for first in range(0, 3, channels):
+        part = np.s_[first : first + channels]
+        values = both[part]
+        for _ in range(steps):
+            np.multiply(values, 1e-6, out=pull)
+            pull[..., :-1] += np.multiply(across, values[..., 1:], out=beside)
+            pull[..., 1:] += np.multiply(across, values[..., :-1], out=beside)
+            pull[..., :-width] += np.multiply(down, values[..., width:], out=below)
+            pull[..., width:] += np.multiply(down, values[..., :-width], out=below)
+            pull += seen[part]
+            np.multiply(own, pull, out=values)
+            values -= np.multiply(mixed, pull, out=product)[:, ::-1]
+            np.clip(values, 0.0, 1.0, out=values)
+    return both[:, 0].reshape(image.shape), both[:, 1].reshape(image.shape)
 
 
 def _correct_pixels(
