@@ -34,9 +34,9 @@ def mix_channels(network: Any, names: Collection[str] | None = None) -> None:
         summands = _summands(node.input_value(0).get_node(), weights.shape[1]) if weights.shape[2:] == (1, 1) else []
         if summands:
             mixing = _hartley_matrix(weights.shape[1])
-            _set_weights(node, np.einsum("kcij,dc->kdij", weights, mixing))
+            _set_weights(node, (weights[:, :, 0, 0] @ mixing)[:, :, None, None])  # the matrix is its own inverse
             for summand in summands:
-                _set_weights(summand, np.einsum("dc,cijk->dijk", mixing, _weights(summand)))
+                _set_weights(summand, np.tensordot(mixing, _weights(summand), 1))
     network.validate_nodes_and_infer_types()
 
 
@@ -55,13 +55,13 @@ def _summands(node: Any, channels: int) -> list[Any]:
     return []
 
 
-def _hartley_matrix(size: int) -> NDArray[np.float64]:
+def _hartley_matrix(size: int) -> NDArray[np.float32]:
     """Return the matrix of the discrete Hartley transform: orthogonal, its own inverse, all entries of similar size.
 
     Source: Bracewell, "Discrete Hartley transform", Journal of the Optical Society of America 73 (1983), eq. 1.
     """
     angles = 2 * np.pi * np.outer(np.arange(size), np.arange(size)) / size
-    return np.asarray((np.cos(angles) + np.sin(angles)) / np.sqrt(size))
+    return np.asarray((np.cos(angles) + np.sin(angles)) / np.sqrt(size), np.float32)
 
 
 def _is_convolution(node: Any) -> bool:
@@ -73,12 +73,12 @@ def _weights_node(convolution: Any) -> Any:
     return convolution.input_value(1).get_node()
 
 
-def _weights(convolution: Any) -> NDArray[np.float64]:
+def _weights(convolution: Any) -> NDArray[np.float32]:
     """Return the weights of a convolution, (K, C, h, w)."""
-    return np.asarray(_weights_node(convolution).data, np.float64)
+    return np.asarray(_weights_node(convolution).data, np.float32)
 
 
-def _set_weights(convolution: Any, weights: NDArray[np.float64]) -> None:
+def _set_weights(convolution: Any, weights: NDArray[np.float32]) -> None:
     """Give a convolution other weights, in the format and under the name of those that it has."""
     old = _weights_node(convolution)
     new = import_openvino().opset13.constant(np.ascontiguousarray(weights, old.data.dtype))
