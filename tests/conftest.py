@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Keep tests that compute in their own process to one core, with `-n`: networks take no more threads then."""
     if CORES and WORKER:
         own = CORES[int(WORKER.removeprefix("gw")) % len(CORES)]
-        os.sched_setaffinity(0, {own} if item.path.parent.name in COMPUTING else CORES)
+        is_kept = item.path.parent.name in COMPUTING
+        os.sched_setaffinity(0, {own} if is_kept else CORES)
+        if is_kept and "torch" in sys.modules:  # two threads that wait for each other on one core take minutes
+            sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.hookimpl(optionalhook=True)
