@@ -72,3 +72,20 @@ def test_other_layers_are_left_alone() -> None:
     speed_up_single_maps(changed)
     assert (_kinds(changed)["Convolution"], _kinds(changed)["Interpolate"], _kinds(changed)["MatMul"]) == (3, 2, 0)
     np.testing.assert_allclose(_answer(changed), _answer(plain), atol=1e-4)
+
+
+def test_fractional_factors_are_left_alone() -> None:
+    """Enlarged 1.55 times, ten pixels become fifteen, which lie 1 / 1.55 apart and not 10 / 15."""
+    openvino = pytest.importorskip("openvino")
+    ops = openvino.opset13
+
+    def enlarged() -> Any:
+        source = ops.parameter([1, 1, 10, 10], np.float32)
+        factors, options = np.array([1.55, 1.55], np.float32), {"axes": np.array([2, 3])}
+        options["coordinate_transformation_mode"] = "half_pixel"
+        result = ops.interpolate(source, factors, "linear_onnx", "scales", **options)
+        return openvino.Model([result.output(0)], [source], "factors")
+
+    changed = enlarged()
+    speed_up_single_maps(changed)
+    np.testing.assert_allclose(_answer(changed), _answer(enlarged()), atol=1e-6)

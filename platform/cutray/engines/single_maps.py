@@ -79,14 +79,12 @@ def _add_weighted(maps: list[Any], weights: NDArray[Any]) -> Any:
 def _rewrite_interpolation(node: Any) -> Any | None:
     """Return two products with matrices that enlarge a single map as a node does; None if there are none."""
     how, size, enlarged = node.get_attributes(), node.input(0).get_shape()[2:], node.output(0).get_shape()[2:]
-    is_bilinear = how["mode"] == "linear_onnx" and how["coordinate_transformation_mode"] == "half_pixel"
-    is_changed = how["antialias"] or any(how["pads_begin"] + how["pads_end"])
-    if (
-        not is_bilinear
-        or is_changed
-        or max(size) > _MAX_ENLARGED_SIDE_PX
-        or node.get_element_type().to_string() != "f32"
-    ):
+    # Told by factors instead of sizes, a step between pixels need not be the sizes' ratio.
+    kind = (how["mode"], how["coordinate_transformation_mode"], how["shape_calculation_mode"])
+    is_plain = kind == ("linear_onnx", "half_pixel", "sizes") and not how["antialias"]
+    if not is_plain or any(how["pads_begin"] + how["pads_end"]) or node.get_element_type().to_string() != "f32":
+        return None
+    if max(size) > _MAX_ENLARGED_SIDE_PX:
         return None
     ops = import_openvino().opset13
     rows, columns = (ops.constant(_enlarging_matrix(*sizes)) for sizes in zip(size, enlarged, strict=True))
