@@ -87,8 +87,8 @@ def measure(weights: Weights, inputs: Callable[[], Iterable[np.ndarray]]) -> Cal
     except ImportError as error:
         raise MissingExtraError(got="openvino is not installed", fix="run `pip install openvino`") from error
     network = read_network(import_openvino().Core(), weights.path, weights.spec.input_size_px)
-    mix_channels(network)
     known = convolutions(network)
+    mix_channels(known.values())
     sources = {name: ops.convert(node.input_value(0), "f32") for name, node in known.items()}
     if not sources:
         raise EngineUnavailableError(

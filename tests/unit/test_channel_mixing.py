@@ -66,7 +66,7 @@ def _photos(count: int) -> list[np.ndarray]:
 def test_answers_stay(extra_reader: bool, mixed: set[str]) -> None:
     """Weights on both sides of the mixed channels change, and the answer does not; what others read is not mixed."""
     plain, changed = (_low_rank(extra_reader) for _ in range(2))
-    mix_channels(changed)
+    mix_channels(convolutions(changed).values())
     before, after = _weights(plain), _weights(changed)
     assert {name for name in before if not np.array_equal(before[name], after[name])} == mixed
     photos = _photos(1)
@@ -78,7 +78,7 @@ def test_answers_stay(extra_reader: bool, mixed: set[str]) -> None:
 def test_only_named_layers_are_mixed() -> None:
     """A layer that the statistics do not know as shifted keeps its channels."""
     plain, changed = _low_rank(), _low_rank()
-    mix_channels(changed, ["other"])
+    mix_channels(node for name, node in convolutions(changed).items() if name != "expand")
     before, after = _weights(plain), _weights(changed)
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
@@ -90,7 +90,7 @@ def test_mixed_channels_vary_alike() -> None:
     for is_mixed in (False, True):
         network = _low_rank()
         if is_mixed:
-            mix_channels(network)
+            mix_channels(convolutions(network).values())
         source = convolutions(network)["expand"].input_value(0)
         probe = openvino.Model([source], network.get_parameters(), "probe")
         deviations = _probabilities(probe, _photos(1)).std((0, 1, 3, 4))

@@ -9,7 +9,7 @@ Source: Ashkboos et al., "QuaRot: outlier-free 4-bit inference in rotated LLMs" 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -18,18 +18,16 @@ from numpy.typing import NDArray
 from cutray.privacy import import_openvino
 
 
-def mix_channels(network: Any, names: Collection[str] | None = None) -> None:
+def mix_channels(convolutions: Iterable[Any]) -> None:
     """Change the weights of an OpenVINO network in place, so that inputs of 1×1 convolutions are mixed.
 
     The input may be the sum of several convolutions' responses, which may be enlarged, if nothing else reads them.
 
     Args:
-        network: With weights in fp32 or fp16.
-        names: Names of the weights of 1×1 convolutions; None stands for all. Others are left as they are.
+        convolutions: Those whose inputs may be mixed, in the order in which they run, with weights in fp32 or fp16.
+            The ones with larger kernels are left as they are.
     """
-    for node in network.get_ordered_ops():
-        if not _is_convolution(node) or (names is not None and _weights_node(node).get_friendly_name() not in names):
-            continue
+    for node in convolutions:
         weights = _weights(node)
         summands = _summands(node.input_value(0).get_node(), weights.shape[1]) if weights.shape[2:] == (1, 1) else []
         if summands:
@@ -37,7 +35,6 @@ def mix_channels(network: Any, names: Collection[str] | None = None) -> None:
             _set_weights(node, (weights[:, :, 0, 0] @ mixing)[:, :, None, None])  # the matrix is its own inverse
             for summand in summands:
                 _set_weights(summand, np.tensordot(mixing, _weights(summand), 1))
-    network.validate_nodes_and_infer_types()
 
 
 def _summands(node: Any, channels: int) -> list[Any]:

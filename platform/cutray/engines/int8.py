@@ -120,8 +120,8 @@ def quantise(network: Any, stats: CalibrationStats) -> None:
         EngineUnavailableError: The statistics were made for another network.
     """
     ops = import_openvino().opset13
-    mix_channels(network, stats.lows)
     known = convolutions(network)
+    mix_channels(known[name] for name in stats.lows if name in known)
     for name, peaks in stats.peaks.items():
         stored = known[name].input_value(1).get_node().data if name in known else None
         if stored is None or stored.shape[1] != len(peaks):

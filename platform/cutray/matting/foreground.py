@@ -117,7 +117,7 @@ def _relax(
     # Rows lie end to end, so that a step works on long runs of numbers; nothing pulls from one row's end to the next.
     width = alpha.shape[1]
     across, down = np.pad(across, ((0, 0), (0, 1))).ravel()[:-1], down.ravel()
-    both = np.ascontiguousarray(np.stack((colors, backdrop), 1)).reshape(3, 2, -1)
+    both = np.stack((colors, backdrop), 1).reshape(3, 2, -1)
     seen = np.stack((alpha * image, rest * image), 1).reshape(3, 2, -1)
     # Large pictures channel by channel, because the arrays of one fit into the processor's cache.
     channels = 1 if max(alpha.shape) > _COARSE_SIDE_PX else 3
@@ -200,7 +200,7 @@ def _planes(image: np.ndarray) -> np.ndarray:
 
 
 def _enlarge(planes: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Resize (3, h, w) to (3, rows, columns) by repetition."""
+    """Resize (3, h, w) to (3, rows, columns) by repetition, each plane in one piece, which indexing would not do."""
     at_row = np.arange(rows) * planes.shape[1] // rows
     at_column = np.arange(columns) * planes.shape[2] // columns
-    return planes[:, at_row[:, None], at_column]
+    return np.asarray(planes.take(at_row, 1).take(at_column, 2))
