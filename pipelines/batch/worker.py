@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from cutray.config import RemoverSettings
 from cutray.errors import ConfigError, CutrayError, EngineError, InputError, OptionError, OutputError, WeightsError
+from cutray.freed_memory import keep_freed_memory
 from cutray.hints_file import parse_hints
 from cutray.imaging.encode import encode_image
 from cutray.imaging.provenance import is_marked
@@ -155,6 +156,7 @@ class BatchWorker:
         import cv2
 
         cv2.setNumThreads(1)  # the photos are the parallel part
+        keep_freed_memory()
         threads = self._job.settings.threads or self._threads
         settings = self._job.settings.model_copy(update={"threads": threads, "streams": threads})
         try:

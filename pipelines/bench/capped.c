@@ -15,19 +15,20 @@
 
 enum { SET_CPUID = 0x1012 };
 
-/* Of leaf 7. First what came with or after VNNI, then AVX-512 as well. */
+/* Of leaf 7: what came after VNNI, VNNI with AVX-512 and without, and AVX-512 itself. */
 enum {
-    VNNI_ECX = 1 << 11,                                                /* AVX512_VNNI */
-    VNNI_EDX = 1 << 22 | 1 << 23 | 1 << 24 | 1 << 25,                  /* AMX_BF16, AVX512_FP16, AMX_TILE, AMX_INT8 */
-    VNNI_1_EAX = 1 << 4 | 1 << 5 | 1 << 21,                            /* AVX_VNNI, AVX512_BF16, AMX_FP16 */
-    VNNI_1_EDX = 1 << 4 | 1 << 5 | 1 << 8 | 1 << 10 | 1 << 19,         /* AVX_VNNI_INT8, .. AMX_COMPLEX, .. AVX10 */
+    NEWER_EDX = 1 << 22 | 1 << 23 | 1 << 24 | 1 << 25,                 /* AMX_BF16, AVX512_FP16, AMX_TILE, AMX_INT8 */
+    NEWER_1_EAX = 1 << 5 | 1 << 21,                                    /* AVX512_BF16, AMX_FP16 */
+    NEWER_1_EDX = 1 << 4 | 1 << 5 | 1 << 8 | 1 << 10 | 1 << 19,        /* AVX_VNNI_INT8, .. AMX_COMPLEX, .. AVX10 */
+    AVX512_VNNI_ECX = 1 << 11,
+    AVX_VNNI_1_EAX = 1 << 4,
     AVX512_ECX = 1 << 1 | 1 << 6 | 1 << 12 | 1 << 14,                  /* VBMI, VBMI2, BITALG, VPOPCNTDQ */
     AVX512_EDX = 1 << 2 | 1 << 3 | 1 << 8,                             /* 4VNNIW, 4FMAPS, VP2INTERSECT */
 };
 /* F, DQ, IFMA, PF, ER, CD, BW, VL */
 static const unsigned AVX512_EBX = 1u << 16 | 1u << 17 | 1u << 21 | 1u << 26 | 1u << 27 | 1u << 28 | 1u << 30 | 1u << 31;
 
-static int hides, only_avx2;
+static int hides, keeps_avx512, keeps_avx512_vnni, keeps_avx_vnni;
 static struct sigaction program_handler; /* what the program itself wants to do when it faults */
 static int (*set_handler)(int, const struct sigaction *, struct sigaction *);
 
@@ -40,12 +41,12 @@ static void answer_cpuid(greg_t *registers) {
     __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
     allow_cpuid(0);
     if (leaf == 7 && part == 0) {
-        c &= ~(unsigned)(VNNI_ECX | (only_avx2 ? AVX512_ECX : 0));
-        d &= ~(unsigned)(VNNI_EDX | (only_avx2 ? AVX512_EDX : 0));
-        b &= ~(only_avx2 ? AVX512_EBX : 0);
+        b &= ~(keeps_avx512 ? 0 : AVX512_EBX);
+        c &= ~(unsigned)((keeps_avx512 ? 0 : AVX512_ECX) | (keeps_avx512_vnni ? 0 : AVX512_VNNI_ECX));
+        d &= ~(unsigned)(NEWER_EDX | (keeps_avx512 ? 0 : AVX512_EDX));
     } else if (leaf == 7 && part == 1) {
-        a &= ~(unsigned)VNNI_1_EAX;
-        d &= ~(unsigned)VNNI_1_EDX;
+        a &= ~(unsigned)(NEWER_1_EAX | (keeps_avx_vnni ? 0 : AVX_VNNI_1_EAX));
+        d &= ~(unsigned)NEWER_1_EDX;
     }
     registers[REG_RAX] = a, registers[REG_RBX] = b, registers[REG_RCX] = c, registers[REG_RDX] = d;
     registers[REG_RIP] += 2;
@@ -80,7 +81,9 @@ __attribute__((constructor)) static void cap(void) {
     const char *set = getenv("CUTRAY_CPU_CAP");
     if (!set) return;
     hides = 1;
-    only_avx2 = strcmp(set, "AVX2") == 0;
+    keeps_avx512_vnni = strcmp(set, "AVX512_CORE_VNNI") == 0;
+    keeps_avx512 = keeps_avx512_vnni || strcmp(set, "AVX512_CORE") == 0;
+    keeps_avx_vnni = strcmp(set, "AVX2_VNNI") == 0;
     if (!set_handler) set_handler = dlsym(RTLD_NEXT, "sigaction");
     /* Threads may have a stack of their own for signals. The handler itself may fault. */
     struct sigaction ours = {.sa_sigaction = handle_fault, .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK};

@@ -18,7 +18,7 @@ from cutray.errors import EngineUnavailableError
 from cutray.imaging.files import write_atomically
 from cutray.models.weights import cache_dir
 
-CAPS = ("AVX2", "AVX512_CORE")
+CAPS = ("AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")
 # Tells the preloaded library what to leave out, and the pages that nothing knows of more.
 CAP_VARIABLE = "CUTRAY_CPU_CAP"
 _SOURCE = Path(__file__).with_name("capped.c")
@@ -39,6 +39,7 @@ def capped(instructions: str, command: Sequence[str]) -> None:
     \b
     cutray bench capped AVX2 make bench              the pages *.avx2-capped.md
     cutray bench capped AVX2 cutray doctor
+    cutray bench capped AVX2_VNNI cutray bench       as laptops from Intel since 2021
     cutray bench capped AVX512_CORE cutray bench     AVX-512 without VNNI
     """
     environment = capped_environment(instructions, os.environ)
@@ -71,7 +72,7 @@ def capped_environment(instructions: str, environment: Mapping[str, str]) -> dic
         CAP_VARIABLE: instructions,
         "ONEDNN_MAX_CPU_ISA": instructions,
         "LD_PRELOAD": ":".join(filter(None, [str(library), environment.get("LD_PRELOAD")])),
-        **({"GLIBC_TUNABLES": _WITHOUT_AVX512} if instructions == "AVX2" else {}),
+        **({"GLIBC_TUNABLES": _WITHOUT_AVX512} if instructions.startswith("AVX2") else {}),
     }
 
 

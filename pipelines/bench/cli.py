@@ -10,6 +10,7 @@ import click
 
 from cutray.config import EFFORTS, RemoverSettings, parse_settings
 from cutray.console.progress import download_progress
+from cutray.freed_memory import keep_freed_memory
 from cutray.remover import BackgroundRemover
 from cutray.segmenter import settle_settings
 from pipelines.bench.capped import capped
@@ -69,6 +70,7 @@ def bench(
     if context.invoked_subcommand:
         return
     check_page(output, overwrite=overwrite)
+    keep_freed_memory()  # as the commands do
     with download_progress() as progress:
         removers: dict[str, BackgroundRemover] = {}
         named = {} if model is None else {"model": model}

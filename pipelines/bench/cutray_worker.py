@@ -11,12 +11,14 @@ import time
 from pathlib import Path
 
 from cutray.config import RemoverSettings, parse_settings
+from cutray.freed_memory import keep_freed_memory
 from cutray.imaging.files import write_atomically
 from cutray.remover import BackgroundRemover
 
 
 def main() -> None:
     """Cut out the photos that are named on standard input."""
+    keep_freed_memory()
     remover = BackgroundRemover.from_settings(parse_settings(RemoverSettings, json.loads(sys.argv[1])))
     print("ready", flush=True)
     for line in sys.stdin:

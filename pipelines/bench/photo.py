@@ -170,8 +170,9 @@ def _page(
     lines = [
         "# Speed",
         "",
-        "Written by `make bench`. Bytes in, PNG bytes out, model loaded and kept, clean edges on; both sides take",
-        f"turns photo by photo ({n} photos × {rounds} rounds per size). Medians; the ratio is the median of all pairs.",
+        "Written by `make bench`. Bytes in, PNG bytes out, model loaded and kept, clean edges on; freed memory",
+        "kept as in `cutray remove` and the endpoint (`keep_freed_memory`). Both sides take turns photo by photo",
+        f"({n} photos × {rounds} rounds per size). Medians; the ratio is the median of all pairs.",
         "",
         f"{describe_machine(hardware)} Models of Cutray: {models}.",
         f"Cutray: {choice.engine} in {choice.precision} ({choice.reason}); {packages}.",

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from cutray.privacy import disable_telemetry
 
 if TYPE_CHECKING:
+    from cutray.freed_memory import keep_freed_memory as keep_freed_memory
     from cutray.remover import BackgroundRemover as BackgroundRemover
     from cutray.remover import Removal as Removal
     from cutray.remover import remove as remove
 
 __version__ = "0.1.0"
-__all__ = ["BackgroundRemover", "Removal", "__version__", "remove"]
+__all__ = ["BackgroundRemover", "Removal", "__version__", "keep_freed_memory", "remove"]
 
 # Here, because libraries decide about their usage statistics when they are imported.
 disable_telemetry()
@@ -31,6 +32,10 @@ def __getattr__(name: str) -> Any:
         from cutray import remover
 
         return getattr(remover, name)
+    if name == "keep_freed_memory":
+        from cutray.freed_memory import keep_freed_memory
+
+        return keep_freed_memory
     raise AttributeError(f"module 'cutray' has no attribute {name!r}")
 
 

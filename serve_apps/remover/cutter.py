@@ -16,6 +16,7 @@ from ray.serve.handle import DeploymentHandle
 from cutray.chain import postprocess
 from cutray.config import DriftSettings, InputLimits, RemoverSettings, parse_settings
 from cutray.errors import ConfigError, InputError, MissingExtraError
+from cutray.freed_memory import keep_freed_memory
 from cutray.imaging.decode import DecodedImage, decode_image
 from cutray.segmenter import NetworkInfo
 from cutray.sources import decode_source, output_format
@@ -65,6 +66,7 @@ class Cutter:
             drift: What is noted of photos; nothing by default.
         """
         lower_priority()
+        keep_freed_memory()
         cv2.setNumThreads(threads)
         self._tracer = open_tracer("Cutter")
         self._networks = {name: RemoteNetwork(handle, self._tracer) for name, handle in segmenters.items()}

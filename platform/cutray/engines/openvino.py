@@ -30,7 +30,7 @@ if hasattr(os, "register_at_fork"):  # a forked process must not wait for a pass
     os.register_at_fork(after_in_child=lambda: globals().update(_FIRST_PASS=threading.Lock()))
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 # To be raised when something else is done to a network before it is compiled: compiled ones are made anew.
-_PREPARATION_VERSION = 2
+_PREPARATION_VERSION = 3
 
 
 def read_network(core: Any, path: Path, input_size_px: int) -> Any:
@@ -160,9 +160,7 @@ def _compile(
     network = read_network(core, path, input_size_px)
     if stats is not None:
         quantise(network, read_stats(stats))
-    rest = options.get("INFERENCE_PRECISION_HINT") or core.get_property("CPU", "INFERENCE_PRECISION_HINT").to_string()
-    if rest == "f32":
-        speed_up_single_maps(network)
+    speed_up_single_maps(network)
     compiled = core.compile_model(network, "CPU", options)
     # Of several processes that start at once, those that come last find it made.
     if kept and (content is not None or not kept.is_whole()):

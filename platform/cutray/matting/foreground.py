@@ -8,11 +8,13 @@ other pixels keep the photo's own bytes.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import cv2
 import numpy as np
 
 from cutray.imaging.resize import resize_area
+from cutray.parallel import run_parallel
 
 # The colours vary slowly, so they are solved for on a picture of about the network's own resolution ...
 _SOLVE_SIDE_PX = 320
@@ -48,8 +50,8 @@ def estimate_foreground(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
         return foreground
     colors, backdrop = _solve_small(image, alpha)
     size = _CHUNK_SIDE * _CHUNK_SIDE
-    for start in range(0, soft.size, size):
-        _correct_pixels(foreground, image, alpha, soft[start : start + size], colors, backdrop)
+    chunks = (soft[start : start + size] for start in range(0, soft.size, size))
+    run_parallel(partial(_correct_pixels, foreground, image, alpha, chunk, colors, backdrop) for chunk in chunks)
     return foreground
 
 
@@ -119,23 +121,25 @@ def _relax(
     across, down = np.pad(across, ((0, 0), (0, 1))).ravel()[:-1], down.ravel()
     both = np.stack((colors, backdrop), 1).reshape(3, 2, -1)
     seen = np.stack((alpha * image, rest * image), 1).reshape(3, 2, -1)
-    # Large pictures channel by channel, because the arrays of one fit into the processor's cache.
-    channels = 1 if max(alpha.shape) > _COARSE_SIDE_PX else 3
-    pull, product = (np.empty((channels, 2, alpha.size), np.float32) for _ in range(2))
-    beside, below = product[..., 1:], product[..., width:]
-    for first in range(0, 3, channels):
-        part = np.s_[first : first + channels]
-        values = both[part]
+
+    def relax(channels: slice) -> None:
+        values = both[channels]
+        pull, product = np.empty_like(values), np.empty_like(values)
+        beside, below = product[..., 1:], product[..., width:]
         for _ in range(steps):
             np.multiply(values, 1e-6, out=pull)
             pull[..., :-1] += np.multiply(across, values[..., 1:], out=beside)
             pull[..., 1:] += np.multiply(across, values[..., :-1], out=beside)
             pull[..., :-width] += np.multiply(down, values[..., width:], out=below)
             pull[..., width:] += np.multiply(down, values[..., :-width], out=below)
-            pull += seen[part]
+            pull += seen[channels]
             np.multiply(own, pull, out=values)
             values -= np.multiply(mixed, pull, out=product)[:, ::-1]
             np.clip(values, 0.0, 1.0, out=values)
+
+    # Large pictures channel by channel, because the arrays of one fit into the processor's cache.
+    channels = 1 if max(alpha.shape) > _COARSE_SIDE_PX else 3
+    run_parallel(partial(relax, slice(first, first + channels)) for first in range(0, 3, channels))
     return both[:, 0].reshape(image.shape), both[:, 1].reshape(image.shape)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Protocol
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 
 from cutray.imaging.resize import SmallCopies
 from cutray.matting.alpha import upsample_alpha
+from cutray.parallel import run_parallel
 
 
 class FullSize(Protocol):
@@ -64,18 +66,23 @@ class FullSizeArray:
     ) -> np.ndarray:
         """See ``FullSize.guide``."""
         full = self.upsample(levelled)
-        for down, across in _chosen_tiles(tiles, tile_px, fitted.shape[:2], full.shape):
-            full[down, across] = _apply(fitted, self._image[down, across], down, across, full.shape, rounding)
+
+        def apply(row: list[tuple[slice, slice]]) -> None:
+            for down, across in row:
+                full[down, across] = _apply(fitted, self._image[down, across], down, across, full.shape, rounding)
+
+        run_parallel(partial(apply, row) for row in _chosen_tiles(tiles, tile_px, fitted.shape[:2], full.shape))
         return full
 
 
 def _chosen_tiles(
     tiles: np.ndarray, tile_px: int, small: tuple[int, ...], full: tuple[int, ...]
-) -> Iterator[tuple[slice, slice]]:
-    """Yield where the chosen tiles of the smaller photo are in the full one."""
+) -> Iterator[list[tuple[slice, slice]]]:
+    """Yield where the chosen tiles of the smaller photo are in the full one, row by row."""
     edges = [_tile_edges(tile_px, few, many) for few, many in zip(small[:2], full[:2], strict=True)]
-    for row, column in np.argwhere(tiles):
-        yield slice(*edges[0][row : row + 2]), slice(*edges[1][column : column + 2])
+    for row, chosen in enumerate(tiles):
+        down = slice(*edges[0][row : row + 2])
+        yield [(down, slice(*edges[1][column : column + 2])) for column in np.flatnonzero(chosen)]
 
 
 def _tile_edges(tile_px: int, small_px: int, full_px: int) -> list[int]:

@@ -18,6 +18,7 @@ from cutray.matting.full_size import FullSize, FullSizeArray
 from cutray.matting.objects import FoundObject, find_objects, select_objects
 from cutray.matting.refine import Region, built_in_refiner
 from cutray.matting.transparency import clear_alpha
+from cutray.parallel import run_both
 
 # The confidence is the overlap (IoU) to be expected of a mask: a logistic curve over the logit of the network's score.
 # Fitted with u2net as `python -m pipelines.calibrate_confidence` does; docs/quality.md shows how well it holds.
@@ -95,18 +96,23 @@ def compute_matte(
         probs = select_objects(probs, settings.most_subjects, settings.min_area / 100, keep)
     subject = find_subject(probs, settings)
     to_refine = subject.found and settings.effort.refine == "detected"
-    edge_cases: tuple[str, ...] = ()
-    if settings.edge_cases or to_refine:
-        edge_cases = detect_edge_cases(resize_within(image, _DETECTOR_SIDE_PX), probs).present
-    if settings.compat:
-        alpha = classic_alpha(probs, height, width)
-    elif not subject.found:
-        alpha = np.zeros((height, width), np.float32)
-    else:
-        alpha = _solve_alpha(image, pixels or FullSizeArray(image), probs, map_size, settings)
-        region = _region_to_refine(edge_cases, settings)
-        if region is not None:
-            alpha = built_in_refiner().correct(alpha, image, region)
+
+    def solve() -> np.ndarray:
+        if settings.compat:
+            return classic_alpha(probs, height, width)
+        if not subject.found:
+            return np.zeros((height, width), np.float32)
+        return _solve_alpha(image, pixels or FullSizeArray(image), probs, map_size, settings)
+
+    def detect() -> tuple[str, ...]:
+        if not (settings.edge_cases or to_refine):
+            return ()
+        return detect_edge_cases(resize_within(image, _DETECTOR_SIDE_PX), probs).present
+
+    alpha, edge_cases = run_both(solve, detect)
+    region = _region_to_refine(edge_cases, settings) if subject.found and not settings.compat else None
+    if region is not None:
+        alpha = built_in_refiner().correct(alpha, image, region)
     objects = find_objects(probs, height, width) if subject.found else ()
     notes: tuple[str, ...] = ()
     if settings.see_through and alpha.any():

@@ -48,9 +48,11 @@ def load_remover(settings: RemoverSettings, photos: int | None = None) -> Backgr
         photos: How many there are to do, if that is known.
     """
     from cutray.console.progress import download_progress
+    from cutray.freed_memory import keep_freed_memory
     from cutray.models.weights import resolve
     from cutray.segmenter import Segmenter, settle_settings
 
+    keep_freed_memory()
     settings = settle_settings(settings)
     with download_progress() as report:
         weights = resolve(settings.model, offline=settings.offline, progress=report)
