@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, TypeVar, cast
 
@@ -39,7 +40,7 @@ def run_parallel(jobs: Iterable[Callable[[], Result]]) -> list[Result]:
         Their results, in their order.
 
     Raises:
-        Exception: What a job raises; jobs that nobody has begun by then are left out.
+        Exception: What a job raises.
     """
     numbered = list(enumerate(jobs))
     results: dict[int, Result] = {}
@@ -53,8 +54,7 @@ def run_parallel(jobs: Iterable[Callable[[], Result]]) -> list[Result]:
                 return
             results[number] = job()
 
-    helpers = min(cv2.getNumThreads() - 1, len(waiting))
-    helping = [_pool().submit(take_turns) for _ in range(helpers)]
+    helping = _start_helpers(min(cv2.getNumThreads() - 1, len(waiting)), take_turns)
     try:
         for number, job in numbered[:1]:
             results[number] = job()
@@ -66,6 +66,15 @@ def run_parallel(jobs: Iterable[Callable[[], Result]]) -> list[Result]:
     for error in filter(None, errors):
         raise error
     return [results[number] for number, _ in numbered]
+
+
+def _start_helpers(amount: int, work: Callable[[], None]) -> list[Future[None]]:
+    """Have helpers do some work; none once the interpreter ends, while its last threads are still at work."""
+    helping: list[Future[None]] = []
+    with suppress(RuntimeError):
+        for _ in range(amount):
+            helping.append(_pool().submit(work))
+    return helping
 
 
 @lru_cache(maxsize=1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -78,6 +80,25 @@ def test_error_comes_out(threads: int, bad: int) -> None:
     with pytest.raises(ValueError, match="this job"):
         run_parallel(jobs)
     assert run_parallel([partial(abs, -1)] * 3) == [1, 1, 1]
+
+
+LAST_THREAD = """
+import threading, time
+import cv2
+from cutray.parallel import run_parallel
+def work():
+    threading.main_thread().join()
+    time.sleep(0.3)  # by now the interpreter starts no threads any more
+    print(run_parallel([lambda: 1, lambda: 2, lambda: 3]))
+cv2.setNumThreads(3)
+threading.Thread(target=work).start()
+"""
+
+
+def test_last_thread_of_a_program_still_works() -> None:
+    """A program whose main thread has ended finishes its photos, without helpers."""
+    done = subprocess.run([sys.executable, "-c", LAST_THREAD], capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout.strip() == "[1, 2, 3]", done.stderr
 
 
 def _square_in_child(results: multiprocessing.SimpleQueue[list[int]]) -> None:
