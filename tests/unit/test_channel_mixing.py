@@ -49,7 +49,9 @@ def _low_rank(extra_reader: bool = False) -> Any:
 def _probabilities(network: Any, photos: list[np.ndarray]) -> np.ndarray:
     import openvino
 
-    compiled = openvino.Core().compile_model(network, "CPU", {"INFERENCE_NUM_THREADS": 1})
+    # Where the processor has AMX, OpenVINO's own choice is bf16, whose rounding would hide what is looked for.
+    options = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(network, "CPU", options)
     return np.array([compiled([photo[None]])[0] for photo in photos])
 
 
