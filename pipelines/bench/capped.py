@@ -39,7 +39,7 @@ def capped(instructions: str, command: Sequence[str]) -> None:
     \b
     cutray bench capped AVX2 make bench              the pages *.avx2-capped.md
     cutray bench capped AVX2 cutray doctor
-    cutray bench capped AVX2_VNNI cutray bench       as laptops from Intel since 2021
+    cutray bench capped AVX2_VNNI cutray bench       as laptops from Intel since 2022
     cutray bench capped AVX512_CORE cutray bench     AVX-512 without VNNI
     """
     environment = capped_environment(instructions, os.environ)
