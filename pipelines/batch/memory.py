@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ from threading import Condition
 
 from cutray.engines.hardware import available_bytes
 from cutray.errors import InputError
+from cutray.freed_memory import give_back_memory
 from cutray.imaging.picture_size import read_size
 from pipelines.batch.parquet_source import ParquetSource
 from pipelines.batch.photo import Photo
@@ -126,10 +125,3 @@ def resident_bytes() -> int:
     except (OSError, ValueError, IndexError):
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def give_back_memory() -> None:
-    """Give the system back what was freed and is kept for later, where the C library can (glibc)."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)

@@ -9,6 +9,7 @@ usage statistics of the libraries behind it, see ``cutray.privacy``.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cutray.privacy import disable_telemetry
@@ -22,21 +23,22 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["BackgroundRemover", "Removal", "__version__", "keep_freed_memory", "remove"]
 
+_MODULES = {
+    "BackgroundRemover": "cutray.remover",
+    "Removal": "cutray.remover",
+    "keep_freed_memory": "cutray.freed_memory",
+    "remove": "cutray.remover",
+}
+
 # Here, because libraries decide about their usage statistics when they are imported.
 disable_telemetry()
 
 
 def __getattr__(name: str) -> Any:
     """Fetch the public names on first use."""
-    if name in ("BackgroundRemover", "Removal", "remove"):
-        from cutray import remover
-
-        return getattr(remover, name)
-    if name == "keep_freed_memory":
-        from cutray.freed_memory import keep_freed_memory
-
-        return keep_freed_memory
-    raise AttributeError(f"module 'cutray' has no attribute {name!r}")
+    if name not in _MODULES:
+        raise AttributeError(f"module 'cutray' has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -1,7 +1,8 @@
-"""Keep freed memory for the next photo instead of handing it back to the system after each."""
+"""Keep freed memory for the next photo instead of handing it back to the system after each, or hand it back now."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -27,8 +28,8 @@ def keep_freed_memory() -> bool:
         Whether it is in effect: with the GNU C library alone, and not where its own variables (``MALLOC_…``,
         ``GLIBC_TUNABLES``) say how memory is kept.
     """
-    chosen = os.environ.get("GLIBC_TUNABLES", "") + "".join(name for name in os.environ if name.startswith("MALLOC_"))
-    if not sys.platform.startswith("linux") or "malloc" in chosen.lower():
+    chosen = any(name.startswith("MALLOC_") for name in os.environ) or "malloc" in os.environ.get("GLIBC_TUNABLES", "")
+    if sys.platform != "linux" or chosen:
         return False
     try:
         set_option = ctypes.CDLL(None).mallopt
@@ -43,3 +44,10 @@ def keep_freed_memory() -> bool:
     }
     accepted = [set_option(option, value) == 1 for option, value in options.items()]
     return all(accepted)
+
+
+def give_back_memory() -> None:
+    """Give the system back what was freed and is kept for later, where the C library can (glibc)."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)

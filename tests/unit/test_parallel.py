@@ -39,15 +39,11 @@ def test_first_job_stays_in_this_thread(threads: int) -> None:
     assert threads > 1 or seen[1] == threading.get_ident()
 
 
-def test_jobs_run_at_the_same_time() -> None:
+@pytest.mark.parametrize("threads", [2], indirect=True)
+def test_jobs_run_at_the_same_time(threads: int) -> None:
     """Two jobs that wait for each other both end, if a second thread is allowed."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(2)
-    try:
-        meeting = threading.Barrier(2, timeout=20)
-        assert sorted(run_both(meeting.wait, meeting.wait)) == [0, 1]
-    finally:
-        cv2.setNumThreads(before)
+    meeting = threading.Barrier(threads, timeout=20)
+    assert sorted(run_both(meeting.wait, meeting.wait)) == [0, 1]
 
 
 def test_jobs_may_run_jobs(threads: int) -> None:

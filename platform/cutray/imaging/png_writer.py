@@ -66,7 +66,7 @@ def write_png(
         across, down = (round(value / _METRES_PER_INCH) for value in dpi)
         chunks.append(_chunk(b"pHYs", struct.pack(">IIB", across, down, 1)))
     chunks.extend(_metadata_chunks(metadata))
-    chunks.extend(_chunk(b"IDAT", part) for part in _compressed(_rows(pixels)) if part)
+    chunks.extend(_chunk(b"IDAT", part) for part in _compressed(_rows(pixels)))
     chunks.append(_chunk(b"IEND", b""))
     return b"".join(chunks)
 
