@@ -41,3 +41,14 @@ def test_answers_are_those_of_u2net(model: str, overlap: float, photos: dict[str
         ours, theirs = (np.asarray(one.remove_background(photo).mask) > 127 for one in (lean, full))
         overlaps.append((ours & theirs).sum() / max((ours | theirs).sum(), 1))
     assert np.median(overlaps) > overlap
+
+
+@pytest.mark.parametrize("quality", ["fast", "balanced"])
+def test_a_face_that_fills_the_frame_has_no_hole(
+    quality: Literal["fast", "balanced"], photos: dict[str, np.ndarray]
+) -> None:
+    """The nose of a cat, which the network doubts, is opaque."""
+    mask = np.asarray(BackgroundRemover(quality=quality, threads=1).remove_background(photos["chelsea"]).mask)
+    height, width = mask.shape
+    nose = mask[int(0.75 * height) : int(0.85 * height), int(0.53 * width) : int(0.64 * width)]
+    assert nose.min() == 255

@@ -60,6 +60,14 @@ def test_real_hole_stays_open() -> None:
     assert solid[probs == 0].max() == 0
 
 
+@pytest.mark.parametrize(("lowest", "is_closed"), [(0.31, True), (0.2, False)])
+def test_doubtful_spot_is_closed(lowest: float, is_closed: bool) -> None:
+    """A spot in which the network is nowhere sure of the background becomes subject, a surer one stays as it is."""
+    probs = soft_disc(320, 320, 100) - np.float32(1 - lowest) * soft_disc(320, 320, 15)
+    middle = solidify_interior(probs)[150:170, 150:170]
+    assert middle.min() == (1 if is_closed else pytest.approx(lowest, abs=0.01))
+
+
 def test_subject_cut_by_the_frame_is_solid_to_the_frame() -> None:
     """A subject that runs out of the picture has no soft edge along the frame."""
     probs = np.full((320, 320), 0.9, np.float32)

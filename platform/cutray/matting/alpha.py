@@ -14,8 +14,8 @@ from cutray.config import MattingSettings
 _EDGE_CELLS, _DEEP_CELLS = 2.5, 5.0
 # Below this the network is in doubt, and a patch of doubt must not turn into scattered opaque spots.
 _INSIDE = 0.7
-# A hole in the subject has a place at least as unlikely as this.
-_HOLE = 0.4
+# A hole in the subject has a place at least as unlikely as this (docs/decisions/holes.md).
+_HOLE = 0.25
 
 
 def rescale_probs(probs: np.ndarray, settings: MattingSettings) -> np.ndarray:
