@@ -85,7 +85,7 @@ def real_examples(
         measured = measure(image, probs)
         if measured is not None:
             unknown = np.full(4, np.nan)
-            tiles = measured.tiles.reshape(TILES * TILES, -1)
+            tiles = measured.tiles().reshape(TILES * TILES, -1)
             yield DetectorExample(measured.features, tiles, unknown, np.full((len(tiles), 4), np.nan), sample.tags)
 
 
@@ -139,7 +139,7 @@ def _measured(image: np.ndarray, alpha: np.ndarray, probs: np.ndarray, case: str
     # Strands lie where alpha is soft; glass, metal and lace are such all over.
     concerned = soft if case == "fine_detail" else (alpha > 0.02).astype(np.float32)
     share = resize_area(concerned, TILES, TILES).reshape(-1)
-    tiles = measured.tiles.reshape(TILES * TILES, -1)
+    tiles = measured.tiles().reshape(TILES * TILES, -1)
     # Tiles learn where a case lies in a photo that has it; whether it has it is the whole photo's question.
     here = np.where(labels > 0, (share > _TILE_SHARE)[:, None], np.nan)
     return DetectorExample(measured.features, tiles, labels, here)

@@ -37,10 +37,14 @@ def prepare(image: np.ndarray, spec: ModelSpec, *, compat: bool = False) -> np.n
         if min(image.shape[:2]) > 2 * side:
             image = resize_area(image, 2 * side, 2 * side)
         small = Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR)
-    values = np.asarray(small, dtype=np.float32)
+    values = np.asarray(small)
     peak = max(float(values.max()), 1e-6) if spec.scale == "max" else 255.0
-    normalised = (values / peak - np.array(spec.mean, np.float32)) / np.array(spec.std, np.float32)
-    return np.ascontiguousarray(normalised.transpose(2, 0, 1), dtype=np.float32)
+    levels = np.arange(256, dtype=np.float32)
+    planes = [
+        ((levels / peak - np.float32(mean)) / np.float32(std))[values[..., channel]]
+        for channel, (mean, std) in enumerate(zip(spec.mean, spec.std, strict=True))
+    ]
+    return np.stack(planes)
 
 
 @dataclass(frozen=True, slots=True)

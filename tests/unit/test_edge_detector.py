@@ -32,7 +32,7 @@ def test_an_empty_scene_has_no_edge_case() -> None:
     """Where the network notices nothing, nothing is detected or explained."""
     found = detect_edge_cases(np.full((100, 120, 3), 128, np.uint8), np.zeros((320, 320), np.float32))
     assert found.present == () and set(found.scores.values()) == {0.0}
-    assert not found.where.any() and not any(feature_contributions(found).values())
+    assert not found.locate().any() and not any(feature_contributions(found).values())
 
 
 def test_reasons_add_up_to_the_score() -> None:
@@ -49,8 +49,9 @@ def test_verdicts_follow_the_levels() -> None:
     """A case is present exactly where its score reaches its level."""
     for seed, case in enumerate(EDGE_CASES):
         found = detect_edge_cases(*scene(case, seed))
-        assert found.where.shape == (TILES, TILES, 4) and found.where.dtype == np.float32
-        assert found.where.min() >= 0 and found.where.max() <= 1
+        where = found.locate()
+        assert where.shape == (TILES, TILES, 4) and where.dtype == np.float32
+        assert where.min() >= 0 and where.max() <= 1
         for name, level in load_detector().levels.items():
             assert (name in found.present) == (found.scores[name] >= level)
 

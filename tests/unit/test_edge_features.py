@@ -74,7 +74,7 @@ def test_size_of_the_copy_hardly_matters() -> None:
     first, second = measure(image, PROBS), measure(larger, PROBS)
     assert first is not None and second is not None
     assert first.features["value.contrast"] == pytest.approx(second.features["value.contrast"], abs=0.03)
-    assert first.tiles.shape == second.tiles.shape == (TILES, TILES, len(SURFACE) + 2)
+    assert first.tiles().shape == second.tiles().shape == (TILES, TILES, len(SURFACE) + 2)
 
 
 def test_nothing_noticed_means_nothing_measured() -> None:

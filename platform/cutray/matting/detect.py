@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cutray.errors import InputError
-from cutray.matting.features import F32, TILES, measure
+from cutray.matting.features import F32, TILES, Measurements, measure
 
 EDGE_CASES = ("fine_detail", "transparency", "reflectivity", "texture")
 COEFFICIENTS = Path(__file__).with_name("edge_cases.json")
@@ -32,14 +32,24 @@ class EdgeCases:
         scores: Probability of each case, in [0, 1].
         present: The cases whose score reaches the level at which nine of ten such verdicts were right when the
             models were fitted.
-        where: (T, T, 4) float32 in [0, 1]: for each tile of the frame and each case how likely it lies there.
-        features: What was measured; empty for an empty scene.
+        measured: What that was judged by; None for an empty scene.
     """
 
     scores: dict[str, float]
     present: tuple[str, ...]
-    where: F32
-    features: dict[str, float]
+    measured: Measurements | None
+
+    @property
+    def features(self) -> dict[str, float]:
+        """What was measured; empty for an empty scene."""
+        return {} if self.measured is None else self.measured.features
+
+    def locate(self) -> F32:
+        """Tell for each tile of the frame and each case how likely it lies there, (T, T, 4) float32 in [0, 1]."""
+        if self.measured is None:
+            return np.zeros((TILES, TILES, len(EDGE_CASES)), np.float32)
+        where = sigmoid(load_detector().tiles.logits(self.measured.tiles()))
+        return np.asarray(where * np.array([self.scores[case] for case in EDGE_CASES], np.float32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +117,7 @@ def detect_edge_cases(image: NDArray[np.uint8], probs: F32) -> EdgeCases:
         probs: (S, S) float32 in [0, 1], the network's answer for the same frame.
 
     Returns:
-        Scores, verdicts, the map, and the features.
+        Scores, verdicts, and what was measured.
 
     Raises:
         InputError: The image is not (H, W, 3) uint8, or the probabilities are not (S, S).
@@ -119,14 +129,13 @@ def detect_edge_cases(image: NDArray[np.uint8], probs: F32) -> EdgeCases:
         )
     measured = measure(image, np.asarray(probs, np.float32))
     if measured is None:
-        return EdgeCases(dict.fromkeys(EDGE_CASES, 0.0), (), np.zeros((TILES, TILES, 4), np.float32), {})
+        return EdgeCases(dict.fromkeys(EDGE_CASES, 0.0), (), None)
     detector = load_detector()
     inputs = np.array([measured.features[name] for name in detector.names], np.float32)
     scores = sigmoid(detector.whole.logits(inputs))
     found = dict(zip(EDGE_CASES, map(float, scores), strict=True))
     present = tuple(case for case in EDGE_CASES if found[case] >= detector.levels[case])
-    where = sigmoid(detector.tiles.logits(measured.tiles)) * scores
-    return EdgeCases(found, present, where.astype(np.float32), measured.features)
+    return EdgeCases(found, present, measured)
 
 
 def feature_contributions(found: EdgeCases, amount: int = 6) -> dict[str, list[Reason]]:

@@ -36,10 +36,9 @@ def draw_edge_map(image: NDArray[np.uint8], found: EdgeCases) -> NDArray[np.uint
     small = resize_area(image, height, width)
     grey = cv2.cvtColor(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     shown = grey.astype(np.float32) * 0.6 + small * 0.3 + 25
+    where = found.locate()
     for index, case in enumerate(EDGE_CASES):
-        share = cv2.resize(
-            np.ascontiguousarray(found.where[..., index]), (width, height), interpolation=cv2.INTER_LINEAR
-        )
+        share = cv2.resize(np.ascontiguousarray(where[..., index]), (width, height), interpolation=cv2.INTER_LINEAR)
         share = np.clip((share - _SHOWN) / (1 - _SHOWN), 0, 0.75)[..., None]
         shown = shown * (1 - share) + np.array(_COLOURS[case], np.float32) * share
     picture = np.clip(shown, 0, 255).astype(np.uint8)

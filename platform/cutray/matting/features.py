@@ -36,12 +36,25 @@ class Measurements:
 
     Attributes:
         features: Feature names and values of the subject as a whole.
-        tiles: (T, T, K) float32: the surface maps per tile, the ring's means taken off, with the network's
-            mean probability and its spread at the end.
+        maps: (K, H, W) float32, one for each of `SURFACE`.
+        ring: (K,) float32, their means around the subject.
+        probs: (H, W) float32 in [0, 1], the network's answer at the same size.
     """
 
     features: dict[str, float]
-    tiles: F32
+    maps: F32
+    ring: F32
+    probs: F32
+
+    def tiles(self) -> F32:
+        """Average per tile.
+
+        Returns:
+            (T, T, K + 2) float32: the surface maps, the ring's means taken off, the network's mean probability, and its
+            spread.
+        """
+        layers = [*(self.maps - self.ring[:, None, None]), self.probs, 4 * self.probs * (1 - self.probs)]
+        return np.dstack([cv2.resize(layer, (TILES, TILES), interpolation=cv2.INTER_AREA) for layer in layers])
 
 
 def measure(image: NDArray[np.uint8], probs: F32) -> Measurements | None:
@@ -70,8 +83,8 @@ def measure(image: NDArray[np.uint8], probs: F32) -> Measurements | None:
         features[f"{name}.inside"] = float(means["core"][index])
         features[f"{name}.contrast"] = float(means["core"][index] - means["ring"][index])
         features[f"{name}.edge"] = float(means["band"][index] - means["ring"][index])
-    features |= _highlight_features(maps[..., 0], regions) | _repeat_features(small, regions) | _shape_features(p)
-    return Measurements(features, _tiles(maps, p, means["ring"]))
+    features |= _highlight_features(maps[0], regions) | _repeat_features(small, regions) | _shape_features(p)
+    return Measurements(features, maps, means["ring"], p)
 
 
 def _regions(p: F32) -> dict[str, F32] | None:
@@ -98,14 +111,14 @@ def _disc(radius_px: int) -> NDArray[np.uint8]:
 
 
 def _means(maps: F32, regions: dict[str, F32]) -> dict[str, F32]:
-    """Average (H, W, K) maps over each region, (K,) float32 each."""
+    """Average (K, H, W) maps over each region, (K,) float32 each."""
     weights = np.stack([weight.reshape(-1) for weight in regions.values()])
-    sums = weights @ maps.reshape(weights.shape[1], -1)
+    sums = weights @ maps.reshape(len(maps), -1).T
     return dict(zip(regions, sums / np.maximum(weights.sum(axis=1, keepdims=True), _LEAST), strict=True))
 
 
 def _surface_maps(small: NDArray[np.uint8], p: F32, regions: dict[str, F32]) -> F32:
-    """Compute every map of `SURFACE`, (H, W, K) float32."""
+    """Compute every map of `SURFACE`, (K, H, W) float32."""
     hsv = cv2.cvtColor(small, cv2.COLOR_RGB2HSV).astype(np.float32) / 255
     saturation, value = hsv[..., 1], hsv[..., 2]
     grey8 = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
@@ -128,7 +141,7 @@ def _surface_maps(small: NDArray[np.uint8], p: F32, regions: dict[str, F32]) -> 
         10 * deviation, 20 * np.abs(grey - soft), 20 * np.abs(soft - softer), doubt,
         _strangeness(small, regions["ring"]),
     ]  # fmt: skip
-    return np.ascontiguousarray(np.dstack(layers), np.float32)
+    return np.stack(layers, dtype=np.float32)
 
 
 def _strand_maps(across: F32, down: F32, p: F32) -> tuple[F32, F32]:
@@ -160,13 +173,15 @@ def _binary_patterns(grey8: NDArray[np.uint8]) -> tuple[F32, F32]:
 
 def _strangeness(small: NDArray[np.uint8], ring: F32) -> F32:
     """Measure how far each colour lies from those of the ring, in standard deviations, as log(1 + x)."""
-    lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB).astype(np.float32)
-    flat, weight = lab.reshape(-1, 3), ring.reshape(-1)
+    weight = ring.reshape(-1)
     total = max(float(weight.sum()), _LEAST)
-    mean = weight @ flat / total
-    spread = np.sqrt(np.maximum(weight @ (flat - mean) ** 2 / total, 16.0))
-    away = (lab - mean) / spread
-    return np.asarray(np.log1p(np.sqrt((away * away).sum(axis=2))), np.float32)
+    distance = np.zeros_like(ring)
+    for channel in cv2.split(cv2.cvtColor(small, cv2.COLOR_RGB2LAB)):
+        away = channel.astype(np.float32)
+        away -= np.float32(weight @ away.reshape(-1) / total)
+        away *= away
+        distance += away / max(np.float32(weight @ away.reshape(-1) / total), np.float32(16))
+    return np.log1p(np.sqrt(distance))
 
 
 def _highlight_features(value: F32, regions: dict[str, F32]) -> dict[str, float]:
@@ -225,13 +240,3 @@ def _shape_features(p: F32) -> dict[str, float]:
         "gaps": float(holes.sum() / area),
         "gaps.count": float(np.log1p(max(parts - 1, 0))),
     }
-
-
-def _tiles(maps: F32, p: F32, ring: F32) -> F32:
-    """Average the maps per tile."""
-    layers = np.dstack([maps - ring, p, 4 * p * (1 - p)]).astype(np.float32)
-    parts = [
-        cv2.resize(np.ascontiguousarray(layers[..., at : at + 4]), (TILES, TILES), interpolation=cv2.INTER_AREA)
-        for at in range(0, layers.shape[2], 4)
-    ]
-    return np.concatenate([part.reshape(TILES, TILES, -1) for part in parts], axis=2)

@@ -18,8 +18,8 @@ from cutray.parallel import run_parallel
 
 # The colours vary slowly, so they are solved for on a picture of about the network's own resolution ...
 _SOLVE_SIDE_PX = 320
-# ... starting from one pixel and doubling, with more steps while a step costs next to nothing.
-_COARSE_STEPS, _FINE_STEPS, _COARSE_SIDE_PX = 20, 4, 64
+# ... starting from the mean colours on a few pixels and doubling, with more steps while a step costs next to nothing.
+_SMALLEST_SIDE_PX, _COARSE_STEPS, _FINE_STEPS, _COARSE_SIDE_PX = 8, 10, 4, 64
 # Smoothness of the colours: everywhere a little, across the edge of the subject a lot.
 _SMOOTHNESS, _EDGE_SMOOTHNESS = 5e-3, 1.0
 # How far the full-size colour may leave the solved one to explain the pixel that was really seen.
@@ -72,19 +72,30 @@ def _solve_small(image: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.n
     small_alpha = resize_area(alpha, small_height, small_width)
     colors = _weighted_mean(small_image, small_alpha)
     backdrop = _weighted_mean(small_image, 1.0 - small_alpha)
-    levels = max(1, math.ceil(math.log2(max(small_height, small_width, 2))))
-    for level in range(1, levels + 1):
-        rows = max(1, round(small_height ** (level / levels)))
-        columns = max(1, round(small_width ** (level / levels)))
+    for image_here, alpha_here in reversed(_smaller_copies(small_image, small_alpha)):
+        rows, columns = alpha_here.shape
         steps = _COARSE_STEPS if max(rows, columns) <= _COARSE_SIDE_PX else _FINE_STEPS
         colors, backdrop = _relax(
-            _planes(resize_area(small_image, rows, columns)),
-            resize_area(small_alpha, rows, columns),
+            _planes(image_here),
+            alpha_here,
             _enlarge(colors, rows, columns),
             _enlarge(backdrop, rows, columns),
             steps,
         )
     return np.ascontiguousarray(colors.transpose(1, 2, 0)), np.ascontiguousarray(backdrop.transpose(1, 2, 0))
+
+
+def _smaller_copies(image: np.ndarray, alpha: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the picture and its alpha at each level, the finest first; each is about half the one before."""
+    height, width = alpha.shape
+    levels = max(1, math.ceil(math.log2(max(height, width, 2))))
+    copies = [(image, alpha)]
+    for level in range(levels - 1, 0, -1):
+        rows, columns = (max(1, round(side ** (level / levels))) for side in (height, width))
+        if max(rows, columns) < _SMALLEST_SIDE_PX:
+            break
+        copies.append((resize_area(copies[-1][0], rows, columns), resize_area(copies[-1][1], rows, columns)))
+    return copies
 
 
 def _relax(

@@ -13,6 +13,9 @@ from cutray.imaging.resize import SmallCopies
 from cutray.matting.alpha import upsample_alpha
 from cutray.parallel import run_parallel
 
+# Small neighbouring tiles are done at once as long as they are no wider than this: more would not fit into the cache.
+_PIECE_PX = 256
+
 
 class FullSize(Protocol):
     """A photo at its full size. An engine that keeps photos on its device offers the same, see ``engines``."""
@@ -78,11 +81,17 @@ class FullSizeArray:
 def _chosen_tiles(
     tiles: np.ndarray, tile_px: int, small: tuple[int, ...], full: tuple[int, ...]
 ) -> Iterator[list[tuple[slice, slice]]]:
-    """Yield where the chosen tiles of the smaller photo are in the full one, row by row."""
+    """Yield where the chosen tiles of the smaller photo are in the full one, row by row; small neighbours are one."""
     edges = [_tile_edges(tile_px, few, many) for few, many in zip(small[:2], full[:2], strict=True)]
+    together = max(1, _PIECE_PX * small[1] // (tile_px * full[1]))
     for row, chosen in enumerate(tiles):
         down = slice(*edges[0][row : row + 2])
-        yield [(down, slice(*edges[1][column : column + 2])) for column in np.flatnonzero(chosen)]
+        ends = np.flatnonzero(np.diff(chosen, prepend=False, append=False)).tolist()
+        yield [
+            (down, slice(edges[1][first], edges[1][min(first + together, stop)]))
+            for start, stop in zip(ends[::2], ends[1::2], strict=True)
+            for first in range(start, stop, together)
+        ]
 
 
 def _tile_edges(tile_px: int, small_px: int, full_px: int) -> list[int]:
@@ -98,12 +107,14 @@ def _apply(
     at_y = ((np.arange(down.start, down.stop) + 0.5) * (rows / shape[0]) - 0.5).astype(np.float32)
     at_x = ((np.arange(across.start, across.stop) + 0.5) * (columns / shape[1]) - 0.5).astype(np.float32)
     grid = np.broadcast_to(at_x, pixels.shape[:2]), np.broadcast_to(at_y[:, None], pixels.shape[:2])
-    read = cv2.remap(
+    terms = cv2.remap(
         fitted,
         np.ascontiguousarray(grid[0]),
         np.ascontiguousarray(grid[1]),
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    alpha = np.einsum("ijk,ijk->ij", read[..., :3], pixels, dtype=np.float32) / np.float32(255) + read[..., 3]
+    # The constant's pixel is 255 everywhere.
+    terms = cv2.multiply(terms, cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA), dtype=cv2.CV_32F)
+    alpha = cv2.transform(terms, np.full((1, 4), 1 / 255, np.float32))
     return np.asarray(np.clip((alpha - rounding) / (1.0 - 2.0 * rounding), 0.0, 1.0), dtype=np.float32)
