@@ -14,6 +14,7 @@ from cutray.matting.alpha import upsample_alpha
 from cutray.matting.atlas import Atlas
 from cutray.matting.closed_form import RADIUS_PX, LocalColors, solve_unknown, split_planes
 from cutray.matting.full_size import FullSize, FullSizeArray
+from cutray.parallel import run_both
 
 # Where a cell of the map is this many pixels wide, colours begin to help, and from the second value on they rule.
 _HELPFUL_CELL_PX, _NEEDED_CELL_PX = 1.0, 2.0
@@ -59,14 +60,19 @@ def matte_edges(
     if blend == 0 or not unknown.any() or not (coarse[~unknown] == 0).any() or not (coarse[~unknown] == 1).any():
         return pixels.upsample(levelled)
     small = pixels.resize_area(rows, columns).astype(np.float32) / np.float32(255)
-    around = _surroundings(unknown)
-    solved = coarse.copy()
-    prior_weight = _prior_weight(coarse[around], unknown[around], cell_px * scale)
-    solved[around] = solve_unknown(small[around], coarse[around], unknown[around], prior_weight)
-    solved = np.asarray(coarse + np.float32(blend) * (solved - coarse))
-    if (rows, columns) == (height, width):
+    is_whole = (rows, columns) == (height, width)
+
+    def solve() -> np.ndarray:
+        around = _surroundings(unknown)
+        solved = coarse.copy()
+        prior_weight = _prior_weight(coarse[around], unknown[around], cell_px * scale)
+        solved[around] = solve_unknown(small[around], coarse[around], unknown[around], prior_weight)
+        return np.asarray(coarse + np.float32(blend) * (solved - coarse))
+
+    solved, models = run_both(solve, lambda: None if is_whole else _ColorModels(small, unknown))
+    if models is None:
         return solved
-    return _guided_upsample(pixels, levelled, solved, small, unknown)
+    return pixels.guide(levelled, models.fit(solved), models.tiles, _TILE_PX, _ROUNDING)
 
 
 def _unknown_pixels(coarse: np.ndarray, cell_px: float) -> np.ndarray:
@@ -95,30 +101,31 @@ def _prior_weight(coarse: np.ndarray, unknown: np.ndarray, cell_px: float) -> np
     return np.asarray(_PRIOR_WEIGHT * (sureness + np.square(depth / _DEPTH_CELLS)), dtype=np.float32)
 
 
-def _guided_upsample(
-    pixels: FullSize, levelled: np.ndarray, solved: np.ndarray, small: np.ndarray, unknown: np.ndarray
-) -> np.ndarray:
-    """Upsample the solved alpha to full size, guided by the photo's own pixels.
+class _ColorModels:
+    """Colour models of a small photo near its unknown pixels, which bring an alpha to full size.
 
-    Args:
-        pixels: The photo.
-        levelled: (T, T) float32, what holds where no unknown pixel is near.
-        solved: (h, w) float32 in [0, 1].
-        small: (h, w, 3) float32 in [0, 1], the photo it was solved on.
-        unknown: (h, w) bool, the pixels that were solved.
-
-    Returns:
-        (H, W) float32 in [0, 1].
+    Attributes:
+        tiles: (m, n) bool, the squares of ``_TILE_PX`` that hold them.
     """
-    shape = np.ones((2 * _TILE_MARGIN_PX + 1,) * 2, np.uint8)
-    near = cv2.dilate(unknown.astype(np.uint8), shape)
-    starts = [np.arange(0, side, _TILE_PX) for side in near.shape]
-    tiles = np.maximum.reduceat(np.maximum.reduceat(near, starts[0], axis=0), starts[1], axis=1) > 0
-    chosen = tiles.repeat(_TILE_PX, axis=0).repeat(_TILE_PX, axis=1)[: near.shape[0], : near.shape[1]]
-    # Models are averaged over windows, whose own windows reach as far again, and read between pixels.
-    atlas = Atlas(chosen, 2 * _UPSAMPLE_RADIUS_PX, margin_px=1)
-    models = LocalColors([atlas.lay(plane) for plane in split_planes(small)], _UPSAMPLE_RADIUS_PX, atlas.inside)
-    fitted = np.zeros((4, *near.shape), np.float32)
-    for plane, fit in zip(fitted, models.fit(atlas.lay(solved)), strict=True):
-        atlas.put(plane, atlas.read(models.mean(fit)))
-    return pixels.guide(levelled, np.ascontiguousarray(fitted.transpose(1, 2, 0)), tiles, _TILE_PX, _ROUNDING)
+
+    def __init__(self, small: np.ndarray, unknown: np.ndarray) -> None:
+        """Prepare the models of a photo, (h, w, 3) float32 in [0, 1], near its unknown pixels, (h, w) bool."""
+        near = cv2.dilate(unknown.astype(np.uint8), np.ones((2 * _TILE_MARGIN_PX + 1,) * 2, np.uint8))
+        starts = [np.arange(0, side, _TILE_PX) for side in near.shape]
+        self.tiles = np.maximum.reduceat(np.maximum.reduceat(near, starts[0], axis=0), starts[1], axis=1) > 0
+        chosen = self.tiles.repeat(_TILE_PX, axis=0).repeat(_TILE_PX, axis=1)[: near.shape[0], : near.shape[1]]
+        # Models are averaged over windows, whose own windows reach as far again, and read between pixels.
+        self._atlas = Atlas(chosen, 2 * _UPSAMPLE_RADIUS_PX, margin_px=1)
+        planes = [self._atlas.lay(plane) for plane in split_planes(small)]
+        self._colors = LocalColors(planes, _UPSAMPLE_RADIUS_PX, self._atlas.inside)
+
+    def fit(self, solved: np.ndarray) -> np.ndarray:
+        """Explain a solved alpha, (h, w) float32 in [0, 1], by colour.
+
+        Returns:
+            (h, w, 4) float32: the factors of red, green and blue, and the constant; 0 where there is no tile.
+        """
+        fitted = np.zeros((4, *solved.shape), np.float32)
+        for plane, fit in zip(fitted, self._colors.fit(self._atlas.lay(solved)), strict=True):
+            self._atlas.put(plane, self._atlas.read(self._colors.mean(fit)))
+        return np.ascontiguousarray(fitted.transpose(1, 2, 0))
