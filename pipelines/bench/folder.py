@@ -18,13 +18,12 @@ from typing import Any
 
 import click
 
-from cutray.config import EngineSettings
 from cutray.engines.hardware import inspect_hardware
 from cutray.errors import EngineError
 from cutray.imaging.files import write_atomically
 from cutray.models.weights import resolve
 from pipelines.bench.memory import Run, run_watched
-from pipelines.bench.pages import check_page, describe_machine, page_options, write_page
+from pipelines.bench.pages import check_page, describe_machine, model_options, page_options, write_page
 from pipelines.bench.photo import peer_versions
 from pipelines.bench.photos import mixed_photos
 
@@ -108,10 +107,7 @@ class _Bench:
 @click.option(
     "--rembg-every", default=1, show_default=True, type=click.IntRange(1), help="Give rembg every so-manieth photo."
 )
-@click.option(
-    "-m", "--model", default=EngineSettings.model_fields["model"].default, show_default=True, help="Our model."
-)
-@click.option("--rembg-model", default="u2net", show_default=True, help="rembg's model.")
+@model_options
 @click.option("--overhead/--no-overhead", default=True, show_default=True, help="Measure what the job itself costs.")
 @click.option(
     "--work",

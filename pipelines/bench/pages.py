@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from cutray.config import EngineSettings
 from cutray.engines.hardware import Hardware, inspect_hardware
 from cutray.imaging.files import write_atomically
 from cutray.preflight import check_new_file
@@ -41,6 +42,13 @@ def page_options(command: Callable[..., Any]) -> Callable[..., Any]:
     about = "Write the page, with the instruction set in its name: page.md becomes page.avx2.md."
     output = click.option("-o", "--output", type=click.Path(path_type=Path), help=about)
     return output(overwrite_option(command))
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--model`` and ``--rembg-model`` to a benchmark of a single model of ours beside one of rembg's."""
+    ours = EngineSettings.model_fields["model"].default
+    command = click.option("--rembg-model", default="u2net", show_default=True, help="rembg's model.")(command)
+    return click.option("-m", "--model", default=ours, show_default=True, help="Our model.")(command)
 
 
 def overwrite_option(command: Callable[..., Any]) -> Callable[..., Any]:

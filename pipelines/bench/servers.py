@@ -16,12 +16,12 @@ from pathlib import Path
 import click
 import numpy as np
 
-from cutray.config import EFFORTS, EngineSettings
+from cutray.config import EFFORTS
 from cutray.engines.hardware import inspect_hardware
 from cutray.errors import EngineError
 from cutray.models.weights import resolve
 from pipelines.bench.load import LoadStats, form, run_load
-from pipelines.bench.pages import check_page, describe_machine, page_options, write_page
+from pipelines.bench.pages import check_page, describe_machine, model_options, page_options, write_page
 from pipelines.bench.photo import peer_versions
 from pipelines.bench.photos import photos_of_size
 from pipelines.bench.processes import free_port, running
@@ -70,10 +70,7 @@ class _ServerStats:
 @click.command("servers")
 @click.option("--rembg", type=click.Path(path_type=Path), help="The program rembg; without it only we run.")
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of photos; scikit-image's samples by default.")
-@click.option(
-    "-m", "--model", default=EngineSettings.model_fields["model"].default, show_default=True, help="Our model."
-)
-@click.option("--rembg-model", default="u2net", show_default=True, help="rembg's model.")
+@model_options
 @click.option("--size-mp", default=0.5, show_default=True, help="Size of the photos, in megapixels.")
 @click.option("--concurrency", default="1,4,16", show_default=True, help="Requests at a time.")
 @click.option("--seconds", default=14.0, show_default=True, help="How long `fast` is measured at each, per round.")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cutray.engines.openvino_graph import is_convolution, weights_node
 from cutray.privacy import import_openvino
 
 
@@ -42,7 +43,7 @@ def _summands(node: Any, channels: int) -> list[Any]:
     kind = node.get_type_name()
     if len(node.output(0).get_target_inputs()) != 1:
         return []
-    if _is_convolution(node):
+    if is_convolution(node):
         return [node] if len(_weights(node)) == channels else []
     if kind == "Interpolate":
         return _summands(node.input_value(0).get_node(), channels)
@@ -61,23 +62,14 @@ def _hartley_matrix(size: int) -> NDArray[np.float32]:
     return np.asarray((np.cos(angles) + np.sin(angles)) / np.sqrt(size), np.float32)
 
 
-def _is_convolution(node: Any) -> bool:
-    """Return whether a node is a convolution with constant weights."""
-    return bool(node.get_type_name() == "Convolution" and _weights_node(node).get_type_name() == "Constant")
-
-
-def _weights_node(convolution: Any) -> Any:
-    return convolution.input_value(1).get_node()
-
-
 def _weights(convolution: Any) -> NDArray[np.float32]:
     """Return the weights of a convolution, (K, C, h, w)."""
-    return np.asarray(_weights_node(convolution).data, np.float32)
+    return np.asarray(weights_node(convolution).data, np.float32)
 
 
 def _set_weights(convolution: Any, weights: NDArray[np.float32]) -> None:
     """Give a convolution other weights, in the format and under the name of those that it has."""
-    old = _weights_node(convolution)
+    old = weights_node(convolution)
     new = import_openvino().opset13.constant(np.ascontiguousarray(weights, old.data.dtype))
     new.set_friendly_name(old.get_friendly_name())
     convolution.input(1).replace_source_output(new.output(0))

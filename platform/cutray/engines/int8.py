@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cutray.engines.channel_mixing import mix_channels
+from cutray.engines.openvino_graph import is_convolution, weights_node
 from cutray.errors import EngineUnavailableError
 from cutray.privacy import import_openvino
 
@@ -104,13 +105,11 @@ def _split(joined: NDArray[np.float16], lengths: Mapping[str, int]) -> dict[str,
 
 def convolutions(network: Any) -> dict[str, Any]:
     """Return the convolutions of an OpenVINO network that are worth eight bits, by the name of their weights."""
-    found = {}
-    for node in network.get_ordered_ops():
-        if node.get_type_name() == "Convolution":
-            weights = node.input_value(1).get_node()
-            if weights.get_type_name() == "Constant" and min(weights.data.shape[:2]) >= _MIN_CHANNELS:
-                found[weights.get_friendly_name()] = node
-    return found
+    return {
+        weights_node(node).get_friendly_name(): node
+        for node in filter(is_convolution, network.get_ordered_ops())
+        if min(weights_node(node).data.shape[:2]) >= _MIN_CHANNELS
+    }
 
 
 def quantise(network: Any, stats: CalibrationStats) -> None:
@@ -123,7 +122,7 @@ def quantise(network: Any, stats: CalibrationStats) -> None:
     known = convolutions(network)
     mix_channels(known[name] for name in stats.lows if name in known)
     for name, peaks in stats.peaks.items():
-        stored = known[name].input_value(1).get_node().data if name in known else None
+        stored = weights_node(known[name]).data if name in known else None
         if stored is None or stored.shape[1] != len(peaks):
             raise EngineUnavailableError(
                 got=f"the calibration statistics for int8 do not fit the network at {name}",

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cutray.engines.openvino_graph import is_convolution, weights_node
 from cutray.privacy import import_openvino
 
 # Maps in the place of one: nine that are needed, and seven that fill up the vectors.
@@ -45,11 +46,11 @@ def _is_one_map(value: Any) -> bool:
 
 def _rewrite_convolution(node: Any) -> Any | None:
     """Return what computes the same as a convolution to a single map, faster; None if there is nothing."""
-    source, constant, how = node.input_value(0), node.input_value(1).get_node(), node.get_attributes()
-    is_plain = constant.get_type_name() == "Constant" and how["strides"] == how["dilations"] == [1, 1]
+    how = node.get_attributes()
+    is_plain = is_convolution(node) and how["strides"] == how["dilations"] == [1, 1]
     if not is_plain or how["auto_pad"] != "explicit":
         return None
-    weights, pads = constant.data, how["pads_begin"] + how["pads_end"]
+    source, weights, pads = node.input_value(0), weights_node(node).data, how["pads_begin"] + how["pads_end"]
     if weights.shape[2:] == (3, 3) and pads == [1, 1, 1, 1] and weights.shape[1] > _SPLIT_MAPS:
         return _convolve_in_two_steps(source, weights[0])
     if weights.shape[2:] == (1, 1) and pads == [0, 0, 0, 0] and source.get_node().get_type_name() == "Concat":
