@@ -29,7 +29,7 @@ from cutray.preflight import check_new_file
 from cutray.remover import BackgroundRemover, Removal
 from pipelines.bench.edge_page import CONTROL, EMPTY, Result, share_left_empty, success_rate, write_page
 from pipelines.bench.edge_trials import Trial, drawn_trials, pasted_trials
-from pipelines.bench.pages import overwrite_option
+from pipelines.bench.pages import describe_machine, overwrite_option
 from pipelines.bench.row_text import read_row
 
 _DEFAULT_ROWS = (
@@ -271,12 +271,13 @@ def _head(rows: Sequence[_EdgeSetup], amount: int, side_px: int, family: str, al
         "",
         f"{amount} scenes per case, {side_px} px, generators of the `{family}` family"
         + (f", and real subjects of `{alphas.name}` on new backgrounds." if alphas else "."),
-        f"Machine: {hardware.cpu_name}, {hardware.cores} cores; {packages}.",
+        f"{describe_machine(hardware)} {packages}.",
         "",
     ]
     for row in rows:
-        settings = ", ".join(f"{key} {value}" for key, value in row.given.items()) or "as they are"
-        lines.append(f"- {row.name}: settings {settings}; {row.engine}.")
+        typed = {key: str(value).lower() if isinstance(value, bool) else value for key, value in row.given.items()}
+        settings = ", ".join(f"{key}={value}" for key, value in typed.items())
+        lines.append(f"- {row.name}: {settings or 'nothing set'}; {row.engine}.")
     return lines
 
 
