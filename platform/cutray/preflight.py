@@ -87,12 +87,14 @@ def check_writable(path: str | PathLike[str]) -> None:
     """Check that a file could be created at a path, whose folder need not exist yet.
 
     Raises:
-        OutputError: A folder on the way is a file, or may not be written to.
+        OutputError: A folder on the way is a file, may not be written to, or lies on a read-only file system.
     """
     folder = os.path.dirname(os.path.abspath(path))
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
     if not os.path.isdir(folder):
         raise OutputError(got=f"{folder!r} is not a folder", fix="choose another output")
+    if os.name == "posix" and os.statvfs(folder).f_flag & os.ST_RDONLY:
+        raise OutputError(got=f"{folder!r} lies on a read-only file system", fix="choose another output")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(got=f"no right to write into {folder!r}", fix="choose another output, or change its rights")

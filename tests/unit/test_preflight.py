@@ -16,6 +16,7 @@ from cutray.console.run import run
 from cutray.errors import OptionError, OutputError
 from cutray.preflight import check_background, check_output_settings, check_writable
 from cutray.remover import BackgroundRemover
+from tests.disks import mounted
 
 # No such weights are on any machine, so whoever loads them first answers with another error.
 _MODEL = ["-m", "nowhere.onnx", "--offline"]
@@ -164,3 +165,9 @@ def test_folders_that_do_not_exist_yet_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="not a folder"):
         check_writable(tmp_path / "file" / "deep" / "x.png")
+
+
+def test_a_read_only_disk_is_named(tmp_path: Path) -> None:
+    """Where nothing can be written whatever the rights, the message says so before any work."""
+    with mounted(tmp_path, "ro"), pytest.raises(OutputError, match="read-only file system"):
+        check_writable(tmp_path / "new" / "x.png")
