@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cutray.errors import CutrayError
+from cutray.errors import CutrayError, OutputError
 from cutray.imaging.files import write_atomically
+from cutray.preflight import check_writable
 from cutray.removal import RemovalReport
 from cutray.tta import Prediction
 
@@ -118,13 +118,12 @@ def check_folder(folder: str) -> None:
     """
     try:
         Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-        usable = os.access(folder, os.W_OK | os.X_OK)
-    except OSError as error:
-        usable, why = False, error.strerror
-    else:
-        why = "no right to write there"
-    if not usable:
-        raise CutrayError(got=f"the folder {folder!r} for samples cannot be used: {why}", fix="choose another one")
+        check_writable(Path(folder) / IMAGES)
+    except (OSError, OutputError) as error:
+        why = error.got if isinstance(error, OutputError) else error.strerror
+        raise CutrayError(
+            got=f"the folder {folder!r} for samples cannot be used: {why}", fix="choose another one"
+        ) from error
 
 
 def _encode(ending: str, picture: np.ndarray) -> bytes:

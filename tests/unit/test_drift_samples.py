@@ -22,6 +22,7 @@ from cutray.removal import RemovalReport
 from cutray.tta import Prediction
 from pipelines.drift.accept import accept_corrected
 from serve_apps.drift.samples import SampleFolder, check_folder, sureness
+from tests.disks import mounted
 
 PROBS = np.full((32, 32), 0.2, np.float32)
 PROBS[8:24, 8:24] = 0.7
@@ -93,6 +94,12 @@ def test_the_folder_is_private_and_checked(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CutrayError, match="cannot be used"):
         check_folder(str(tmp_path / "file" / "samples"))
+
+
+def test_a_read_only_folder_is_named(tmp_path: Path) -> None:
+    """A folder on a disk that nobody can write to is refused for that, not for its rights."""
+    with mounted(tmp_path, "ro"), pytest.raises(CutrayError, match=r"cannot be used.*read-only"):
+        check_folder(str(tmp_path))
 
 
 def test_corrected_masks_become_training_data(tmp_path: Path) -> None:
