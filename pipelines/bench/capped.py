@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ CAPS = ("AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")
 # Tells the preloaded library what to leave out, and the pages that nothing knows of more.
 CAP_VARIABLE = "CUTRAY_CPU_CAP"
 _SOURCE = Path(__file__).with_name("capped.c")
+_FINDER = Path(__file__).with_name("find_cpuid.py")
 # The C library has looked at the processor before the preloaded one can run.
 _WITHOUT_AVX512 = "glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX512BW,-AVX512DQ,-AVX512CD"
 
@@ -33,8 +35,8 @@ def capped(instructions: str, command: Sequence[str]) -> None:
     """Run COMMAND as on a processor that has no more than INSTRUCTIONS.
 
     Every library in it takes the processor for a lesser one, and so does every process that it starts: OpenVINO, ONNX
-    Runtime and with it rembg, OpenCV, NumPy. Needs Linux, a processor whose CPUID can be made to fault (Intel since
-    2012, AMD since Zen 4; also in most virtual machines) and a C compiler.
+    Runtime and with it rembg, OpenCV, NumPy. Needs Linux on x86-64 and a C compiler; on a processor whose CPUID cannot
+    be made to fault (most of AMD's) also objdump, which comes with the compiler.
 
     \b
     cutray bench capped AVX2 make bench              the pages *.avx2-capped.md
@@ -58,27 +60,51 @@ def capped_environment(instructions: str, environment: Mapping[str, str]) -> dic
         environment: What to start from.
 
     Raises:
-        EngineUnavailableError: The processor cannot hide instructions, or there is no C compiler.
+        EngineUnavailableError: This is not Linux on x86-64, or there is no C compiler or objdump.
     """
-    if "cpuid_fault" not in read_cpu()[1]:  # a flag that Linux alone has, on x86-64
+    if sys.platform != "linux" or platform.machine() != "x86_64":
         raise EngineUnavailableError(
-            got="this processor cannot hide its instructions",
-            allowed="Linux on x86-64, with cpuid_fault among the flags of /proc/cpuinfo",
-            fix="ONEDNN_MAX_CPU_ISA=AVX2 caps OpenVINO alone",
+            got=f"{sys.platform} on {platform.machine()} cannot hide a processor's instructions",
+            allowed="Linux on x86-64",
+            fix="measure on a machine that has no more than these instructions",
         )
-    library = build_library()
+    library = str(build_library())
+    faults = "cpuid_fault" in read_cpu()[1]
     return {
         **environment,
         CAP_VARIABLE: instructions,
         "ONEDNN_MAX_CPU_ISA": instructions,
-        "LD_PRELOAD": ":".join(filter(None, [str(library), environment.get("LD_PRELOAD")])),
+        "LD_PRELOAD": _before(library, environment.get("LD_PRELOAD")),
         **({"GLIBC_TUNABLES": _WITHOUT_AVX512} if instructions.startswith("AVX2") else {}),
+        **({} if faults else {"LD_AUDIT": _before(library, environment.get("LD_AUDIT")), **_finder()}),
     }
+
+
+def _before(library: str, others: str | None) -> str:
+    return f"{library}:{others}" if others else library
+
+
+def _finder() -> dict[str, str]:
+    """Return what the library needs where CPUID does not fault: what finds it, and where to keep what was found."""
+    if shutil.which("objdump") is None:
+        raise EngineUnavailableError(got="no objdump was found", allowed="that of GNU binutils", fix="install binutils")
+    # Another program finds other instructions.
+    folder = cache_dir() / "bench" / f"cpuid-{_hash(_FINDER)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return {
+        "CUTRAY_CPUID_PYTHON": sys.executable,
+        "CUTRAY_CPUID_FINDER": str(_FINDER),
+        "CUTRAY_CPUID_FOLDER": str(folder),
+    }
+
+
+def _hash(source: Path) -> str:
+    return hashlib.sha256(source.read_bytes()).hexdigest()[:16]
 
 
 def build_library() -> Path:
     """Compile the library that is preloaded, once; return its path in the cache."""
-    path = cache_dir() / "bench" / f"capped-{hashlib.sha256(_SOURCE.read_bytes()).hexdigest()[:16]}.so"
+    path = cache_dir() / "bench" / f"capped-{_hash(_SOURCE)}.so"
     if not path.is_file():
         compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
         if compiler is None:
