@@ -75,11 +75,10 @@ def solidify_interior(probs: np.ndarray) -> np.ndarray:
 
 def _without_doubtful_islands(inside: np.ndarray, probs: np.ndarray) -> np.ndarray:
     """Close the holes in which the network is in doubt everywhere; in a real hole it is sure of the background."""
-    count, found = cv2.connectedComponents((~inside).astype(np.uint8))
-    labels = np.asarray(found, dtype=np.intp)
-    lowest = np.ones(count, dtype=np.float32)
-    np.minimum.at(lowest, labels.ravel(), probs.ravel())
-    return np.asarray(inside | (lowest > _HOLE)[labels])
+    count, labels = cv2.connectedComponents((~inside).astype(np.uint8))
+    is_hole = np.zeros(count, np.bool_)  # by label; what is inside has 0
+    is_hole[labels[probs <= _HOLE]] = True
+    return np.asarray(~is_hole[labels])
 
 
 def classic_alpha(probs: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
