@@ -8,7 +8,9 @@
  *   instruction. The dynamic linker tells of each library that it has mapped (rtld-audit(7), la_objopen); a program
  *   named by CUTRAY_CPUID_FINDER finds the instructions in it.
  *
- * Threads and forked processes inherit it; a new program gets it with LD_PRELOAD, and LD_AUDIT for the second way.
+ * Threads and forked processes inherit it. A new program gets it with LD_PRELOAD, whose functions stand in for the C
+ * library's, and for the second way also with LD_AUDIT, whose libraries begin before all others: the file is loaded
+ * twice then. In the first way, libraries that the program itself is linked with may ask the processor before it begins.
  * Bits: Intel, "Architecture Instruction Set Extensions Programming Reference", CPUID leaf 7.
  */
 #define _GNU_SOURCE
@@ -43,7 +45,8 @@ enum {
     AVX512_EDX = 1 << 2 | 1 << 3 | 1 << 8,                             /* 4VNNIW, 4FMAPS, VP2INTERSECT */
 };
 /* F, DQ, IFMA, PF, ER, CD, BW, VL */
-static const unsigned AVX512_EBX = 1u << 16 | 1u << 17 | 1u << 21 | 1u << 26 | 1u << 27 | 1u << 28 | 1u << 30 | 1u << 31;
+static const unsigned AVX512_EBX =
+    1u << 16 | 1u << 17 | 1u << 21 | 1u << 26 | 1u << 27 | 1u << 28 | 1u << 30 | 1u << 31;
 
 static int hides, faults, keeps_avx512, keeps_avx512_vnni, keeps_avx_vnni;
 static struct sigaction program_handler; /* what the program itself wants to do on the signal that is ours */
@@ -88,7 +91,8 @@ static void handle_failure(int number, siginfo_t *info, void *context) {
     } else if (program_handler.sa_handler != SIG_DFL && program_handler.sa_handler != SIG_IGN) {
         program_handler.sa_handler(number);
     } else if (info->si_code > 0 || program_handler.sa_handler == SIG_DFL) {
-        signal(number, SIG_DFL); /* the same instruction fails again, and ends the process */
+        /* The same instruction fails again, and ends the process. */
+        set_handler(number, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
         if (info->si_code <= 0) raise(number); /* sent by a program: there is no such instruction */
     }
 }
@@ -101,6 +105,12 @@ int sigaction(int number, const struct sigaction *wanted, struct sigaction *befo
     if (wanted) program_handler = *wanted;
     if (before) *before = last;
     return 0;
+}
+
+/* The C library's own would not call the function above. */
+sighandler_t signal(int number, sighandler_t handler) {
+    struct sigaction before, wanted = {.sa_handler = handler, .sa_flags = SA_RESTART};
+    return sigaction(number, &wanted, &before) ? SIG_ERR : before.sa_handler;
 }
 
 __attribute__((constructor)) static void cap(void) {
@@ -159,8 +169,10 @@ unsigned la_version(unsigned version) { return version; }
 unsigned la_objopen(struct link_map *map, Lmid_t space, uintptr_t *cookie) {
     Dl_info this;
     dladdr((void *)la_version, &this);
-    if (!hides || strcmp(map->l_name, this.dli_fname) == 0) return 0; /* the handler asks the processor itself */
-    FILE *addresses = open_addresses(*map->l_name ? map->l_name : "/proc/self/exe");
+    if (!hides || strcmp(map->l_name, this.dli_fname) == 0) return 0; /* our own handler has to ask the processor */
+    char program[PATH_MAX] = "";
+    if (!*map->l_name && !realpath("/proc/self/exe", program)) give_up("this program", "its file is gone");
+    FILE *addresses = open_addresses(*map->l_name ? map->l_name : program);
     unsigned long address;
     if (!addresses) return 0;
     while (fscanf(addresses, "%lx", &address) == 1) replace_cpuid((unsigned char *)map->l_addr + address);

@@ -70,6 +70,12 @@ def capped_environment(instructions: str, environment: Mapping[str, str]) -> dic
         )
     library = str(build_library())
     faults = "cpuid_fault" in read_cpu()[1]
+    if set(" :") & set(library):
+        raise EngineUnavailableError(
+            got=f"the cache {str(cache_dir())!r} has a space or a colon in its path",
+            allowed="a path without them, because LD_PRELOAD is split there",
+            fix="name another folder with CUTRAY_HOME",
+        )
     return {
         **environment,
         CAP_VARIABLE: instructions,
@@ -88,8 +94,8 @@ def _finder() -> dict[str, str]:
     """Return what the library needs where CPUID does not fault: what finds it, and where to keep what was found."""
     if shutil.which("objdump") is None:
         raise EngineUnavailableError(got="no objdump was found", allowed="that of GNU binutils", fix="install binutils")
-    # Another program finds other instructions.
-    folder = cache_dir() / "bench" / f"cpuid-{_hash(_FINDER)}"
+    # Another version finds other instructions.
+    folder = cache_dir() / "bench" / f"cpuid-{_hash(_SOURCE, _FINDER)}"
     folder.mkdir(parents=True, exist_ok=True)
     return {
         "CUTRAY_CPUID_PYTHON": sys.executable,
@@ -98,8 +104,8 @@ def _finder() -> dict[str, str]:
     }
 
 
-def _hash(source: Path) -> str:
-    return hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+def _hash(*sources: Path) -> str:
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
 
 
 def build_library() -> Path:

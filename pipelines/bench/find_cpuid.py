@@ -15,7 +15,7 @@ _CPUID = b"\x0f\xa2"
 # the code after a few instructions; the longest takes 15 bytes.
 _READ_BEFORE = 256
 _NOP = b"\x90"
-_LOADED, _EXECUTABLE = 1, 1
+_PROGRAM_DATA, _EXECUTABLE = 1, 4
 
 
 def find_cpuid(library: Path) -> list[int]:
@@ -41,13 +41,18 @@ def find_cpuid(library: Path) -> list[int]:
 
 
 def _executable_parts(data: bytes) -> list[tuple[int, int, int]]:
-    """Return offset, size and address of what an ELF file for 64 bits has as code (ELF-64 Object File Format, 8)."""
-    (first,) = struct.unpack_from("<Q", data, 32)
-    size, count = struct.unpack_from("<HH", data, 54)
+    """Return offset, size and address of what is code in an ELF file for 64 bits, by its table of sections.
+
+    What is loaded as code holds more in some files, such as tables of symbols and numbers.
+
+    Source: ELF-64 Object File Format, version 1.5, tables 3, 8 and 10.
+    """
+    (table,) = struct.unpack_from("<Q", data, 40)
+    size, count = struct.unpack_from("<HH", data, 58)
     parts = []
     for number in range(count):
-        kind, flags, offset, address, _, length, _, _ = struct.unpack_from("<IIQQQQQQ", data, first + number * size)
-        if kind == _LOADED and flags & _EXECUTABLE:
+        _, kind, flags, address, offset, length = struct.unpack_from("<IIQQQQ", data, table + number * size)
+        if kind == _PROGRAM_DATA and flags & _EXECUTABLE:
             parts.append((offset, length, address))
     return parts
 

@@ -9,11 +9,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from cutray.engines.hardware import read_cpu
+from cutray.engines.instruction_sets import cap_flags
 from cutray.errors import EngineUnavailableError
 from pipelines.bench import capped as module
 from pipelines.bench.capped import CAPS, capped_environment
@@ -76,7 +78,7 @@ def test_programs_see_a_lesser_processor(instructions: str) -> None:
     assert ("AVX512-SKX?" not in found["thread"]) == wide
     flag = {"AVX2_VNNI": "avx_vnni", "AVX512_CORE_VNNI": "avx512_vnni"}.get(instructions)
     assert ("VNNI" in found["doctor"]) == (flag in FLAGS)
-    assert found["doctor"].endswith(" (capped)") or "avx512f" not in FLAGS
+    assert found["doctor"].endswith(" (capped)") == (cap_flags(FLAGS, {"ONEDNN_MAX_CPU_ISA": instructions}) != FLAGS)
 
 
 @can_hide
@@ -127,6 +129,49 @@ def test_cpuid_is_told_from_the_same_bytes_elsewhere(tmp_path: Path) -> None:
     [here] = [line.split()[0] for line in symbols.splitlines() if line.endswith(" here")]
     assert find_cpuid(library) == [int(here, 16)]
     assert find_cpuid(source) == []
+
+
+@can_hide
+def test_numbers_beside_the_code_are_left_alone(tmp_path: Path) -> None:
+    """Some libraries load their tables of symbols and numbers together with their code."""
+    source, library = tmp_path / "a.c", tmp_path / "a.so"
+    source.write_text("const unsigned char table[] = {0x90, 0x0f, 0xa2, 0x90}; int number(void) { return 1; }")
+    subprocess.run(["cc", "-shared", "-fPIC", "-Wl,-z,noseparate-code", "-o", library, source], check=True)
+    assert b"\x90\x0f\xa2\x90" in library.read_bytes()
+    assert find_cpuid(library) == []
+
+
+ASK = r"""
+#include <cpuid.h>
+#include <signal.h>
+#include <stdio.h>
+int main(void) {
+    unsigned a, b, c, d;
+    signal(SIGILL, SIG_DFL);
+    signal(SIGSEGV, SIG_DFL);
+    __cpuid_count(7, 0, a, b, c, d);
+    puts(b & bit_AVX512F ? "wide" : "narrow");
+}
+"""
+
+
+@can_hide
+@pytest.mark.usefixtures("way")
+def test_a_program_without_libraries_is_capped(tmp_path: Path) -> None:
+    """It asks the processor itself, and wants to handle crashes in its own way."""
+    (tmp_path / "ask.c").write_text(ASK)
+    subprocess.run(["cc", "-O1", "-o", tmp_path / "ask", tmp_path / "ask.c"], check=True)
+    ask = partial(subprocess.run, [tmp_path / "ask"], capture_output=True, text=True, check=True)
+    assert ask().stdout == ("wide\n" if "avx512f" in FLAGS else "narrow\n")
+    assert ask(env=capped_environment("AVX2", os.environ)).stdout == "narrow\n"
+
+
+@can_hide
+def test_a_cache_that_cannot_be_preloaded_from_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The linker splits its lists of libraries at spaces, and leaves out what it does not find."""
+    monkeypatch.setenv("CUTRAY_HOME", str(tmp_path / "My Disk"))
+    with pytest.raises(EngineUnavailableError, match="has a space"):
+        capped_environment("AVX2", os.environ)
 
 
 @can_hide
