@@ -40,13 +40,14 @@ _SHOWN = ("iou", "weighted_f", "mae", "boundary_iou")
     "--data",
     type=click.Path(path_type=Path),
     required=True,
-    help="Held-out photos with masks, on which it competes with the present champion.",
+    help="Held-out photos with masks, on which it competes with its rival.",
 )
 @click.option("--alias", default="champion", show_default=True, help="Alias that the winner gets.")
 @click.option("--min-iou", default=0.5, show_default=True, help="Lowest mean IoU that a first champion needs.")
 @click.option("--tolerance", default=0.0, show_default=True, help="Loss of mean IoU that is borne.")
 @click.option(
-    "--rival", help="Model that a first champion competes with.  [default: what its run started from, else u2net]"
+    "--rival",
+    help="Model that it competes with.  [default: the champion; without one what its run started from, else u2net]",
 )
 @click.option("--force", is_flag=True, help="Give it the alias even if it is worse.")
 @requires_extra("onnx,train", "torch", "onnx", "onnxruntime", "mlflow")
@@ -55,16 +56,17 @@ def register(
 ) -> int:
     """Register WEIGHTS in MLflow, and let the alias point to it if it is no worse than the champion.
 
-    Where there is no champion yet, it competes with the weights that its run started from, or with u2net. The
-    registry is that of MLFLOW_TRACKING_URI, or runs/mlflow.db here.
+    The champion is the version that the alias points to. Where there is none yet, WEIGHTS compete with those that their
+    run started from, or with u2net. The registry is that of MLFLOW_TRACKING_URI, or runs/mlflow.db here.
 
     \b
     cutray register runs/shoes/best.safetensors --name shoes --data held-out/
+    cutray register new.onnx --name shoes --data held-out/ --alias challenger --rival models:/shoes@champion
     cutray serve --model models:/shoes@champion
     """
     candidate = resolve(weights)
     champion = registry.champion_of(name, alias)
-    opponent = champion or rival or _start_of(candidate.path) or _FIRST_RIVAL
+    opponent = rival or champion or _start_of(candidate.path) or _FIRST_RIVAL
     samples = scored_samples(data, _settings(opponent))
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)

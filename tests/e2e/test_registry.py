@@ -76,6 +76,9 @@ def test_a_first_model_that_is_worse_is_no_champion(folder: Path, tmp_path: Path
     assert "has no 'models:/hats@champion'" in told
     out, _ = _cutray(folder, *words, "--force")
     assert json.loads(out.splitlines()[-1])["reason"].endswith("; forced")
+    # It has a champion now; a rival that is named goes before it.
+    out, _ = _cutray(folder, *words, "--rival", "models:/shoes@champion", code=1)
+    assert "against models:/shoes@champion" in out
     assert (folder / "runs" / "mlflow.db").is_file()
 
 
