@@ -71,6 +71,8 @@ def serve(
     cutray serve --host 0.0.0.0           everybody who can reach this machine
     cutray serve --print-config local > my.yaml   all limits and replicas, to change them and use them with --config
 
+    One network serves all requests, whatever their quality: that of -m, else that of the YAML (u2net-lean).
+
     Ctrl+C lets photos that are under way finish. SIGHUP reads the YAML again and swaps the model in place.
     """
     if print_config is not None:

@@ -6,7 +6,7 @@
     ├── InputError                      the photo or an option that came with it cannot be used
     │   ├── DecodeError                 not a picture, or a damaged one
     │   │   └── UnsupportedFormatError  a file type that is never opened
-    │   ├── ImageTooLargeError          bytes, side, pixels or scans above a limit
+    │   ├── ImageTooLargeError          bytes, side, pixels or scans above a limit, or no memory
     │   ├── ShapeMismatchError          two arrays that belong together differ in size
     │   └── OptionError                 an option has a value that is not allowed
     ├── OutputError                     the result cannot be written
@@ -74,7 +74,7 @@ class UnsupportedFormatError(DecodeError):
 
 
 class ImageTooLargeError(InputError):
-    """The picture exceeds a limit; it was refused before its pixels were decoded."""
+    """The picture exceeds a limit, and was refused before its pixels were decoded; or memory ran out over it."""
 
     code = "too_large"
 

@@ -214,9 +214,16 @@ class Removal(tuple[Any, Any]):
         alpha = shape_alpha(cutout[..., 3].astype(np.float32) / np.iinfo(cutout.dtype).max, image, settings)
         rendered = render(image, alpha, settings, clean_edges=False, limits=settings, backdrop=backdrop)
         data = encode(rendered, image, settings, parse_format("png" if settings.format == "auto" else settings.format))
-        report = replace(self.report, notes=self.report.notes + rendered.notes)
+        report = replace(self.report, notes=self.report.notes + rendered.notes, box=self._box_in_photo(rendered.box))
         result = Removal(rendered.picture, rendered.mask, report, data, metadata=self._metadata)
         return result.as_pillow() if isinstance(self.cutout, Image.Image) else result
+
+    def _box_in_photo(self, box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+        """Return where a box of this result is in the photo; of one on a canvas the box that is known."""
+        left, top, right, bottom = self.report.box
+        if np.shape(self.cutout)[:2] != (bottom - top, right - left):
+            return self.report.box
+        return box[0] + left, box[1] + top, box[2] + left, box[3] + top
 
     def __repr__(self) -> str:
         """Say in one line what it is, whatever the size of its pictures."""

@@ -36,3 +36,10 @@ def test_only_one_photo_is_explained(photo_files: Path, tmp_path: Path) -> None:
     for source in (str(photo_files), "-"):
         with pytest.raises(OptionError):
             run(source, "-o", str(tmp_path / "out"), "--explain", str(tmp_path / "why.png"))
+
+
+def test_an_explanation_is_never_left_out_in_silence(photo_files: Path, tmp_path: Path) -> None:
+    """A photo that is skipped is not looked at, so there is nothing to explain."""
+    words = (str(photo_files / "chelsea.jpg"), "-o", str(tmp_path / "out.png"), "--explain", str(tmp_path / "why.png"))
+    with pytest.raises(OptionError, match="together with --skip-existing"):
+        run(*words, "--skip-existing")

@@ -9,6 +9,7 @@ import pickle
 import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -195,3 +196,14 @@ def test_composite_refuses_what_it_cannot_lay_out(tmp_path: Path) -> None:
             removal.composite(**options)
     with pytest.raises(OptionError, match="neither a colour nor a picture"):
         removal.composite(tmp_path / "missing.png")
+
+
+def test_composite_tells_where_its_crop_is_in_the_photo() -> None:
+    """The box is that of the new result, also of one that was cropped before."""
+    removal = _removal(90, 120)
+    cropped = removal.composite(crop=True)
+    assert cropped.report.box == (0, 0, 60, 90)
+    moved = replace(removal.report, box=(10, 20, 130, 110))
+    again = Removal(removal.cutout, removal.mask, moved, removal.data).composite("white", crop=True)
+    assert again.cutout.shape == (90, 60, 3)
+    assert again.report.box == (10, 20, 70, 110)

@@ -110,3 +110,13 @@ def test_it_is_asked_for() -> None:
     alpha, notes = _finished(photo, truth, see_through=True)
     assert alpha[60:140, 100:130].min() == 1
     assert "too busy" in notes[0]
+
+
+def test_next_to_no_subject_is_left_as_it_is() -> None:
+    """A faint haze, as a box around nothing can give, is neither cleared nor broken."""
+    photo, _ = _glass(_backdrop())
+    haze = np.zeros((SIDE, SIDE), np.float32)
+    haze[80:120, 80:120] = 0.01
+    cleared = clear_alpha(haze, photo)
+    assert cleared is not None
+    assert np.array_equal(cleared, haze)

@@ -107,3 +107,17 @@ def test_watch_ends_on_a_signal(tmp_path: Path) -> None:
         [sys.executable, "-c", _SIGNALLED, str(tmp_path)], capture_output=True, text=True, timeout=600, check=True
     )
     assert done.stdout.split() == ["1", "True"]
+
+
+def test_a_folder_that_is_away_for_a_while_is_waited_for(tmp_path: Path) -> None:
+    """A share that drops out ends no watch; what comes with it is done, and what was done is not done again."""
+    folder, away = tmp_path / "photos", tmp_path / "away"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(b"x")
+    watch = FolderWatch(folder, tmp_path / "out", Naming())
+    assert [_names(watch.next_tasks()) for _ in range(2)] == [[], ["a.jpg"]]
+    folder.rename(away)
+    assert _names(watch.next_tasks()) == []
+    (away / "b.jpg").write_bytes(b"x")
+    away.rename(folder)
+    assert [_names(watch.next_tasks()) for _ in range(3)] == [[], ["b.jpg"], []]

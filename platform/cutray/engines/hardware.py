@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import platform
+import struct
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -139,12 +140,24 @@ def available_bytes() -> int:
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
-        free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        free = _free_bytes_without_proc()
     try:
         limit, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text().strip() for name in ("max", "current"))
         return min(free, int(limit) - int(used))
     except (OSError, ValueError):  # no container, or one without a limit
         return free
+
+
+def _free_bytes_without_proc() -> int:
+    """Return the memory that is free on Windows, and half of all memory on other systems without /proc."""
+    if sys.platform != "win32":
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    # The structure MEMORYSTATUSEX: its own size, the load in percent, then seven sizes in bytes.
+    status = struct.pack("<II7Q", struct.calcsize("<II7Q"), *[0] * 8)
+    buffer = ctypes.create_string_buffer(status, len(status))
+    if not ctypes.windll.kernel32.GlobalMemoryStatusEx(buffer):
+        raise OSError("Windows does not say how much memory is free")
+    return int(struct.unpack("<II7Q", buffer.raw)[3])
 
 
 def read_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, frozenset[str]]:

@@ -59,16 +59,19 @@ def _multiply_out(graph: Any) -> None:
     from onnx import numpy_helper
 
     stored = {tensor.name: tensor for tensor in graph.initializer}
+    read: set[str] = set()
     for node in [one for one in graph.node if one.op_type == "DequantizeLinear"]:
         if not all(name in stored for name in node.input):
             continue
         codes, steps, *zero = (numpy_helper.to_array(stored[name]) for name in node.input)
         axis = next((item.i for item in node.attribute if item.name == "axis"), 1)
         shape = [1] * codes.ndim
-        shape[axis] = steps.size
+        if steps.ndim:  # a step for each channel
+            shape[axis] = steps.size
         offset = zero[0].reshape(shape).astype(np.float32) if zero else 0
         plain = (codes.astype(np.float32) - offset) * steps.reshape(shape)
         graph.initializer.append(numpy_helper.from_array(plain.astype(np.float32), node.output[0]))
         graph.node.remove(node)
-        for name in node.input:
-            graph.initializer.remove(stored.pop(name))
+        read |= set(node.input)
+    for name in read.difference(*(node.input for node in graph.node)):
+        graph.initializer.remove(stored[name])

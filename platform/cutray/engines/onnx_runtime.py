@@ -68,7 +68,8 @@ class OnnxRuntimeEngine:
 
         def session(source: str | bytes, providers: list[Any]) -> Any:
             try:
-                return onnxruntime.InferenceSession(source, options, providers=providers)
+                # Its own fallback would go on with another provider, in the middle of a run and without a word to us.
+                return onnxruntime.InferenceSession(source, options, providers=providers, enable_fallback=0)
             except Exception as error:  # The runtime's errors share no public base class.
                 raise EngineError(
                     got=f"ONNX Runtime cannot use {path}: {error}", fix="try another engine, or export the model anew"
@@ -142,7 +143,8 @@ def _gpu_providers(input_name: str, input_size_px: int, precision: str, cache_di
         "trt_profile_max_shapes": shape(_MAX_BATCH),
     }
     if cache_dir is not None:
-        folder = str(cache_dir / "tensorrt")
-        tensorrt |= {"trt_engine_cache_enable": "True", "trt_engine_cache_path": folder}
-        tensorrt |= {"trt_timing_cache_enable": "True", "trt_timing_cache_path": folder}
+        folder = cache_dir / "tensorrt"
+        folder.mkdir(parents=True, exist_ok=True)  # TensorRT makes no folders above it
+        tensorrt |= {"trt_engine_cache_enable": "True", "trt_engine_cache_path": str(folder)}
+        tensorrt |= {"trt_timing_cache_enable": "True", "trt_timing_cache_path": str(folder)}
     return [("TensorrtExecutionProvider", tensorrt), cuda, "CPUExecutionProvider"]

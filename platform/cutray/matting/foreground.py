@@ -44,6 +44,7 @@ def estimate_foreground(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     Source: Germer et al. 2020, "Fast Multi-Level Foreground Estimation", solved here with Jacobi steps on a
     small picture; the full-size pixels are then corrected by the closed-form solution of the same energy.
     """
+    alpha = np.ascontiguousarray(alpha)  # a part of a larger one would be copied for each chunk of pixels
     foreground = cv2.copyTo(image, cv2.convertScaleAbs(alpha, alpha=_VISIBLE))
     soft = np.flatnonzero((alpha > 0) & (alpha < 1))
     if soft.size == 0:

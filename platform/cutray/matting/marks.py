@@ -57,11 +57,12 @@ class Marks:
     def downscale(self, rows: int, columns: int) -> np.ndarray:
         """Bring them to another grid, (rows, columns) bool; none is lost."""
         height, width = self._mask.shape
-        if rows > height or columns > width:
-            return cv2.resize(self._mask.astype(np.uint8), (columns, rows), interpolation=cv2.INTER_NEAREST) > 0
-        small = np.zeros((rows, columns), bool)
-        small[self._rows * rows // height, self._columns * columns // width] = True
-        return small
+        here = min(rows, height), min(columns, width)  # one side may be smaller there, and the other larger
+        cells = np.zeros(here, np.uint8)
+        cells[self._rows * here[0] // height, self._columns * here[1] // width] = 1
+        if here != (rows, columns):
+            cells = cv2.resize(cells, (columns, rows), interpolation=cv2.INTER_NEAREST)
+        return np.asarray(cells > 0)
 
     def write(self, array: np.ndarray, value: float) -> None:
         """Set them in an array of the photo's size."""

@@ -44,6 +44,8 @@ def clear_alpha(alpha: np.ndarray, image: np.ndarray) -> np.ndarray | None:
     rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
     small = resize_area(image, rows, columns).astype(np.float32) / np.float32(255)
     subject = (resize_area(alpha, rows, columns) > _SEEN).astype(np.uint8)
+    if not subject.any():  # next to nothing to clear
+        return alpha
     reach = max(1, round(_MARGIN * max(rows, columns)))
     known = cv2.dilate(subject, np.ones((2 * reach + 1,) * 2, np.uint8)) == 0
     further = cv2.dilate(subject, np.ones((8 * reach + 1,) * 2, np.uint8)) == 0

@@ -46,6 +46,10 @@ def check_options(sources: tuple[str, ...], chosen: RemoveOptions) -> None:
         raise OptionError(got="--json and a picture, both for standard output", allowed="one", fix="add -o FILE")
     if chosen.explain is not None and (piped or chosen.output in STDOUT or len(sources) != 1 or single_folder):
         raise OptionError(got="--explain for a pipe or several photos", allowed="one photo that is a file")
+    if chosen.explain is not None and chosen.skip_existing:
+        raise OptionError(
+            got="--explain together with --skip-existing", allowed="one of the two", fix="leave out --skip-existing"
+        )
     if chosen.watch and not single_folder:
         raise OptionError(got="--watch for something else than a folder", allowed="one folder", fix="name one folder")
     if chosen.explain is not None:

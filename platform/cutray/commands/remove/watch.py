@@ -48,8 +48,11 @@ class FolderWatch:
         """Look through the folder once.
 
         Returns:
-            Photos that are complete and were not returned before as they are now, by what is known of their results.
+            Photos that are complete and were not returned before as they are now, by what is known of their results;
+            none while the folder is away, as one on a network may be.
         """
+        if not os.path.isdir(self.source):
+            return Existing([], [], [])
         tasks = assign_outputs([self.source], self.output, self.naming, self.assigned).tasks
         states = {task.source: state for task in tasks if (state := _state_of(task.source)) is not None}
         ready = [
