@@ -80,3 +80,23 @@ def test_limit(folder: Path) -> None:
     assert len(part.train) == 3
     assert set(part.train) < set(whole.train)
     assert part.validation == whole.validation
+
+
+@pytest.mark.parametrize("slope", [0, 60])
+def test_small_products_before_one_plain_background_are_no_copies(tmp_path: Path, slope: int) -> None:
+    """On white, or before the same studio wall, most of a photo equals that of every other product."""
+    chance = np.random.default_rng(0)
+    wall = np.rint(np.full((96, 96, 3), 250.0) - np.linspace(slope, 0, 96)[:, None]).astype(np.uint8)
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for number in range(40):
+        top, left = chance.integers(20, 45, 2)
+        height, width = chance.integers(20, 32, 2)
+        mask = np.zeros((96, 96), np.uint8)
+        mask[top : top + height, left : left + width] = 255
+        photo = np.where(mask[..., None] > 0, chance.integers(10, 160, 3, np.uint8), wall)
+        Image.fromarray(photo).save(tmp_path / "images" / f"{number:03}.jpg", quality=90)
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{number:03}.png")
+    catalog = build_catalog(_settings(tmp_path), 0)
+    assert len(catalog.copies) <= 1
+    assert 8 <= len(catalog.validation) <= 24

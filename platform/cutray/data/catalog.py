@@ -21,6 +21,8 @@ from cutray.evaluation.masks import MaskEncoding
 _HASH_SIDE = 16
 # Bits, of 256, in which the hashes of two copies may differ; of two photos about half differ.
 _COPY_BITS = 32
+# And how far their small copies correlate at least. Products on one plain background have few bits that differ.
+_COPY_CORRELATION = 0.98
 _CHUNK = 1024
 
 
@@ -86,8 +88,10 @@ def build_catalog(settings: DataSettings, seed: int) -> Catalog:
     wish = MaskEncoding(None, settings.subject_values, settings.ignore_value)
     checked = [check_samples(samples, wish) for samples in _sets(settings)]
     held = [check_samples(find_samples(Path(settings.validation)), wish)] if settings.validation is not None else []
-    found, held_apart = (_hash_all([one for each in sets for one in each.samples]) for sets in (checked, held))
-    groups = _group_copies([pair.content for pair in (*found, *held_apart)])
+    (found, looks), (held_apart, other_looks) = (
+        _hash_all([one for each in sets for one in each.samples]) for sets in (checked, held)
+    )
+    groups = _group_copies([pair.content for pair in (*found, *held_apart)], [*looks, *other_looks])
     if held_apart:
         reserved = set(groups[len(found) :])
         chosen = [group in reserved for group in groups[: len(found)]]
@@ -149,22 +153,30 @@ def _sets(settings: DataSettings) -> list[list[Sample]]:
     return sets
 
 
-def _hash_all(samples: Sequence[Sample]) -> list[Pair]:
-    """Hash what the photos show."""
+def _hash_all(samples: Sequence[Sample]) -> tuple[list[Pair], list[np.ndarray]]:
+    """Hash what the photos show; see ``_hash_pair``."""
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(_hash_pair, samples))
+        hashed = list(pool.map(_hash_pair, samples))
+    return [pair for pair, _ in hashed], [look for _, look in hashed]
 
 
-def _hash_pair(sample: Sample) -> Pair:
-    """Hash what one photo shows."""
+def _hash_pair(sample: Sample) -> tuple[Pair, np.ndarray]:
+    """Hash what one photo shows.
+
+    Returns:
+        The pair, and a small grey copy of the photo as a vector of mean 0 and length 1; of length 0 if it is of one
+        grey.
+    """
     try:
         with Image.open(sample.image) as photo:
             photo.draft("L", (_HASH_SIDE * 8, _HASH_SIDE * 8))
             small = photo.convert("L").resize((_HASH_SIDE + 1, _HASH_SIDE), Image.Resampling.BOX)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DatasetError(got=f"{sample.image} cannot be read: {error}", fix="mend or remove it") from error
-    content = _difference_hash(np.asarray(small, np.int16))
-    return Pair(str(sample.image), str(sample.truth), content, sample.encoding, sample.turn)
+    grey = np.asarray(small, np.int16)
+    look = (grey - grey.mean()).astype(np.float32).ravel()
+    pair = Pair(str(sample.image), str(sample.truth), _difference_hash(grey), sample.encoding, sample.turn)
+    return pair, look / max(float(np.linalg.norm(look)), 1.0)
 
 
 def _difference_hash(grey: np.ndarray) -> str:
@@ -172,11 +184,18 @@ def _difference_hash(grey: np.ndarray) -> str:
     return np.packbits(np.diff(grey, axis=1) > 0).tobytes().hex()
 
 
-def _group_copies(contents: Sequence[str]) -> list[str]:
-    """Name for each hash the smallest hash among those that are nearly equal to it, directly or by others."""
-    distinct = sorted(set(contents))
+def _group_copies(contents: Sequence[str], looks: Sequence[np.ndarray]) -> list[str]:
+    """Name for each hash the smallest hash among those of its copies, directly or by others.
+
+    Args:
+        contents: The hash of each photo.
+        looks: Its small copy; see ``_hash_pair``.
+    """
+    look_of = dict(zip(contents, looks, strict=True))
+    distinct = sorted(look_of)
     if not distinct:
         return []
+    small = np.stack([look_of[content] for content in distinct])
     bits = np.unpackbits(np.array([list(bytes.fromhex(one)) for one in distinct], np.uint8), axis=1)
     signs = bits.astype(np.float32) * 2 - 1
     parents = list(range(len(distinct)))
@@ -188,8 +207,9 @@ def _group_copies(contents: Sequence[str]) -> list[str]:
 
     for start in range(0, len(distinct), _CHUNK):
         # Of two rows of signs the product is the number of bits minus twice the number that differ.
-        close = signs[start : start + _CHUNK] @ signs.T >= signs.shape[1] - 2 * _COPY_BITS
-        for row, column in np.argwhere(close).tolist():
+        chunk = slice(start, start + _CHUNK)
+        close = signs[chunk] @ signs.T >= signs.shape[1] - 2 * _COPY_BITS
+        for row, column in np.argwhere(close & (small[chunk] @ small.T >= _COPY_CORRELATION)).tolist():
             first, second = sorted((root(start + row), root(column)))
             parents[second] = first
     names = {content: distinct[root(index)] for index, content in enumerate(distinct)}
