@@ -6,17 +6,13 @@ functions, and has another process run the network on the batches of a ``TTARunn
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-
-import cv2
 
 from cutray.config import HintSettings, RemoverSettings
 from cutray.edit import matte_photo
 from cutray.engines.base import ResidentEngine, ResidentPhoto
-from cutray.errors import ImageTooLargeError
+from cutray.errors import lack_of_memory_as_error
 from cutray.hints import Hints, read_hints
 from cutray.imaging.decode import DecodedImage
 from cutray.matting.matte import Matte
@@ -28,21 +24,7 @@ from cutray.stage_timer import StageTimer
 from cutray.tta import Prediction, predict
 
 
-@contextmanager
-def _lack_of_memory_as_error() -> Iterator[None]:
-    """Turn what Python, OpenCV and PyTorch raise where memory runs out into an error of this photo."""
-    try:
-        yield
-    except (MemoryError, RuntimeError, cv2.error) as error:
-        of_opencv = isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem
-        if not (isinstance(error, MemoryError) or of_opencv or type(error).__name__ == "OutOfMemoryError"):
-            raise
-        raise ImageTooLargeError(
-            got="the photo needs more memory than there is", fix="end other programs, or make the photo smaller"
-        ) from error
-
-
-@_lack_of_memory_as_error()
+@lack_of_memory_as_error()
 def cut_out(source: Source, settings: RemoverSettings, format_name: str, segmenter: Segmenter) -> Removal:
     """Take one photo through the whole chain.
 
@@ -100,7 +82,7 @@ def _correct(
     return removal
 
 
-@_lack_of_memory_as_error()
+@lack_of_memory_as_error()
 def postprocess(
     photo: Photo,
     prediction: Prediction,

@@ -29,6 +29,11 @@ programs, and survives pickling, because Ray sends errors between processes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_OPENCV_OUT_OF_MEMORY = -4  # cv2.Error.StsNoMem, without loading OpenCV
+
 
 class CutrayError(Exception):
     """Base of the tree: catch this to catch everything that Cutray raises on purpose.
@@ -167,3 +172,21 @@ class MissingExtraError(CutrayError):
     """An optional package is not installed."""
 
     code = "missing_extra"
+
+
+@contextmanager
+def lack_of_memory_as_error() -> Iterator[None]:
+    """Turn what Python, OpenCV and PyTorch raise where memory runs out into an error of the photo in work.
+
+    Raises:
+        ImageTooLargeError: Memory ran out.
+    """
+    try:
+        yield
+    except Exception as error:
+        of_opencv = type(error).__module__ == "cv2" and getattr(error, "code", None) == _OPENCV_OUT_OF_MEMORY
+        if not (isinstance(error, MemoryError) or of_opencv or type(error).__name__ == "OutOfMemoryError"):
+            raise
+        raise ImageTooLargeError(
+            got="the photo needs more memory than there is", fix="end other programs, or make the photo smaller"
+        ) from error
