@@ -13,6 +13,7 @@ from typing import Any
 import click
 import numpy as np
 
+from cutray.config import InputLimits
 from cutray.console.progress import download_progress
 from cutray.console.run import run
 from cutray.engines.channel_mixing import mix_channels
@@ -21,13 +22,15 @@ from cutray.engines.int8 import CalibrationStats, convolutions, encode_stats
 from cutray.engines.openvino import read_network
 from cutray.errors import ConfigError, EngineUnavailableError, InputError, MissingExtraError
 from cutray.imaging.decode import decode_image
-from cutray.imaging.files import write_atomically
+from cutray.imaging.files import read_bytes, write_atomically
+from cutray.imaging.photo_files import is_photo
 from cutray.models.int8_stats import SUFFIX
 from cutray.models.weights import Weights, resolve
 from cutray.preflight import check_new_file
 from cutray.preprocess import prepare
 from cutray.privacy import import_openvino
 
+_LIMITS = InputLimits()
 # The axes over which a channel is measured: pictures and places.
 _PLACES = (0, 2, 3)
 # Ranges that a channel may be given, as shares of its largest value.
@@ -60,7 +63,7 @@ def calibrate(model: str, images: Path, count: int, out: Path | None, overwrite:
 
     def prepared() -> Iterator[np.ndarray]:
         with click.progressbar(photos, label="calibrating", file=sys.stderr) as bar:
-            yield from (prepare(decode_image(photo.read_bytes()).pixels, weights.spec) for photo in bar)
+            yield from (prepare(read_photo(photo), weights.spec) for photo in bar)
 
     stats = measure(weights, prepared)
     write_atomically(target, encode_stats(stats), overwrite=overwrite)
@@ -169,12 +172,29 @@ def _run_probes(
 
 
 def spread_files(folder: Path, count: int) -> Sequence[Path]:
-    """Return as many files of a folder, in the order of their names and evenly spaced."""
-    files = sorted(path for path in folder.glob("*") if path.is_file() and not path.name.startswith("."))
+    """Return as many photos of a folder, in the order of their names and evenly spaced.
+
+    Raises:
+        InputError: There are none.
+    """
+    files = sorted(path for path in folder.glob("*") if not path.name.startswith(".") and is_photo(path))
     if not files:
-        raise InputError(got=f"{folder} holds no files", allowed="a folder of photos")
+        raise InputError(got=f"{folder} holds no photos", allowed="a folder of photos", fix="check the path")
     chosen = np.linspace(0, len(files) - 1, min(count, len(files))).round().astype(int)
     return [files[index] for index in chosen]
+
+
+def read_photo(path: Path) -> np.ndarray:
+    """Read a photo, (H, W, 3) uint8.
+
+    Raises:
+        InputError: It cannot be read; the message names it.
+    """
+    try:
+        return decode_image(read_bytes(path, _LIMITS), _LIMITS).pixels
+    except InputError as error:
+        fix = error.fix or "mend or remove it"
+        raise InputError(got=f"{path} cannot be used: {error.got}", allowed=error.allowed, fix=fix) from error
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ _SHORT = ("iou", "dice", "mae_binary", "weighted_f", "f_max", "s_measure", "e_ma
     "--model",
     "models",
     multiple=True,
-    help="Model; several are compared. Without it u2net, or with quality best what `cutray remove` takes.",
+    help="Model; several are compared. Without it what `cutray remove` takes with the same quality.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Use that many photos, spread over the whole set.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write a page with tables and the worst cases (HTML).")
@@ -100,7 +100,8 @@ def evaluate(
         for result in results:
             _print_tags(result)
         if report is not None:
-            write_html_report(report, results, title=f"{dataset.name}: {len(samples)} photos")
+            title = f"{dataset.name}: {len(samples)} photos"
+            write_html_report(report, results, title=title, limits=settings[models[0]])
             click.echo(f"report: {report}", err=True)
     click.echo(json.dumps(_summary(dataset, results, failures)))
     return 1 if failures else 0

@@ -24,15 +24,15 @@ from cutray.data.synthetic import CASES, draw_scene
 from cutray.engines.base import Engine, EngineInfo
 from cutray.engines.hardware import inspect_hardware
 from cutray.engines.int8 import encode_stats
+from cutray.errors import OptionError
 from cutray.evaluation.drift import copy_fingerprint
-from cutray.imaging.decode import decode_image
 from cutray.imaging.files import write_atomically
 from cutray.models.int8_stats import SUFFIX
 from cutray.models.weights import Weights, resolve
 from cutray.preflight import check_new_file
 from cutray.preprocess import prepare
 from cutray.segmenter import Segmenter
-from pipelines.calibrate import measure, spread_files
+from pipelines.calibrate import measure, read_photo, spread_files
 
 _TIMED = 8
 # Overlap of the masks with those of the original from which on a format keeps the quality.
@@ -91,11 +91,13 @@ def export(
     with download_progress() as report:
         found = resolve(weights, progress=report)
     target = output or found.path.with_suffix(".onnx")
-    for path in _files_to_write(target, fp16=fp16, int8=int8, openvino_ir=openvino_ir):
+    files = _files_to_write(target, fp16=fp16, int8=int8, openvino_ir=openvino_ir)
+    _check_original(found.path, files)
+    for path in files:
         check_new_file(path, overwrite=overwrite)
+    inputs = [prepare(photo, found.spec) for photo in _photos(images, count, found.spec.input_size_px)]
     exported = export_onnx(load_u2net(found.path), found.spec.input_size_px)
     write_atomically(target, exported.data, overwrite=True)
-    inputs = [prepare(photo, found.spec) for photo in _photos(images, count, found.spec.input_size_px)]
     reference = _run(_engine(found, "pytorch", "fp32"), inputs)[0]
     spec = replace(found.spec, file=target.name, cpu_precisions=())
     made = replace(resolve(str(target)), spec=spec)
@@ -138,10 +140,20 @@ def _files_to_write(target: Path, *, fp16: bool, int8: bool, openvino_ir: bool) 
     return [target, *(target.with_suffix(suffix) for is_wanted, suffix in wanted if is_wanted)]
 
 
+def _check_original(original: Path, files: Sequence[Path]) -> None:
+    """Refuse to write into the file that is exported, even with --overwrite: it may be pinned, or the only one."""
+    if any(path.resolve() == original.resolve() for path in files):
+        raise OptionError(
+            got=f"{original} is the file to be exported",
+            allowed="an output of its own",
+            fix="name another file with -o",
+        )
+
+
 def _photos(images: Path | None, count: int, side_px: int) -> list[np.ndarray]:
     """Read photos, or draw scenes of all kinds."""
     if images is not None:
-        return [decode_image(path.read_bytes()).pixels for path in spread_files(images, count)]
+        return [read_photo(path) for path in spread_files(images, count)]
     cases = [CASES[index % len(CASES)] for index in range(count)]
     return [
         draw_scene(case, np.random.default_rng([7, index]), side_px, side_px).image for index, case in enumerate(cases)

@@ -8,19 +8,20 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cutray.config import RemoverSettings, TrainSettings, parse_settings
+from cutray.config import RemoverSettings, TrainSettings, fingerprint, parse_settings, result_values
 from cutray.console.extras import requires_extra
 from cutray.console.options import given
 from cutray.console.progress import download_progress
 from cutray.console.run import run
 from cutray.errors import ConfigError
 from cutray.evaluation.report import ModelScores, markdown_table
+from cutray.imaging.files import write_atomically
 from cutray.models.weights import Weights, resolve
 from cutray.preflight import check_new_file
 from pipelines.run_settings import PRESETS
@@ -28,6 +29,11 @@ from pipelines.scoring import score_model, scored_samples
 from pipelines.sweep.trial_results import RUNS, SWEEP, ranked, read_trial_results
 from pipelines.train import new_settings, training_session
 from pipelines.training_run.ensemble import write_ensemble
+
+if TYPE_CHECKING:
+    from cutray.training.runs import FitResult
+
+_DONE = "member-done.json"
 
 
 @click.command("train-ensemble", epilog="Exit code: 0 done, 1 something failed, 2 wrong usage or configuration.")
@@ -71,7 +77,10 @@ def train_ensemble(
     if from_sweep is not None:
         weights = _best_of_sweep(from_sweep, members)
     elif not weights:
-        weights = _train_members(members, output.stem, training)
+        preset, config, changes = (training[key] for key in ("preset", "config", "changes"))
+        options = given({"data.folders": training["folders"], "save_dir": training["save_dir"]})
+        base = new_settings(preset, config, options, changes)
+        weights = train_members(base, output.stem, members, _train_on_ray)
     with download_progress() as report:
         found = [resolve(one, progress=report) for one in weights]
     click.echo(f"{write_ensemble(output, found)}: {output}", err=True)
@@ -98,27 +107,57 @@ def _best_of_sweep(folder: Path, members: int) -> tuple[str, ...]:
     return tuple(there)
 
 
-def _train_members(members: int, name: str, training: dict[str, Any]) -> tuple[str, ...]:
-    """Train networks that differ in their seed alone; those that are there already are kept."""
-    from cutray.training.runs import BEST_FILE, fit
+def _train_on_ray(settings: TrainSettings) -> FitResult:
+    """Train one run on Ray."""
+    from cutray.training.runs import fit
 
-    preset, config, changes = (training.pop(key) for key in ("preset", "config", "changes"))
-    options = given({"data.folders": training["folders"], "save_dir": training["save_dir"]})
-    base = new_settings(preset, config, options, changes)
+    with training_session(settings) as actor:
+        return fit(settings, progress_actor=actor)
+
+
+def train_members(
+    base: TrainSettings, name: str, members: int, train: Callable[[TrainSettings], FitResult]
+) -> tuple[str, ...]:
+    """Train networks that differ in their seed alone; those that are done with the same settings and photos are kept.
+
+    A run that was stopped is gone on with.
+
+    Args:
+        base: Settings of all of them.
+        name: What their runs are named after.
+        members: How many.
+        train: Trains one run.
+
+    Returns:
+        The weights of each.
+
+    Raises:
+        ConfigError, TrainingError: A run of that name was begun with other settings or photos.
+        DatasetError: Photos or masks cannot be used.
+        KeyboardInterrupt: The user has stopped it; what was reached is kept.
+    """
+    from cutray.data.catalog import build_catalog
+    from cutray.training.runs import BEST_FILE
+
+    # The split of each member follows from these photos and its own seed.
+    photos = build_catalog(base.data, base.seed).fingerprint
     paths = []
     for seed in range(members):
         own = {"seed": seed, "name": f"{name}-member-{seed + 1}"}
         settings = parse_settings(TrainSettings, base.model_dump() | own)
-        path = Path(settings.save_dir).resolve() / settings.name / BEST_FILE
-        if not path.is_file():
+        run_dir = Path(settings.save_dir).resolve() / settings.name
+        path, done = run_dir / BEST_FILE, run_dir / _DONE
+        note = json.dumps({"settings": fingerprint({**result_values(settings), "photos": photos})}).encode()
+        # Weights alone do not tell that a run is done: one that was stopped has left some too.
+        if not (path.is_file() and done.is_file() and done.read_bytes() == note):
             click.echo(f"member {seed + 1} of {members}", err=True)
             try:
-                with training_session(settings) as actor:
-                    path = fit(settings, progress_actor=actor).best
+                path = train(settings).best
             except KeyboardInterrupt:
-                done = f"{seed} of {members} members are done"
-                click.echo(f"stopped; {done}; the same command goes on with what is in {settings.save_dir}", err=True)
+                told = f"{seed} of {members} members are done"
+                click.echo(f"stopped; {told}; the same command goes on with what is in {settings.save_dir}", err=True)
                 raise
+            write_atomically(done, note, overwrite=True)
         paths.append(str(path))
     return tuple(paths)
 

@@ -115,6 +115,12 @@ def _gamma(value: float) -> bytes:
     return b"curv\0\0\0\0" + struct.pack(">IH", 1, round(value * 256))
 
 
+def _srgb_curve() -> bytes:
+    tones = np.linspace(0, 1, 1024)
+    light = np.where(tones <= 0.04045, tones / 12.92, ((tones + 0.055) / 1.055) ** 2.4)
+    return b"curv\0\0\0\0" + struct.pack(">I", 1024) + np.rint(light * 65_535).astype(">u2").tobytes()
+
+
 def wide_profile() -> bytes:
     """Return an RGB profile with the primaries of Adobe RGB (1998) under D50 and a gamma of 2.2."""
     tags = {
@@ -151,9 +157,10 @@ def camera_profile() -> bytes:
     return _profile(b"RGB ", b"scnr", b"Lab ", tags)
 
 
-def grey_profile(gamma: float = 1.0) -> bytes:
-    """Return a grey profile of a given gamma; 1.0 means that the samples are light."""
-    tags = {b"desc": _description(b"grey test"), b"wtpt": _xyz(0.9642, 1.0, 0.8249), b"kTRC": _gamma(gamma)}
+def grey_profile(gamma: float | None = 1.0) -> bytes:
+    """Return a grey profile of a given gamma; 1.0 means that the samples are light, None the curve of sRGB."""
+    curve = _gamma(gamma) if gamma is not None else _srgb_curve()
+    tags = {b"desc": _description(b"grey test"), b"wtpt": _xyz(0.9642, 1.0, 0.8249), b"kTRC": curve}
     return _profile(b"GRAY", b"mntr", b"XYZ ", tags)
 
 

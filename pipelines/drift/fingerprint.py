@@ -12,8 +12,8 @@ from cutray.chain import report_of
 from cutray.config import RemoverSettings
 from cutray.console.progress import download_progress, photo_progress
 from cutray.edit import matte_photo
-from cutray.errors import CutrayError, InputError
-from cutray.evaluation.datasets import find_samples
+from cutray.errors import InputError
+from cutray.evaluation.datasets import LAYOUTS
 from cutray.evaluation.drift import Fingerprint, features_of
 from cutray.evaluation.photo_features import measure_photo
 from cutray.imaging.photo_files import find_photos
@@ -23,11 +23,15 @@ from cutray.tta import predict
 
 
 def photos_of(folder: Path) -> list[Path]:
-    """List the photos of a folder, without masks where it has them."""
-    try:
-        return [sample.image for sample in find_samples(folder)]
-    except CutrayError:
-        photos = list(find_photos(folder))
+    """List the photos of a folder, without masks where it has them.
+
+    Raises:
+        InputError: There are none.
+    """
+    named = [(path.name, f"{path.name.removesuffix('Image')}Mask") for path in sorted(folder.glob("*-Image"))]
+    pairs = [pair for pair in (*LAYOUTS, *named) if all((folder / name).is_dir() for name in pair)]
+    searched = dict.fromkeys(folder / images for images, _ in pairs) or [folder]
+    photos = [photo for one in searched for photo in find_photos(one)]
     if not photos:
         raise InputError(got=f"no photos in {folder}", allowed="one or more", fix="check the path")
     return photos

@@ -87,10 +87,11 @@ def check_writable(path: str | PathLike[str]) -> None:
     """Check that a file could be created at a path, whose folder need not exist yet.
 
     Raises:
-        OutputError: A folder on the way is a file, may not be written to, or lies on a read-only file system.
+        OutputError: A folder on the way is a file, may not be written to, or lies on a read-only file system; or the
+            drive is not there.
     """
     folder = os.path.dirname(os.path.abspath(path))
-    while not os.path.lexists(folder):
+    while not os.path.lexists(folder) and os.path.dirname(folder) != folder:  # a missing drive has no parent
         folder = os.path.dirname(folder)
     if not os.path.isdir(folder):
         raise OutputError(got=f"{folder!r} is not a folder", fix="choose another output")

@@ -282,6 +282,27 @@ def test_a_mask_turned_by_its_own_orientation(tmp_path: Path) -> None:
         assert read_truth(sample, shape=(WIDTH, HEIGHT)).mean() == pytest.approx(_disc().mean(), rel=0.1)
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_heic_photos_are_paired(orientation: int, tmp_path: Path) -> None:
+    """A HEIC is turned as its container says and no further; a mask of another size is named before any work."""
+    heif = pytest.importorskip("pillow_heif")
+    folder = _set(tmp_path, _grey(255))
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    for number, mask in enumerate([_disc(), _disc(column=0.7)]):
+        (folder / "images" / f"{number}.png").unlink()
+        stored = _photo(mask if orientation == 1 else np.rot90(mask, 1))
+        try:
+            heif.from_pillow(stored).save(folder / "images" / f"{number}.heic", exif=exif.tobytes())
+        except (RuntimeError, ValueError, OSError):
+            pytest.skip("this build of pillow_heif cannot write")
+    for sample, expected in zip(_check(folder).samples, [_disc(), _disc(column=0.7)], strict=True):
+        np.testing.assert_array_equal(read_truth(sample, shape=(HEIGHT, WIDTH)), expected.astype(np.float32))
+    Image.fromarray(np.zeros((HEIGHT, HEIGHT), np.uint8)).save(folder / "masks" / "1.png")
+    with pytest.raises(DatasetError, match=r"1\.heic has \(90, 60\), its mask \(60, 60\)"):
+        _check(folder)
+
+
 def test_turned_photos_whose_masks_fit_both_ways(tmp_path: Path) -> None:
     """Where photo and mask do not tell which way is meant, the set is refused with what to do."""
     folder = _turned(tmp_path / "set", 6, upright=True, height=WIDTH, width=WIDTH)

@@ -22,6 +22,8 @@ from cutray.evaluation.drift import (
     read_fingerprint,
 )
 from cutray.evaluation.photo_features import PhotoFeatures, measure_photo
+from cutray.imaging.encode import encode_image
+from pipelines.drift.fingerprint import photos_of
 
 SCENE = np.random.default_rng(1).integers(0, 255, (60, 80, 3), np.uint8)
 
@@ -41,6 +43,22 @@ def _population(seed: int, photos: int, *, darker: float = 0.0, fewer: float = 0
         values = features_of(measured, found=found, confidence=rng.beta(8, 2), area=rng.beta(2, 4), edge_cases=cases)
         made.add_all(values)
     return made
+
+
+def test_masks_are_no_photos(tmp_path: Path) -> None:
+    """In a folder with photos and masks only the photos count, also where one lacks its mask, in any known layout."""
+    for name in ("images/a.png", "images/b.png", "masks/a.png", "Other-Image/c.jpg", "Other-Mask/c.png", "d.png"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(encode_image(SCENE, "JPEG" if path.suffix == ".jpg" else "PNG"))
+    assert [path.name for path in photos_of(tmp_path)] == ["a.png", "b.png", "c.jpg"]
+    assert [path.name for path in photos_of(tmp_path / "masks")] == ["a.png"]
+    for path in (tmp_path / "images").iterdir():
+        path.unlink()
+    (tmp_path / "Other-Mask" / "c.png").rename(tmp_path / "masks" / "c.png")
+    (tmp_path / "Other-Mask").rmdir()
+    with pytest.raises(InputError, match="no photos"):
+        photos_of(tmp_path)
 
 
 def test_brightness_is_the_mean_luma() -> None:

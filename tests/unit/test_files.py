@@ -93,11 +93,16 @@ def test_one_writer_wins(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["out.png"]
 
 
-def test_file_systems_without_hard_links_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where links are not possible the file is still written once and never replaced."""
+@pytest.mark.parametrize(("number", "windows"), [(errno.EPERM, None), (errno.EINVAL, 1), (errno.EINVAL, 50)])
+def test_file_systems_without_hard_links_work(
+    number: int, windows: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where links are not possible, as on exFAT, the file is still written once and never replaced."""
 
     def refuse(*_: object) -> None:
-        raise OSError(errno.EPERM, "not permitted")
+        error = OSError(number, "not possible")
+        error.winerror = windows  # type: ignore[attr-defined]
+        raise error
 
     monkeypatch.setattr(os, "link", refuse)
     write_atomically(tmp_path / "out.png", b"data")
@@ -105,6 +110,18 @@ def test_file_systems_without_hard_links_work(tmp_path: Path, monkeypatch: pytes
         write_atomically(tmp_path / "out.png", b"other")
     assert (tmp_path / "out.png").read_bytes() == b"data"
     assert os.listdir(tmp_path) == ["out.png"]
+
+
+def test_links_that_fail_for_another_reason_are_output_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An argument that is invalid by itself says nothing about links, and the name stays free."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EINVAL, "invalid argument")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(OutputError, match="invalid argument"):
+        write_atomically(tmp_path / "out.png", b"data")
+    assert os.listdir(tmp_path) == []
 
 
 def test_impossible_places_are_output_errors(tmp_path: Path) -> None:

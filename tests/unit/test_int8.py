@@ -243,6 +243,25 @@ def test_calibration_is_repeatable(own_file: Path, photos: Path, tmp_path: Path)
     assert (tmp_path / "one").read_bytes() != (tmp_path / "three").read_bytes()
 
 
+def test_only_photos_are_measured(
+    own_file: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What else lies in the folder changes nothing; a photo that cannot be read is named, and nothing is written."""
+    assert _calibrate(own_file, photos, "--out", str(tmp_path / "one")) == 0
+    for name in ("Thumbs.db", "notes.txt", "0.hints.json"):
+        (photos / name).write_bytes(b"no photo")
+    assert _calibrate(own_file, photos, "--out", str(tmp_path / "two")) == 0
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    (photos / "3.jpg").write_bytes(b"no photo")
+    assert _calibrate(own_file, photos, "--out", str(tmp_path / "three")) == 1
+    assert f"{photos / '3.jpg'} cannot be used: the content is" in capsys.readouterr().err
+    assert not (tmp_path / "three").exists()
+    for path in photos.glob("*.[pj][np]g"):
+        path.unlink()
+    assert _calibrate(own_file, photos, "--out", str(tmp_path / "three")) == 1
+    assert "holds no photos" in capsys.readouterr().err
+
+
 def test_missing_statistics_say_what_to_do(own_file: Path, photos: Path) -> None:
     """Weights without statistics, or with those of other weights, name the models that have them and the command."""
     weights = resolve(str(own_file))

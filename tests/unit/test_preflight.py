@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ntpath
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -165,6 +167,25 @@ def test_folders_that_do_not_exist_yet_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="not a folder"):
         check_writable(tmp_path / "file" / "deep" / "x.png")
+
+
+def test_a_drive_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows the folder above a drive or a share is itself, so that the search for one that exists must end."""
+    asked: list[str] = []
+
+    def is_there(path: str) -> bool:
+        asked.append(path)
+        assert len(asked) < 9
+        return False
+
+    monkeypatch.setattr(ntpath, "lexists", is_there)
+    for root in ("Z:\\", "\\\\nowhere\\share\\"):
+        asked.clear()
+        with monkeypatch.context() as windows:
+            windows.setattr(os, "path", ntpath)
+            with pytest.raises(OutputError) as caught:
+                check_writable(root + "new\\deep\\x.png")
+        assert caught.value.got == f"{root!r} is not a folder"
 
 
 def test_a_read_only_disk_is_named(tmp_path: Path) -> None:

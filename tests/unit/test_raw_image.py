@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import cv2
@@ -10,11 +11,15 @@ import pytest
 from PIL import Image
 
 from cutray.errors import DecodeError, InputError, ShapeMismatchError
-from cutray.imaging.decode import decode_image, from_array, from_pil
+from cutray.imaging.decode import DecodedImage, decode_image, from_array, from_pil
 from cutray.imaging.encode import encode_image
 from cutray.imaging.raw_image import to_uint8
 from tests.pictures import (
+    grey_profile,
     photo,
+    png_chunk,
+    png_with,
+    wide_profile,
     with_alpha,
     with_tiff_tag,
 )
@@ -99,6 +104,24 @@ def test_deep_pixels_are_exact(format: str, channels: int) -> None:
     if channels == 4:
         assert decoded.alpha is not None
         assert np.array_equal(decoded.alpha, to_uint8(values[..., 3]))
+
+
+def test_deep_grey_of_another_scale_is_reduced() -> None:
+    """Grey samples whose profile moves their tones come back in 8 bits, converted, and never as they are stored."""
+    values = np.linspace(0, 65_535, 64).astype(np.uint16).reshape(8, 8)
+
+    def decode(profile: bytes) -> DecodedImage:
+        chunk = png_chunk(b"iCCP", b"test\0\0" + zlib.compress(profile))
+        return decode_image(png_with(encode_image(values, "PNG"), chunk), keep_uint16=True)
+
+    light = decode(grey_profile(1.0))
+    assert light.pixels_uint16 is None
+    assert light.notes == ("16-bit reduced to 8 by the conversion to sRGB",)
+    assert light.pixels[4, 0, 0] > to_uint8(values)[4, 0] + 40
+    for of_no_effect in (grey_profile(None), wide_profile()):  # the curve of sRGB, and one for other pictures
+        kept = decode(of_no_effect).pixels_uint16
+        assert kept is not None
+        assert np.array_equal(kept[..., 1], values)
 
 
 def test_premultiplied_deep_tiff_becomes_straight() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cutray.config import InputLimits
 from cutray.errors import InputError, OutputError
 from cutray.evaluation.datasets import find_samples
 from cutray.evaluation.figures import difference_uri
@@ -156,6 +158,36 @@ def test_page_without_predictions_or_tags_is_complete(models: list[ModelScores],
     text = path.read_text(encoding="utf-8")
     assert len(Page(text).links) == 2
     assert "By tag" not in text
+
+
+def _of_photo(models: list[ModelScores], photo: Path) -> list[ModelScores]:
+    """Return the scores of one case, without tags and predictions, whose photo is another file."""
+    case = models[0].cases[1]
+    return [ModelScores("bare", [Case(replace(case.sample, image=photo), case.scores)])]
+
+
+def test_a_photo_that_cannot_be_read_is_left_out(models: list[ModelScores], tmp_path: Path) -> None:
+    """It was scored, as an empty mask, so that the page shows the truth alone instead of failing after all work."""
+    good = models[0].cases[1].sample.image
+    (tmp_path / "damaged.jpg").write_bytes(b"\xff\xd8 no photo")
+    path = tmp_path / "report.html"
+    for photo in (tmp_path / "damaged.jpg", tmp_path / "gone.jpg"):
+        write_html_report(path, _of_photo(models, photo), title="t")
+        assert len(Page(path.read_text(encoding="utf-8")).links) == 1
+    for limits, shown in ((InputLimits(max_side_px=20), 1), (InputLimits(), 2)):
+        write_html_report(path, _of_photo(models, good), title="t", limits=limits)
+        assert len(Page(path.read_text(encoding="utf-8")).links) == shown
+
+
+def test_a_heic_is_shown(models: list[ModelScores], tmp_path: Path) -> None:
+    """The page shows what the network has seen, whichever format it came in."""
+    heif = pytest.importorskip("pillow_heif")
+    try:
+        heif.from_pillow(Image.open(models[0].cases[1].sample.image)).save(tmp_path / "s1.heic", quality=95)
+    except (RuntimeError, ValueError, OSError):
+        pytest.skip("this build of pillow_heif cannot write")
+    write_html_report(tmp_path / "report.html", _of_photo(models, tmp_path / "s1.heic"), title="t")
+    assert len(Page((tmp_path / "report.html").read_text(encoding="utf-8")).links) == 2
 
 
 def test_models_with_different_pictures_are_refused(models: list[ModelScores]) -> None:

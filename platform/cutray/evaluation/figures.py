@@ -10,20 +10,24 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from cutray.errors import DatasetError
+from cutray.config import InputLimits
+from cutray.errors import CutrayError, DatasetError
+from cutray.imaging.decode import decode_image
+from cutray.imaging.files import read_bytes
 
 SERIES_COLORS = ("#2b6cb0", "#dd6b20", "#2f855a", "#805ad5")
 _JPEG_QUALITY = 80
 
 
-def photo_uri(path: Path, size_px: tuple[int, int]) -> str:
+def photo_uri(path: Path, size_px: tuple[int, int], limits: InputLimits) -> str:
     """Shrink a photo for the page.
 
     Args:
         path: A picture file.
         size_px: Width and height, in pixels.
+        limits: What the picture may cost.
 
     Returns:
         A ``data:`` URI.
@@ -32,11 +36,10 @@ def photo_uri(path: Path, size_px: tuple[int, int]) -> str:
         DatasetError: The file is not a readable picture.
     """
     try:
-        with Image.open(path) as picture:
-            upright = ImageOps.exif_transpose(picture).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        picture = decode_image(read_bytes(path, limits), limits)
+    except CutrayError as error:
         raise DatasetError(got=f"photo {path} cannot be read ({error})", fix="replace the file") from error
-    return _data_uri(upright.resize(size_px, Image.Resampling.BOX))
+    return _data_uri(Image.fromarray(picture.pixels).resize(size_px, Image.Resampling.BOX))
 
 
 def alpha_uri(alpha: NDArray[np.float32]) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from cutray.errors import InputError, OutputError
+from cutray.config import InputLimits
+from cutray.errors import DatasetError, InputError, OutputError
 from cutray.evaluation.comparison import (
     METRICS,
     Case,
@@ -75,6 +77,7 @@ def write_html_report(
     worst: int = 12,
     rank_by: str = "iou",
     metrics: Sequence[str] = tuple(METRICS),
+    limits: InputLimits | None = None,
 ) -> None:
     """Write summary, tags, spread and worst cases as one page without outside resources.
 
@@ -85,23 +88,25 @@ def write_html_report(
         worst: Number of worst cases with pictures; a case ranks by its worst model.
         rank_by: Key of `METRICS` that orders the cases and is drawn as a histogram.
         metrics: Keys of `METRICS` in the summary.
+        limits: What a photo of a worst case may cost, as in the evaluation; one that cannot be read is left out.
 
     Raises:
         InputError: The models were not scored on the same pictures, or a metric is unknown.
-        DatasetError: A photo, truth or prediction of a worst case cannot be read.
+        DatasetError: A truth or prediction of a worst case cannot be read.
         OutputError: The page cannot be written.
     """
     _check(models, [*metrics, rank_by])
     label = METRICS[rank_by].label
     series = {model.name: per_picture(model.cases, rank_by) for model in models}
     tags = tag_rows(models, TAG_METRICS)
+    names, limits = [model.name for model in models], limits or InputLimits()
     parts = [
         f"<p>{len(models[0].cases)} pictures. {html.escape(_NOTES)}</p>",
         f"<h2>Summary</h2>{html_table(summary_rows(models, metrics), figures=True)}",
         f"<h2>By tag</h2>{html_table(tags, figures=True)}" if len(tags) > 1 else "",
         f"<h2>Spread of {html.escape(label)}</h2>{histogram_svg(series, label)}<p>{_keys(models)}</p>",
         f"<h2>Worst cases by {html.escape(label)}</h2>" if worst > 0 else "",
-        *(_case_html([model.name for model in models], cases, rank_by) for cases in _worst(models, rank_by, worst)),
+        *(_case_html(names, cases, rank_by, limits) for cases in _worst(models, rank_by, worst)),
     ]
     page = html_page(title, parts, _STYLE)
     try:
@@ -130,12 +135,15 @@ def _worst(models: Sequence[ModelScores], metric: str, amount: int) -> list[list
     return [[cases[i] for cases in by_model] for i in order]
 
 
-def _case_html(names: Sequence[str], cases: Sequence[Case], metric: str) -> str:
+def _case_html(names: Sequence[str], cases: Sequence[Case], metric: str, limits: InputLimits) -> str:
     """Show one picture with its truth and every model's prediction and difference."""
     sample = cases[0].sample
     truth = shrink_alpha(read_truth(sample), PICTURE_HEIGHT_PX)
     size_px = (truth.shape[1], truth.shape[0])
-    shown = [(photo_uri(sample.image, size_px), "image"), (alpha_uri(truth), "truth")]
+    shown = []
+    with contextlib.suppress(DatasetError):  # such a photo is scored as well, as an empty mask
+        shown.append((photo_uri(sample.image, size_px, limits), "image"))
+    shown.append((alpha_uri(truth), "truth"))
     for name, case in zip(names, cases, strict=True):
         if case.prediction is not None:
             alpha = resize_alpha(shrink_alpha(load_truth(case.prediction), PICTURE_HEIGHT_PX), size_px)

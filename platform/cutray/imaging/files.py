@@ -20,6 +20,8 @@ from cutray.regular_file import irregular_kind, open_at_once
 
 _BLOCK_BYTES = 1 << 20
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV})
+# The same on Windows, which gives them the number of an invalid argument: "incorrect function", "not supported".
+_NO_HARD_LINKS_WINDOWS = frozenset({1, 50})
 # What stands for a descriptor of this process. It is written to as it is, wherever the shell has sent it.
 _DESCRIPTOR = re.compile(r"/dev/(stdout|stderr)|/(?:dev|proc/self)/fd/(\d+)")
 _STANDARD = {"stdout": 1, "stderr": 2}
@@ -247,7 +249,7 @@ def _name(temporary: str, name: str, overwrite: bool) -> None:
     try:
         os.link(temporary, name)
     except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
+        if error.errno not in _NO_HARD_LINKS and getattr(error, "winerror", None) not in _NO_HARD_LINKS_WINDOWS:
             raise
         # A file system without hard links: reserve the name first, then replace what was reserved.
         os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN_FLAGS, 0o666))

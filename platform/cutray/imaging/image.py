@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from cutray.config import InputLimits
 from cutray.imaging.color import to_srgb
 from cutray.imaging.metadata import Metadata, StoredMetadata, select_metadata
@@ -12,6 +14,8 @@ from cutray.imaging.raw_image import U8, U16, RawImage
 
 # In these formats programs leave the fourth byte of a pixel at 0 although it is called alpha.
 _ALPHA_MAY_BE_UNUSED = frozenset({"BMP", "DIB", "ICO", "TGA", "TIFF"})
+# A grey profile that moves no tone by more than so many 8-bit steps is that of sRGB.
+_MAX_SRGB_DIFFERENCE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ def to_decoded(frame: StoredFrame, name: str, options: ReadOptions) -> DecodedIm
     pixels, icc, notes = to_srgb(raw.samples, raw.mode, frame.icc, keep_profile=options.keep_profile)
     notes = [*frame.notes, *raw.notes, *notes]
     uint16 = raw.uint16
-    if uint16 is not None and pixels is not raw.samples and raw.mode != "L":
+    if uint16 is not None and _is_converted(raw, pixels, frame.icc):
         uint16 = None
         notes.append("16-bit reduced to 8 by the conversion to sRGB")
     alpha = raw.alpha
@@ -120,6 +124,15 @@ def to_decoded(frame: StoredFrame, name: str, options: ReadOptions) -> DecodedIm
         metadata=select_metadata(frame.metadata) if options.keep_metadata else None,
         notes=tuple(notes),
     )
+
+
+def _is_converted(raw: RawImage, pixels: U8, icc: bytes | None) -> bool:
+    """Tell whether RGB pixels have other tones than the samples that they were made from."""
+    if raw.mode != "L":
+        return pixels is not raw.samples
+    ramp = np.arange(256, dtype=np.uint8)[None]
+    shown = to_srgb(ramp, raw.mode, icc, keep_profile=False)[0][..., 0]
+    return int(np.abs(shown.astype(np.int16) - ramp).max()) > _MAX_SRGB_DIFFERENCE
 
 
 def _turn_dpi(dpi: tuple[float, float] | None, orientation: int) -> tuple[float, float] | None:
