@@ -6,10 +6,13 @@ import copy
 import os
 import socket
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cutray.errors import ConfigError
 from cutray.regular_file import read_text
+
+if TYPE_CHECKING:
+    from ray.serve.schema import ServeDeploySchema
 
 # The YAML that is shipped, for one machine and for a cluster.
 SHIPPED = {kind: Path(__file__).with_name(f"remover.{kind}.yaml") for kind in ("local", "prod")}
@@ -44,8 +47,6 @@ def load_config(
         MissingExtraError: The driver of PostgreSQL is not installed, and the state of jobs is to be kept there.
         WeightsError: The model is one of a registry, and cannot be found there.
     """
-    import yaml
-
     from cutray.config import parse_settings
     from cutray.config.paths import absolute_model, absolute_path
     from serve_apps.check_args import check_args
@@ -54,7 +55,7 @@ def load_config(
     from serve_apps.several_models import lay_out_models
 
     try:
-        config: dict[str, Any] = yaml.safe_load(read_text(path))
+        config: dict[str, Any] = _read(path)
         (application,) = config["applications"]
         deployments = {entry["name"]: entry for entry in application["deployments"]}
         # A key without a value is empty: everything below it may be commented out.
@@ -63,35 +64,51 @@ def load_config(
             part[name] = {**(part.get(name) or {})}
         network, http, args = default["user_config"], config["http_options"], application["args"]
         args |= {name: {**(args.get(name) or {})} for name in ("engine", "limits", "jobs", "drift") if name in args}
-    except OSError as error:
-        raise ConfigError(got=f"cannot read {path}: {error.strerror}", fix="correct the path, or its rights") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        problem = " ".join(str(error).split())
-        raise ConfigError(got=f"{path} is no YAML: {problem}", fix="correct it there") from error
+        http |= {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+        http |= _quoted_numbers(http, _check(config, path))
+        engine = dict(engine)
+        if "model" in engine:
+            model = engine.pop("model")
+            network["model"] = str(Path(model).resolve()) if os.path.isfile(model) else absolute_model(model)
+        if metrics_port is not None:
+            args["metrics_port"] = metrics_port
+        args["engine"] = {**args.get("engine", {}), **engine}
+        if jobs is not None:
+            args["jobs"] = {**args.get("jobs", {}), "folder": jobs}
+        parse_settings(AppArgs, args)  # first, for what follows relies on types
+        for entry in deployments.values():
+            if entry["name"].startswith(DEFAULT_DEPLOYMENT):
+                parse_settings(ModelConfig, entry.get("user_config") or {})
+        lay_out_models(application, path.resolve().parent)
+        if (args.get("jobs") or {}).get("folder"):
+            args["jobs"]["folder"] = absolute_path(args["jobs"]["folder"])  # replicas have another working folder
+        check_args(parse_settings(AppArgs, args), http.get("request_timeout_s"))
+        for network in _networks(config):
+            parse_settings(ModelConfig, network)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(
             got=f"{path} is no configuration of the endpoint",
             allowed="one application with deployments, one of which is named Segmenter",
             fix="start from what `cutray serve --print-config local` prints",
         ) from error
-    http |= {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    engine = dict(engine)
-    if "model" in engine:
-        model = engine.pop("model")
-        network["model"] = str(Path(model).resolve()) if os.path.isfile(model) else absolute_model(model)
-    lay_out_models(application, path.resolve().parent)
-    if metrics_port is not None:
-        args["metrics_port"] = metrics_port
-    args["engine"] = {**args.get("engine", {}), **engine}
-    if jobs is not None:
-        args["jobs"] = {**args.get("jobs", {}), "folder": jobs}
-    if (args.get("jobs") or {}).get("folder"):
-        args["jobs"]["folder"] = absolute_path(args["jobs"]["folder"])  # replicas have another working folder
-    check_args(parse_settings(AppArgs, args), http.get("request_timeout_s"))
-    for network in _networks(config):
-        parse_settings(ModelConfig, network)
-    _check(config, path)
     return config
+
+
+def _read(path: Path) -> Any:
+    """Return what is in the YAML.
+
+    Raises:
+        ConfigError: It cannot be read, or is no YAML.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(read_text(path))
+    except OSError as error:
+        raise ConfigError(got=f"cannot read {path}: {error.strerror}", fix="correct the path, or its rights") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        problem = " ".join(str(error).split())
+        raise ConfigError(got=f"{path} is no YAML: {problem}", fix="correct it there") from error
 
 
 def check_model(config: dict[str, Any]) -> None:
@@ -124,7 +141,7 @@ def _networks(config: dict[str, Any]) -> list[dict[str, Any]]:
     return [entry["user_config"] for entry in application["deployments"] if entry["name"] in known]
 
 
-def _check(config: dict[str, Any], path: Path) -> None:
+def _check(config: dict[str, Any], path: Path) -> ServeDeploySchema:
     """Check the whole against Serve's schema, which itself overlooks unknown keys of a deployment."""
     from pydantic import ValidationError
     from ray.serve.schema import DeploymentSchema, ServeDeploySchema
@@ -138,10 +155,16 @@ def _check(config: dict[str, Any], path: Path) -> None:
                     fix="correct the spelling",
                 )
     try:
-        ServeDeploySchema.model_validate(config)
+        return ServeDeploySchema.model_validate(config)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
         raise ConfigError(got=f"{path}: {problems}", allowed="Ray Serve's configuration file") from error
+
+
+def _quoted_numbers(http: dict[str, Any], schema: ServeDeploySchema) -> dict[str, Any]:
+    """Return numbers of ``http_options`` that were written as text; Serve takes them, and so do we."""
+    read = schema.http_options.model_dump()
+    return {name: read[name] for name in http.keys() & read.keys() if isinstance(http[name], str)}
 
 
 def with_single_replicas(config: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from cutray.errors import CutrayError
 _APPLY_TIMEOUT_S = 300.0
 _SEEN_AFTER_S = 5.0  # Serve's controller looks at a new configuration several times a second
 _POLL_S = 0.2
+_REASON_CHARACTERS = 1000
 
 
 class Reloadable(Protocol):
@@ -57,10 +58,10 @@ class Reloader:
         """Apply the YAML if it has changed and is valid; otherwise the endpoint goes on as it is."""
         try:
             config = self._read()
-        except CutrayError as error:
-            self._say(f"cutray: kept the old configuration: {error}")
+            changed = changed_parts(self._config, config)
+        except Exception as error:  # whatever is wrong with the YAML, photos are under way
+            self._say(f"cutray: kept the old configuration: {_reason(error)}")
             return
-        changed = changed_parts(self._config, config)
         if not changed:
             self._say("the configuration has not changed")
             return
@@ -69,8 +70,8 @@ class Reloader:
             self._config = config
             done = self._wait()
             swap_error = self._endpoint.swap_error()
-        except CutrayError as failure:
-            self._say(f"cutray: the new configuration cannot be used: {failure}")
+        except Exception as failure:
+            self._say(f"cutray: the new configuration cannot be used: {_reason(failure)}")
             return
         if self._ended.is_set():
             return
@@ -94,6 +95,13 @@ class Reloader:
             if running and (seen or time.monotonic() > started + _SEEN_AFTER_S):
                 return True
         return False
+
+
+def _reason(error: Exception) -> str:
+    """Say in one line what went wrong, with the kind of an error that nobody foresaw."""
+    if isinstance(error, CutrayError):
+        return str(error)
+    return " ".join(f"{type(error).__name__}: {error}".split())[:_REASON_CHARACTERS]
 
 
 # Ray and the proxies have these from their start.

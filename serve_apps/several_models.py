@@ -23,9 +23,9 @@ def settle_address(model: str, folder: Path) -> str:
     Raises:
         WeightsError: The registry does not answer, or has no such model.
     """
-    if JOIN in model and not (folder / model).is_file():
+    if JOIN in model and not os.path.isfile(folder / model):
         return JOIN.join(settle_address(member, folder) for member in model.split(JOIN))
-    if (beside := folder / model).is_file():
+    if os.path.isfile(beside := folder / model):  # False, too, where it cannot be known
         return str(beside)
     if model.startswith(registry.SCHEME):
         # Read again, an alias may stand for another version.

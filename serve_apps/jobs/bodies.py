@@ -17,7 +17,7 @@ from cutray.imaging.detect_format import detect_format
 from serve_apps.jobs.archive import MAGIC
 from serve_apps.remover.errors import ApiError
 from serve_apps.remover.result_names import clean_name
-from serve_apps.remover.uploads import BACKGROUND_FIELD, MAX_FIELD_BYTES, MAX_FIELDS
+from serve_apps.remover.uploads import BACKGROUND_FIELD, MAX_FIELD_BYTES, MAX_FIELDS, is_unselected
 
 HEAD_BYTES = 1024
 _PHOTO_FIELDS = frozenset({"images", "image", "files", "file"})
@@ -132,6 +132,8 @@ def _from_form(form: FormData, max_photos: int) -> JobBody:
     for name, value in form.multi_items():
         if not isinstance(value, UploadFile):
             fields[name] = value
+        elif is_unselected(value):
+            continue
         elif name.removesuffix("[]") in _PHOTO_FIELDS:
             photos.append((clean_name(value.filename or ""), value.file))
         elif name in (_ARCHIVE_FIELD, BACKGROUND_FIELD) and name not in others:

@@ -191,6 +191,7 @@ def _state(service: Service) -> APIRouter:
 
 def _scrape(port: int) -> bytes:
     """Read this node's metrics from Ray's agent, which listens beside us."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=3) as answer:
+    directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the environment's proxy is for others
+    with directly.open(f"http://127.0.0.1:{port}/metrics", timeout=3) as answer:
         text: bytes = answer.read()
     return text

@@ -66,10 +66,12 @@ class ApiKeyAuth:
         if not self._hashes:
             return "-"
         if not key and authorization and authorization[:7].lower() == "bearer ":
-            key = authorization[7:].strip()
-        digest = hashlib.sha256((key or "").encode()).hexdigest()
+            key = authorization[7:].strip(" \t")
+        digests = _digests(key or "")
         # All of them are compared, so that time tells nothing about which one comes first.
-        matches = [name for name, known in self._hashes.items() if hmac.compare_digest(known, digest)]
+        matches = [
+            name for name, known in self._hashes.items() for digest in digests if hmac.compare_digest(known, digest)
+        ]
         if not key or not matches:
             raise ApiError("unauthorized")
         self._count(matches[0])
@@ -124,3 +126,12 @@ class ApiKeyAuth:
         if used > self._per_minute:
             raise ApiError("rate_limited", retry_after_s=60 - int(now % 60))
         self._used[name] = (minute, used)
+
+
+def _digests(key: str) -> list[str]:
+    """Hash a key as it came, and as the UTF-8 of its letters: programs send that, browsers send Latin-1.
+
+    Args:
+        key: From a header, whose bytes were read as Latin-1.
+    """
+    return [hashlib.sha256(data).hexdigest() for data in (key.encode("latin-1"), key.encode())]

@@ -17,6 +17,7 @@ from serve_apps.remover.responses import image_response
 from serve_apps.remover.schemas import CutReply, CutRequest, EditReply
 from serve_apps.remover.service import Service
 from serve_apps.remover.uploads import (
+    BACKGROUND_FIELD,
     STROKES_FIELD,
     Upload,
     parse_options,
@@ -76,6 +77,7 @@ def edits_router(service: Service) -> APIRouter:
         owner = check(request)
         upload = await read_upload(request, service.limits, max_files=1)
         picture = pick_strokes(upload)
+        _no_file_but(STROKES_FIELD, upload)
         revision = _number(upload, "revision")
         options = _only(parse_options(upload.fields), frozenset(HintSettings.model_fields))
         wanted = CutRequest(b"", options, strokes=picture, owner=owner, edit_id=edit_id, revision=revision)
@@ -99,6 +101,7 @@ def edits_router(service: Service) -> APIRouter:
         owner = check(request)
         upload = await read_upload(request, service.limits, max_files=1)
         backdrop = pick_background(upload)
+        _no_file_but(BACKGROUND_FIELD, upload)
         options = _only(parse_options(upload.fields, has_backdrop=backdrop is not None), _OUTPUT_OPTIONS)
         wanted = CutRequest(b"", options, backdrop, owner=owner, edit_id=edit_id)
         with service.admitted():
@@ -120,6 +123,14 @@ def _only(options: dict[str, Any], allowed: frozenset[str]) -> dict[str, Any]:
             "bad_option", f"{other[0]} cannot be changed in an edit: allowed is {', '.join(sorted(allowed))}."
         )
     return options
+
+
+def _no_file_but(name: str, upload: Upload) -> None:
+    """Refuse files that have no place here: nobody would learn that one was left out."""
+    other = next((file.field for file in upload.files if file.field != name and file.data), None)
+    if other is not None:
+        came = f"A file came as {other[:60]!r}" if other else "A body or a file came without a field's name"
+        raise ApiError("bad_option", f"{came}: send a form, in which {name} is the only file.")
 
 
 def _number(upload: Upload, name: str) -> int | None:

@@ -39,6 +39,16 @@ def public_name(address: str) -> str:
     return Path(address).stem if address.lower().endswith(SUFFIXES) else address
 
 
+def names_of(served: str) -> list[str]:
+    """Return the names of a model that is served alone: a version of the registry goes by its bare name as well.
+
+    Args:
+        served: What the network calls itself, such as ``shoes/3``, or several of them joined by ``+``.
+    """
+    bare = JOIN.join(member.split("/")[0] for member in served.split(JOIN))
+    return list(dict.fromkeys((bare, served)))
+
+
 def match_name(wanted: str, models: Sequence[str]) -> str | None:
     """Return the name that a client means, or None.
 

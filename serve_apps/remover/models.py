@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from ray.serve.handle import DeploymentHandle
 
 from serve_apps.remover.errors import ApiError
-from serve_apps.remover.model_names import match_name
+from serve_apps.remover.model_names import match_name, names_of
 from serve_apps.remover.schemas import AppArgs, ModelInfo
 
 _TIMEOUT_S = 2.0
@@ -50,7 +50,7 @@ class Models:
         """
         if not wanted:
             return ""
-        allowed = self._listed or [(await self.info()).name]
+        allowed = self._listed or names_of((await self.info()).name)
         name = match_name(wanted, allowed)
         if name is None:
             raise ApiError("unknown_model", f"model = {wanted[:60]!r}: allowed is {', '.join(allowed)}.")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from serve_apps.remover.errors import ApiError
+from serve_apps.remover.model_names import match_name, names_of
 from serve_apps.remover.uploads import Upload, is_true, parse_options
 
 _NUMBERS = ("af", "ab", "ae")  # rembg's thresholds and erosion; its own matting has no counterpart here
@@ -57,7 +58,7 @@ def pick_photo(upload: Upload) -> tuple[bytes, list[str]]:
 def note_model(fields: Mapping[str, str], served: str) -> list[str]:
     """Return a note if a request names another model than the one that is served."""
     wanted = fields.get("model", "").strip()
-    return [f"model was ignored: {served} is served"] if wanted and wanted != served else []
+    return [f"model was ignored: {served} is served"] if wanted and match_name(wanted, names_of(served)) is None else []
 
 
 def _background(text: str) -> tuple[str, list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping
 
 from fastapi import Request
@@ -53,7 +54,9 @@ def read_photo(upload: Upload, fields: Mapping[str, str]) -> bytes:
         return files[0]
     if not encoded:
         raise RemoveBgError(400, "No image given: send image_file or image_file_b64.", "missing_source")
+    # Many encoders break lines. A space stays an error: it is a `+` that a client did not escape.
+    unbroken = re.sub(r"[\t\n\v\f\r]", "", encoded.split(",", 1)[-1])
     try:
-        return base64.b64decode(encoded.split(",", 1)[-1], validate=True)
+        return base64.b64decode(unbroken, validate=True)
     except (binascii.Error, ValueError) as error:
         raise RemoveBgError(400, "image_file_b64 is not base64.", "failed_to_read_image") from error

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from cutray.config import RemoverSettings, overlay, parse_settings
@@ -59,6 +59,12 @@ class Upload:
 
     files: list[UploadedFile] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
+
+
+class _InMemoryParser(MultiPartParser):
+    """Reads a form whose files stay in memory: a photo is never written to a disk. Bodies have a limit of their own."""
+
+    spool_max_size = 0  # no file is too large for memory
 
 
 async def read_upload(
@@ -156,16 +162,33 @@ async def _read(request: Request, max_files: int, max_field_bytes: int) -> Uploa
         if body:
             upload.files.append(UploadedFile("", body))
         return upload
-    form = await request.form(max_files=max_files + 2, max_fields=MAX_FIELDS, max_part_size=max_field_bytes)
+    form = await _read_form(request, kind, max_files=max_files + 2, max_part_size=max_field_bytes)
     try:
         for name, value in form.multi_items():
             if isinstance(value, UploadFile):
+                if is_unselected(value):
+                    continue
                 upload.files.append(UploadedFile(name, await value.read(), clean_name(value.filename or "")))
             else:
                 upload.fields[name] = value
     finally:
         await form.close()
     return upload
+
+
+async def _read_form(request: Request, kind: str, *, max_files: int, max_part_size: int) -> FormData:
+    """Read a form of one of the two kinds; files are in one of them alone."""
+    if kind != _MULTIPART:
+        return await request.form(max_fields=MAX_FIELDS, max_part_size=max_part_size)
+    async with aclosing(request.stream()) as stream:
+        return await _InMemoryParser(
+            request.headers, stream, max_files=max_files, max_fields=MAX_FIELDS, max_part_size=max_part_size
+        ).parse()
+
+
+def is_unselected(file: UploadFile) -> bool:
+    """Return whether a file is what browsers send of an input without a choice: neither a name nor a byte."""
+    return not file.filename and not file.size
 
 
 def _is_picture(body: bytes) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -188,7 +190,7 @@ def _ask(url: str, api_key: str | None, method: str, path: str, body: dict[str, 
         headers={"Content-Type": "application/json", **({"X-API-Key": api_key} if api_key else {})},
     )
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
+        with _opener(url).open(request, timeout=_TIMEOUT_S) as answer:
             told: dict[str, Any] = json.loads(answer.read())
     except urllib.error.HTTPError as error:
         raise _refusal(error) from error
@@ -196,6 +198,16 @@ def _ask(url: str, api_key: str | None, method: str, path: str, body: dict[str, 
         reason = getattr(error, "reason", error)
         raise UnansweredError(got=f"{url} does not answer: {reason}", fix="check --url and that it runs") from error
     return told
+
+
+def _opener(url: str) -> urllib.request.OpenerDirector:
+    """Return what reaches an endpoint: this machine directly, so that no proxy learns the key, others as usual."""
+    host = urllib.parse.urlsplit(url).hostname or ""
+    try:
+        is_local = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_local = host == "localhost" or host.endswith(".localhost")
+    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if is_local else []))
 
 
 def _refusal(error: urllib.error.HTTPError) -> CutrayError:

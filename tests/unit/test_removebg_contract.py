@@ -190,6 +190,7 @@ def test_zip_holds_colours_and_alpha() -> None:
         ({"json": {"image_file_b64": "%%%"}}, "failed_to_read_image"),
         ({"files": {"image_file": PICTURE}, "data": {"scale": "5%"}}, "invalid_scale"),
         ({"json": {"image_file_b64": base64.b64encode(PICTURE).decode(), "crop": "maybe"}}, "invalid_crop"),
+        ({"json": {"image_file_b64": base64.encodebytes(PICTURE * 9).decode(), "crop": "maybe"}}, "invalid_crop"),
         ({"data": {"image_file_b64": base64.b64encode(PICTURE).decode(), "roi": "1"}}, "invalid_roi"),
     ],
 )

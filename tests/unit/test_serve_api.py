@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -11,9 +14,11 @@ import pytest
 pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
 httpx = pytest.importorskip("httpx")
 
+from cutray.console.run import run  # noqa: E402
 from serve_apps.remover.api import create_api  # noqa: E402
 from serve_apps.remover.schemas import AppArgs, Limits  # noqa: E402
 from serve_apps.remover.service import Service  # noqa: E402
+from serve_apps.rollout.command import rollout  # noqa: E402
 
 KEYS = {"shop": hashlib.sha256(b"s3cret").hexdigest()}
 
@@ -124,3 +129,78 @@ def test_a_number_of_thousands_of_digits_is_refused() -> None:
     for text in ("0" * 5000, "9" * 11, "٣", "1.5"):
         refused = call(make(), "GET", "/edits/r.1/alpha", params={"max_side": text})
         assert (refused.status_code, refused.json()["code"]) == (400, "bad_option")
+
+
+def test_keys_may_have_letters_of_any_script() -> None:
+    """The hash is that of the key in UTF-8, whether a program sends that, or a browser sends Latin-1."""
+    for key in ("voil\u00e0", "\u00fcber", "\u96ea\u5c71"):
+        service = make(api_keys={"shop": hashlib.sha256(key.encode()).hexdigest()})
+        sent = [key.encode()] + ([key.encode("latin-1")] if key.isascii() or max(key) < "\u0100" else [])
+        for data in sent:
+            for headers in ({b"X-API-Key": data}, {b"Authorization": b"Bearer " + data}):
+                answer = call(service, "POST", "/remove-background", content=b"", headers=headers)
+                assert answer.json()["code"] == "missing_image", (key, headers)
+        assert call(service, "POST", "/remove-background", headers={b"X-API-Key": b"\xff"}).status_code == 401
+
+
+class Recorder(ThreadingHTTPServer):
+    """A server that answers every request with ``{}``, and notes its first line and its key."""
+
+    def __init__(self) -> None:
+        """Listen on a free port of the loopback."""
+        self.seen: list[tuple[str, str | None]] = []
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    @property
+    def url(self) -> str:
+        """Address of the server."""
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers one request."""
+
+    server: Recorder
+
+    def do_GET(self) -> None:
+        """Answer."""
+        self.server.seen.append((self.requestline, self.headers["X-API-Key"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def behind_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Recorder, Recorder]]:
+    """Run a proxy that the environment names, and another server; returns both."""
+    with Recorder() as proxy, Recorder() as server:
+        for one in (proxy, server):
+            threading.Thread(target=one.serve_forever, daemon=True).start()
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.setenv(name, "test")  # the host of `call`
+        for name in ("http_proxy", "HTTP_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+        yield proxy, server
+        for one in (proxy, server):
+            one.shutdown()
+
+
+def test_no_proxy_stands_before_the_metrics(behind_proxy: tuple[Recorder, Recorder]) -> None:
+    """They are read from this machine itself, whatever the environment says."""
+    proxy, server = behind_proxy
+    assert call(make(metrics_port=server.server_port), "GET", "/metrics").text == "{}"
+    assert (len(proxy.seen), len(server.seen)) == (0, 1)
+
+
+def test_no_proxy_learns_the_key_of_an_administrator(behind_proxy: tuple[Recorder, Recorder]) -> None:
+    """Where the endpoint is on this machine, `cutray rollout` asks it directly; elsewhere as the environment says."""
+    proxy, server = behind_proxy
+    for host in ("127.0.0.1", "localhost"):
+        assert run(rollout, ["status", "--url", f"http://{host}:{server.server_port}", "--api-key", "s3cret"]) == 0
+    assert (proxy.seen, [key for _, key in server.seen]) == ([], ["s3cret"] * 2)
+    assert run(rollout, ["status", "--url", "http://cutray.example"]) == 0
+    assert [line for line, _ in proxy.seen] == ["GET http://cutray.example/rollout HTTP/1.1"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,16 @@ import pytest
 import yaml
 
 pytest.importorskip("ray.serve", reason="the endpoint needs the extra 'serve'")
+pytest.importorskip("httpx")
 
 from cutray.errors import ConfigError
 from serve_apps.config_file import CONFIG, load_config
+from serve_apps.remover.errors import ApiError
 from serve_apps.remover.model_names import match_name, public_name
+from serve_apps.remover.rembg_request import note_model
+from serve_apps.remover.schemas import AppArgs, ModelInfo
+from serve_apps.remover.service import Service
+from tests.unit.test_serve_api import call
 
 
 def load(tmp_path: Path, models: list[str], engine: dict[str, Any] | None = None, **entries: Any) -> dict[str, Any]:
@@ -87,3 +95,42 @@ def test_names_are_what_stays_of_an_address() -> None:
     assert public_name("/data/mine.onnx+u2net") == "mine+u2net"
     assert match_name("u2net u2netp", ["u2net+u2netp"]) == "u2net+u2netp"
     assert match_name("U2NET", ["u2net"]) is None
+
+
+class Segmenter:
+    """Stands where the handle of a Segmenter would be: says what it runs."""
+
+    def __init__(self, name: str) -> None:
+        """Keep the network's name."""
+        self._info = ModelInfo("ready", name, input_size_px=320, scale="max", mean=(0.5,) * 3, std=(0.5,) * 3)
+
+    @property
+    def describe(self) -> Segmenter:
+        """Return the method as a handle does."""
+        return self
+
+    async def remote(self) -> ModelInfo:
+        """Answer."""
+        return self._info
+
+
+@pytest.mark.parametrize(
+    ("served", "names"),
+    [
+        ("shoes/3", ["shoes", "shoes/3"]),
+        ("shoes/3+u2net", ["shoes+u2net", "shoes u2net", "shoes/3+u2net"]),
+        ("u2net", ["u2net"]),
+    ],
+)
+def test_a_model_that_is_served_alone_goes_by_its_public_name(served: str, names: list[str]) -> None:
+    """A model of the registry is called by its bare name, with or without a list; a new version changes nothing."""
+    service = Service(None, {"": Segmenter(served)}, AppArgs())
+    for name in names:
+        assert asyncio.run(service.models.choose(name)) == ""
+    with pytest.raises(ApiError, match=re.escape(f"allowed is {', '.join(dict.fromkeys((names[0], served)))}.")):
+        asyncio.run(service.models.choose("boots"))
+    described = call(service, "GET", f"/v2/models/{names[0]}")
+    assert (described.status_code, described.json()["name"]) == (200, names[0])
+    assert call(service, "GET", f"/v2/models/{names[0]}/ready").json() == {"name": names[0], "ready": True}
+    assert note_model({"model": names[0]}, served) == []
+    assert len(note_model({"model": "boots"}, served)) == 1
