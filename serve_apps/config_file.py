@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # The YAML that is shipped, for one machine and for a cluster.
 SHIPPED = {kind: Path(__file__).with_name(f"remover.{kind}.yaml") for kind in ("local", "prod")}
 CONFIG = SHIPPED["local"]
+# What Serve listens on where the YAML does not say.
+_HOST, _PORT = "127.0.0.1", 8000
 PROXY_MIDDLEWARE = "serve_apps.remover.request_limits:middlewares"
 
 
@@ -64,7 +66,7 @@ def load_config(
             part[name] = {**(part.get(name) or {})}
         network, http, args = default["user_config"], config["http_options"], application["args"]
         args |= {name: {**(args.get(name) or {})} for name in ("engine", "limits", "jobs", "drift") if name in args}
-        http |= {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+        http |= {"host": host or http.get("host") or _HOST, "port": port or http.get("port") or _PORT}
         http |= _quoted_numbers(http, _check(config, path))
         engine = dict(engine)
         if "model" in engine:

@@ -222,11 +222,13 @@ def test_keys_without_a_value_are_empty(tmp_path: Path) -> None:
     path = tmp_path / "serve.yaml"
     path.write_text(yaml.safe_dump(config))
     loaded = load_config(path, host=None, port=9000, engine={"threads": 2})
-    assert loaded["http_options"] == {"port": 9000}
+    assert loaded["http_options"] == {"host": "127.0.0.1", "port": 9000}
     assert loaded["applications"][0]["args"] == {"engine": {"threads": 2}}
     application["args"] = {"engine": None, "limits": None}
     path.write_text(yaml.safe_dump(config))
-    assert load_config(path, host=None, port=None, engine={})["applications"][0]["args"] == {"engine": {}, "limits": {}}
+    loaded = load_config(path, host=None, port=None, engine={})
+    assert loaded["applications"][0]["args"] == {"engine": {}, "limits": {}}
+    assert loaded["http_options"] == {"host": "127.0.0.1", "port": 8000}
 
 
 @pytest.mark.parametrize("section", ["http_options", "args", "user_config"])
