@@ -47,6 +47,7 @@ class DriftMetrics:
             "cutray_drift_psi", "Population stability index against the training data.", ("feature", "model")
         )
         self._verdict = Gauge("cutray_drift_verdict", "0 as in training, 1 shifted, 2 drifted.", ("feature", "model"))
+        self._shown: set[tuple[str, str]] = set()  # feature and model
         self._skipped = Counter("cutray_drift_skipped_total", "Photos that were not looked at: too many, or an error.")
         self._samples = Gauge("cutray_drift_samples", "Photos in the folder of samples.")
 
@@ -55,12 +56,18 @@ class DriftMetrics:
         for name, value in values.items():
             self._histograms[name].observe(value, {"model": model})
 
-    def differences(self, found: Sequence[Difference], model: str) -> None:
-        """Show how the latest photos of one model differ; has to be repeated, for Ray forgets a gauge."""
-        for one in found:
-            labels = {"feature": one.feature, "model": model}
-            self._psi.set(one.psi, labels)
-            self._verdict.set(_LEVELS[one.verdict], labels)
+    def differences(self, found: Mapping[str, Sequence[Difference]]) -> None:
+        """Show how the latest photos of each model differ; has to be repeated, for Ray forgets a gauge.
+
+        Args:
+            found: By the name of the model; what was shown of others before becomes 0 once.
+        """
+        shown = {(one.feature, model): one for model, each in found.items() for one in each}
+        for feature, model in self._shown | shown.keys():
+            one, labels = shown.get((feature, model)), {"feature": feature, "model": model}
+            self._psi.set(one.psi if one else 0.0, labels)
+            self._verdict.set(_LEVELS[one.verdict] if one else 0, labels)
+        self._shown = set(shown)
 
     def skipped(self) -> None:
         """Count a photo that was not looked at."""

@@ -27,6 +27,7 @@ from serve_apps.drift.samples import SampleFolder
 _LOG = logging.getLogger("ray.serve")
 _WAITING = 2  # photos at full size that may wait; any more are not looked at
 _CHECK_S, _EXPIRE_S = 10.0, 600.0
+_RETIRE_S = 600.0  # while replicas are swapped one by one, photos go to the old network and to the new one
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +60,14 @@ class DriftMonitor:
             segmenters: Handle of the Segmenter deployment of each model; it has the fingerprint beside its weights.
         """
         self._settings, self._segmenters = settings, segmenters
-        self._queue: Queue[SeenPhoto] = Queue(_WAITING)
+        self._queue: Queue[tuple[SeenPhoto, str]] = Queue(_WAITING)
         self._references: dict[str, Fingerprint | None] = {}
         self._asked: set[asyncio.Task[None]] = set()
         self._latest: defaultdict[tuple[str, str], deque[dict[str, float]]] = defaultdict(
             lambda: deque(maxlen=settings.window_photos)
         )
+        # Name of the Segmenter, and time of the latest photo.
+        self._fed: dict[tuple[str, str], tuple[str, float]] = {}
         self._samples = None
         if settings.samples:
             self._samples = SampleFolder(Path(settings.samples), settings.samples_max, settings.samples_days)
@@ -88,7 +91,7 @@ class DriftMonitor:
                 task = asyncio.get_running_loop().create_task(self._fetch_reference(photo.identity, model))
                 self._asked.add(task)
                 task.add_done_callback(self._asked.discard)
-            self._queue.put_nowait(photo)
+            self._queue.put_nowait((photo, model))
         except Full:
             self._metrics.skipped()
         except Exception as error:  # a request must never fail for this
@@ -109,7 +112,7 @@ class DriftMonitor:
         checked = expired = time.monotonic() - _EXPIRE_S
         while True:
             try:
-                self._see(self._queue.get(timeout=_CHECK_S), metrics)
+                self._see(*self._queue.get(timeout=_CHECK_S), metrics)
             except Empty:
                 pass
             except Exception as error:  # whatever a photo or a full disk provokes; the next one is looked at
@@ -125,7 +128,7 @@ class DriftMonitor:
             except Exception as error:
                 self._tell(error)
 
-    def _see(self, photo: SeenPhoto, metrics: DriftMetrics) -> None:
+    def _see(self, photo: SeenPhoto, model: str, metrics: DriftMetrics) -> None:
         """Count a photo, and keep it if it is a sample."""
         report = photo.report
         if self._settings.watch:
@@ -138,15 +141,29 @@ class DriftMonitor:
             )
             metrics.photo(values, report.model)
             self._latest[photo.identity, report.model].append(values)
+            self._fed[photo.identity, report.model] = (model, time.monotonic())
         if self._samples is not None:
             self._samples.offer(photo.image, photo.prediction, report)
 
     def _check(self, metrics: DriftMetrics) -> None:
         """Compare the latest photos of each model with its reference, and show the result."""
-        for (identity, model), values in self._latest.items():
-            metrics.differences(compare_latest(self._references.get(identity), values), model)
+        self._retire()
+        found = {}
+        for identity, model in sorted(self._fed, key=lambda key: self._fed[key][1]):  # the last of one name counts
+            found[model] = compare_latest(self._references.get(identity), self._latest[identity, model])
+        metrics.differences(found)
         if self._samples is not None:
             metrics.samples(len(self._samples.names()))
+
+    def _retire(self) -> None:
+        """Forget networks that get no photos any more because their Segmenter has another one."""
+        last: dict[str, float] = {}
+        for segmenter, at in self._fed.values():
+            last[segmenter] = max(at, last.get(segmenter, 0.0))
+        now = time.monotonic()
+        for key, (segmenter, at) in list(self._fed.items()):
+            if at < last[segmenter] and now - at > _RETIRE_S:
+                del self._fed[key], self._latest[key]
 
     def _tell(self, error: Exception) -> None:
         """Count an error, and log the first one."""

@@ -249,7 +249,7 @@ def request(
     *,
     private: bool,
     timeout_s: float,
-    max_bytes: int,
+    max_bytes: int | None,
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
     context: ssl.SSLContext | None = None,
@@ -261,17 +261,17 @@ def request(
         address: Where to.
         private: Whether it may be in a private network.
         timeout_s: Longest time for all of it.
-        max_bytes: Longest answer that is read.
+        max_bytes: Longest body of an answer; None for one that is not read, whatever it is.
         headers: Further headers.
         body: Body of a POST.
         context: Certificates that count; those of the system by default.
 
     Returns:
-        Status and body.
+        Status and body, which is empty where it is not read.
 
     Raises:
         AddressNotAllowedError: The host is in a network that is out of bounds.
-        FetchError: There was no answer, it was too long, or it took too long.
+        FetchError: There was no answer, it was too long, broke off, or took too long.
     """
     until = time.monotonic() + timeout_s
     try:
@@ -282,7 +282,7 @@ def request(
                 method, address.target, body, {"Host": address.netloc, "User-Agent": "cutray", **(headers or {})}
             )
             answer = connection.getresponse()
-            return answer.status, _read(answer, max_bytes)
+            return answer.status, b"" if max_bytes is None else _read(answer, max_bytes)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise FetchError(got=f"{address.netloc} did not answer: {type(error).__name__}", fix="try again") from error
 
@@ -305,11 +305,13 @@ def _connect(address: Address, *, private: bool, until: float, context: ssl.SSLC
 
 def _read(answer: http.client.HTTPResponse, max_bytes: int) -> bytes:
     """Read an answer block by block, so that one that is too long is not held in memory."""
-    data = bytearray()
+    promised, data = answer.length, bytearray()
     while block := answer.read1(_BLOCK_BYTES):
         data += block
         if len(data) > max_bytes:
             raise FetchError(got=f"an answer of more than {max_bytes} bytes", fix="send a smaller one")
+    if promised is not None and len(data) < promised:  # http.client itself sees that of a chunked answer alone
+        raise FetchError(got=f"an answer of {promised} bytes broke off after {len(data)}", fix="try again")
     return bytes(data)
 
 

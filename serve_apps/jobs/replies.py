@@ -14,7 +14,7 @@ from serve_apps.jobs.records import Progress
 from serve_apps.remover.model_names import public_name
 
 _BLOCK_BYTES = 1 << 18
-_OLDEST = (1980, 1, 1, 0, 0, 0)  # the first moment that a ZIP can hold
+_NO_COMPRESSION = 0  # results are compressed already
 
 
 def job_body(job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
@@ -69,18 +69,22 @@ def target_url(target: str, file: str) -> str:
 def stream_zip(files: Sequence[tuple[str, Path]], rows: Sequence[Mapping[str, Any]]) -> Iterator[bytes]:
     """Write a ZIP while it is sent; it is never whole in memory or on disk.
 
+    The size of an entry comes behind it, because the sink cannot go back. Readers that go forwards alone, such as the
+    ZipInputStream of Java, find its end only if it is a deflate stream. So all are, without compression.
+
     Args:
-        files: Name and path of each result; they are compressed already.
+        files: Name and path of each result.
         rows: What became of each photo, for ``results.json``.
     """
     sink = _Sink()
-    with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED, compresslevel=_NO_COMPRESSION) as archive:
         for name, path in files:
-            with open(path, "rb") as file, archive.open(zipfile.ZipInfo(name, _OLDEST), "w") as entry:
+            with open(path, "rb") as file, archive.open(name, "w") as entry:
                 while block := file.read(_BLOCK_BYTES):
                     entry.write(block)
                     yield sink.take()
-        archive.writestr(zipfile.ZipInfo("results.json", _OLDEST), json.dumps(rows, indent=2))
+        with archive.open("results.json", "w") as entry:
+            entry.write(json.dumps(rows, indent=2).encode())
     yield sink.take()
 
 

@@ -64,7 +64,8 @@ class JobRunner:
         self._sender = WebhookSender(self._settings, self._store)
         self._metrics = JobMetrics()
         self._runs: dict[str, _Run] = {}
-        self._not_before: dict[str, float] = {}
+        self._not_before: dict[str, float] = {}  # of jobs
+        self._model_not_before: dict[str, float] = {}  # of models, by the names of their Segmenters
         self._sending: dict[str, Future[str]] = {}
         self._senders = ThreadPoolExecutor(_SENDERS, "webhook")
         self._swept_at = self._told_at = 0.0
@@ -131,11 +132,13 @@ class JobRunner:
             self._store.finish(job["id"], JobState.FAILED, event_body, error=told)
             Spool.of(self._settings.folder, job["id"]).drop_input()
             return False
+        if time.monotonic() < self._model_not_before.get(name, 0.0):
+            return False
         try:
             model, sha256 = self._segmenters[name].configured_model.remote().result(timeout_s=_MODEL_TIMEOUT_S)
         except Exception as error:  # a Segmenter that is lost comes back; jobs with other models need not wait for it
             _LOG.warning("the model of job %s is not there: %s", job["id"], type(error).__name__)
-            self._not_before[job["id"]] = time.monotonic() + _MODEL_PAUSE_S
+            self._model_not_before[name] = time.monotonic() + _MODEL_PAUSE_S
             return False
         return self._store.start(job["id"], str(model), str(sha256))
 
@@ -145,6 +148,7 @@ class JobRunner:
         environment = {**os.environ, "RAY_ADDRESS": address}
         spool = Spool.of(self._settings.folder, job_id)
         spool.folder.mkdir(parents=True, exist_ok=True)
+        spool.failure.unlink(missing_ok=True)  # that of an earlier process says nothing of this one
         with open(spool.log, "ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "serve_apps.jobs.worker", job_id],
@@ -178,9 +182,9 @@ class JobRunner:
         self._store.set_attempts(job_id, attempts)
         _LOG.warning("the process of job %s ended with %d, try %d", job_id, code, attempts)
         if attempts >= self._settings.max_attempts:
-            error = {"code": "internal", "message": f"Its process ended {attempts} times without a new photo."}
-            self._store.finish(job_id, JobState.FAILED, event_body, error=error)
-            Spool.of(self._settings.folder, job_id).drop_input()
+            spool = Spool.of(self._settings.folder, job_id)
+            self._store.finish(job_id, JobState.FAILED, event_body, error=_error_of(spool, attempts))
+            spool.drop_input()
             return
         self._not_before[job_id] = time.monotonic() + min(_LONGEST_PAUSE_S, 2.0 ** (attempts - 1))
 
@@ -231,3 +235,12 @@ class JobRunner:
                 old = time.time() - folder.stat().st_mtime > _ORPHAN_S
                 if old and not self._store.knows(folder.name):
                     Spool(folder).drop()
+
+
+def _error_of(spool: Spool, attempts: int) -> dict[str, str]:
+    """Return what a job fails with whose process has ended too often: the last error, where the process could tell."""
+    told = {"code": "internal", "message": ""}
+    with contextlib.suppress(OSError, ValueError):
+        told = json.loads(spool.failure.read_bytes())
+    why = f"Its process ended {attempts} times without a new photo."
+    return {"code": told["code"], "message": f"{told['message']} {why}".strip()}

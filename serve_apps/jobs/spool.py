@@ -57,6 +57,11 @@ class Spool:
         """What the process of the job prints."""
         return self.folder / "log"
 
+    @property
+    def failure(self) -> Path:
+        """Why the last process of the job ended without a result, where it could say so."""
+        return self.folder / "failure.json"
+
     def photo(self, number: int) -> Path:
         """Return the file of a photo."""
         return self.input / f"{number:06d}{_ENDING}"

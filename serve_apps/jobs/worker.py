@@ -7,6 +7,7 @@ This is the only module of the endpoint that uses the batch.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -74,6 +75,7 @@ class JobWorker:
                 self._end(JobState.FINISHED)
             except _PASSING as error:
                 print(error, file=sys.stderr)  # noqa: T201 (goes to the job's log)
+                self._tell_runner(error)
                 return 1
             except CutrayError as error:
                 self._end(JobState.FAILED, {"code": error.code, "message": str(error)})
@@ -191,6 +193,13 @@ class JobWorker:
         done = [photo for photo in self._store.photos(self._job_id) if photo["output"]]
         _side_by_side(_WRITERS, done, write)
         print(f"{len(done)} results are in {target_url(job['target'], '')}", file=sys.stderr)  # noqa: T201
+
+    def _tell_runner(self, error: CutrayError) -> None:
+        """Leave an error that may pass for the runner: where it does not, it is that of the job."""
+        message = str(error).replace(f"{self._spool.folder}/", "")  # where it lies concerns no client
+        told = json.dumps({"code": error.code, "message": message})
+        with contextlib.suppress(OSError):  # a full disk may be the very error
+            self._spool.write(self._spool.failure, [told.encode()])
 
     def _end(self, state: JobState, error: Mapping[str, str] | None = None) -> None:
         """End the job, then delete what came from the client."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -169,3 +170,34 @@ def test_layout_is_shown_as_it_is_saved(page: Any, photo_files: Path) -> None:
     with Image.open(one.value.path()) as picture:
         assert (picture.format, picture.size) == ("JPEG", (2000, 2000))
         assert picture.getpixel((3, 3)) == (255, 255, 255)
+
+
+@ON_DESKTOP
+def test_layout_follows_marks_and_pictures(page: Any, photo_files: Path, tmp_path: Path) -> None:
+    """A mark in the place of another one is seen in the layout, and so is a background of the same age as the last."""
+    add_photos(page, photo_files / "astronaut.jpg")
+    _choose_white(page)
+    page.check("#outline")
+    settle(page)
+    first, second = (0.45, 0.9), (0.45, 0.7)
+    page.click("[data-tool=drop]")
+    stroke(page, (0.4, 0.9), (0.5, 0.9))
+    page.click("[data-tool=move]")
+    settle(page)
+    assert color_at(page, *first) == _WHITE and color_at(page, *second) != _WHITE
+    page.click("[data-tool=drop]")
+    page.click("#undo")
+    settle(page)
+    stroke(page, (0.4, 0.7), (0.5, 0.7))
+    page.click("[data-tool=move]")
+    settle(page)
+    assert color_at(page, *first) != _WHITE and color_at(page, *second) == _WHITE
+    for channel, name in enumerate(("red", "green")):
+        picture = tmp_path / f"{name}.png"
+        Image.new("RGB", (64, 64), name).save(picture)
+        os.utime(picture, (1_700_000_000, 1_700_000_000))
+        page.set_input_files("#picture", picture)
+        page.wait_for_selector(f"#picture-name:has-text('{picture.name}')")
+        settle(page)
+        red_green = color_at(page, 0.02, 0.02)[:2]
+        assert red_green[channel] > 100 > red_green[1 - channel]

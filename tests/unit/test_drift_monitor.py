@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from cutray.evaluation.drift import Fingerprint, features_of
 from cutray.evaluation.photo_features import PhotoFeatures
 from cutray.removal import RemovalReport
 from cutray.tta import Prediction
+from serve_apps.drift import monitor as monitor_module
 from serve_apps.drift.monitor import DriftMonitor, SeenPhoto, compare_latest
 from serve_apps.drift.options import lay_over, take_sample_options
 from serve_apps.drift.samples import SampleFolder
@@ -132,6 +135,72 @@ def test_the_latest_photos_are_compared() -> None:
         values.append(features_of(PhotoFeatures(0.3 + shade, 300, 2), found=True, confidence=0.9, area=0.3))
     assert compare_latest(None, values) == []
     assert {one.feature for one in compare_latest(reference, values) if one.verdict == "drifted"} == {"brightness"}
+
+
+class Shown:
+    """Stands where Ray's gauge is: keeps what it was set to."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.values: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+
+    def set(self, value: float, tags: dict[str, str]) -> None:
+        """Keep a value."""
+        self.values[tags["feature"], tags["model"]].append(value)
+
+    def last(self, model: str) -> float | None:
+        """Return what is shown of the brightness of a model's photos."""
+        return next(reversed(self.values["brightness", model]), None)
+
+
+def _watched(monkeypatch: pytest.MonkeyPatch, handle: Any) -> tuple[DriftMonitor, Shown]:
+    """Return a monitor that compares all the time, and what it shows as its verdicts."""
+    monkeypatch.setattr(monitor_module, "_CHECK_S", 0.02)
+    monkeypatch.setattr(monitor_module, "_RETIRE_S", 0.5)
+    monitor, shown = DriftMonitor(DriftSettings(), {"u2netp": handle}), Shown()
+    assert monitor._metrics is not None
+    monkeypatch.setattr(monitor._metrics, "_verdict", shown)
+    return monitor, shown
+
+
+def _look_until(monitor: DriftMonitor, identity: str, model: str, condition: Callable[[], bool]) -> None:
+    """Send photos that one network was given, until something is so."""
+    photo = SeenPhoto(IMAGE, PREDICTION, replace(REPORT, model=model), False, identity)
+    until = time.monotonic() + _PATIENCE_S
+    while not condition():
+        assert time.monotonic() < until
+        _look(monitor, [photo] * 2, pause_s=0.01)
+
+
+def _brighter() -> Fingerprint:
+    """Return the reference of a model that was trained on brighter photos."""
+    reference = Fingerprint()
+    for index in range(300):
+        features = PhotoFeatures(0.9 + 0.0005 * (index % 100), 300, 2)
+        reference.add_all(features_of(features, found=True, confidence=0.4, area=0.2))
+    return reference
+
+
+def test_a_model_that_is_replaced_is_not_shown_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the next version has its photos, the verdict of the one before becomes 0, once; its own stays."""
+    monitor, shown = _watched(monkeypatch, Segmenters(_brighter().as_json()))
+    _look_until(monitor, "old", "shoes/7", lambda: shown.last("shoes/7") == 2)
+    time.sleep(1)
+    assert shown.last("shoes/7") == 2  # without photos it stays, for nothing has replaced it
+    _look_until(monitor, "new", "shoes/8", lambda: shown.last("shoes/7") == 0)
+    _look_until(monitor, "new", "shoes/8", lambda: shown.last("shoes/8") == 2)
+    values = shown.values["brightness", "shoes/7"]
+    assert values[values.index(2) :].count(0) == 1
+    assert list(monitor._fed) == list(monitor._latest) == [("new", "shoes/8")]
+
+
+def test_other_weights_do_not_keep_the_verdict_of_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights without a fingerprint under the same name have no verdict, and not that of those before them."""
+    handle = Segmenters(_brighter().as_json())
+    monitor, shown = _watched(monkeypatch, handle)
+    _look_until(monitor, "old", "mine", lambda: shown.last("mine") == 2)
+    handle.text = ""
+    _look_until(monitor, "new", "mine", lambda: shown.last("mine") == 0)
 
 
 def test_options_go_over_the_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

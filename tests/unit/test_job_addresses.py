@@ -164,6 +164,7 @@ _TRICKLES = {
     "/continue": b"HTTP/1.0 100 Continue\r\n\r\n" * 2 + b"HTTP/1.0 200 OK\r\n\r\n",
     "/body": b"HTTP/1.0 200 OK\r\n\r\n" + b"x" * 40,
 }
+_LENGTHS = {"/exact": "5", "/short": "9"}  # what is promised of five letters
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -187,6 +188,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.end_headers()
             return
         self.send_response(200)
+        if self.path in _LENGTHS:
+            self.send_header("Content-Length", _LENGTHS[self.path])
         self.end_headers()
         self.wfile.write(b"x" * (5000 if self.path == "/large" else 5))
         if self.path == "/slow":
@@ -218,9 +221,9 @@ def get(text: str, *, private: bool = True, timeout_s: float = 1.0) -> tuple[int
 def test_a_request_is_answered_and_never_redirected(server: tuple[str, list[str]]) -> None:
     """What is there comes back; a redirect is an answer like any other."""
     url, asked = server
-    assert get(f"{url}/photo") == (200, b"xxxxx")
+    assert get(f"{url}/photo") == get(f"{url}/exact") == (200, b"xxxxx")
     assert get(f"{url}/redirect")[0] == 302
-    assert asked == ["/photo", "/redirect"]
+    assert asked == ["/photo", "/exact", "/redirect"]
 
 
 def test_private_hosts_are_not_contacted(server: tuple[str, list[str]]) -> None:
@@ -243,9 +246,9 @@ def test_a_second_answer_of_the_name_server_changes_nothing(
     assert (answers, asked) == ([], ["/photo"])
 
 
-@pytest.mark.parametrize("path", ["/large", "/slow"])
+@pytest.mark.parametrize("path", ["/large", "/slow", "/short"])
 def test_answers_have_limits(server: tuple[str, list[str]], path: str) -> None:
-    """An answer that is too long, or trickles, is an error."""
+    """An answer that is too long, trickles, or breaks off, is an error."""
     with pytest.raises(FetchError):
         get(server[0] + path)
 

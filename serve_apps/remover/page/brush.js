@@ -55,6 +55,7 @@ function showButtons() {
 }
 
 function changed() {
+  photo.version += 1;
   showButtons();
   whenChanged("hints");
 }

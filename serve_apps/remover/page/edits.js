@@ -65,6 +65,7 @@ export async function apply(photo, calls) {
     photo.unsure = false;
     return changed;
   });
+  photo.version += 1;
   return photo.alpha === before ? box : [0, 0, photo.alpha.width, photo.alpha.height];
 }
 

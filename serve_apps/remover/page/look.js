@@ -46,8 +46,10 @@ export function previewFields() {
   return fields.size || template()?.has_size ? fields : { ...fields, size: "2MP" };
 }
 
+function idOf(file) { return file && [file.name, file.size, file.lastModified]; }
+
 /** A text that differs where results do. */
-export function keyOf() { return JSON.stringify({ ...fieldsOf(), format: "", background_image: look.pictureFile?.lastModified }); }
+export function keyOf() { return JSON.stringify({ ...fieldsOf(), format: "", background_image: idOf(look.pictureFile) }); }
 
 function read() {
   const { value } = document.querySelector("input[name=background]:checked");

@@ -50,7 +50,9 @@ function make(file) {
     file, name: stemOf(file.name), state: "waiting", share: 0, message: "", trouble: "", seeThrough: false,
     controller: null, lost: false,
     cutout: null, // the finished picture, where the endpoint keeps no edits
-    edit: null, size: null, alpha: null, found: true, notes: [], hints: [], redone: [], unsure: false, late: false, correcting: false, outdated: false,
+    edit: null, size: null, alpha: null, found: true, notes: [], hints: [], redone: [],
+    version: 0, // raised with each change of hints, and once the endpoint has taken them
+    unsure: false, late: false, correcting: false, outdated: false,
   };
 }
 

@@ -61,7 +61,7 @@ export function refresh(keep = true) {
     showPicture(pictureOf(layers, photo), keep);
     return;
   }
-  const key = JSON.stringify([photo.hints.length, photo.edit, look.keyOf()]);
+  const key = JSON.stringify([photo.version, photo.edit, look.keyOf()]);
   if (finished?.key === key) showPicture(pictureOfFinished(), keep);
   else askForLayout(photo, key);
 }
@@ -181,6 +181,7 @@ export async function correct() {
 function fail(photo, error) {
   if (error.status >= 400 && error.status < 429) {
     photo.hints.pop();
+    photo.version += 1;
     brush.attach(photo, layers.width, layers.height);
     photo.trouble = `${error.message} The last mark was taken back.`;
   } else {
