@@ -42,7 +42,7 @@ _FLAGS = ("masks", "shard_masks", "retry_failed", "reprocess", "verify", "overwr
 @click.option("--retry-failed", is_flag=True, help="Try photos again that failed before.")
 @click.option("--reprocess", is_flag=True, help="Do photos again whose results were made with other settings.")
 @click.option("--verify", is_flag=True, help="Check what is done by its content instead of by size and time.")
-@click.option("--overwrite", is_flag=True, help="Replace files in DST that no earlier batch has made.")
+@click.option("--overwrite", is_flag=True, help="Replace files in DST, and masks, that no earlier batch has made.")
 @click.option("--allow-empty", is_flag=True, help="Write a fully transparent picture where no subject is found.")
 @click.option("--report/--no-report", default=True, show_default=True, help="Write _cutray/report.html with samples.")
 @settings_options(

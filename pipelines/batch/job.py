@@ -10,6 +10,7 @@ from cutray.config import BatchSettings, RemoverSettings
 from cutray.errors import OptionError
 from cutray.preflight import check_output_settings, check_writable
 from cutray.sources import output_format
+from pipelines.batch.names import forward_slashes
 from pipelines.batch.storage import open_storage
 from pipelines.batch.storage_base import Storage
 
@@ -28,7 +29,7 @@ class BatchJob:
         retry_failed: Try photos again that failed before.
         reprocess: Do photos again whose results were made with other settings.
         verify: Compare contents by hash instead of by size and time.
-        overwrite: Replace files in the target that no batch has made.
+        overwrite: Replace files in the target, and among the masks, that no batch has made.
         allow_empty: Write a fully transparent picture where there is no subject.
         report: Write the HTML report.
         on_ray: Have Ray do the work; otherwise processes of this machine do.
@@ -64,7 +65,7 @@ class BatchJob:
         """Where results go: files, parquet or webdataset."""
         if self.batch_settings.sink != "auto":
             return self.batch_settings.sink
-        path = self.target.partition("?")[0].rstrip("/")
+        path = forward_slashes(self.target).partition("?")[0].rstrip("/")
         return "parquet" if path.lower().endswith(".parquet") else "files"
 
     @property

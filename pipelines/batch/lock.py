@@ -26,7 +26,8 @@ def exclusive_lock(storage: Storage) -> Iterator[None]:
     folder = os.path.join(storage.address, FOLDER)
     try:
         os.makedirs(folder, exist_ok=True)
-        handle = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)  # Windows has none
+        handle = os.open(os.path.join(folder, "lock"), flags, 0o666)
     except OSError as error:
         raise OutputError(
             got=f"cannot write to {storage.address!r}: {error.strerror}", fix="check the path, its rights and the disk"

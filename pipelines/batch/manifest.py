@@ -87,6 +87,7 @@ class ManifestEntry(NamedTuple):
     shard_sha256: str | None
     settings_hash: str | None
     engine: str | None = None
+    mask_sha256: str | None = None
 
     @property
     def finished(self) -> bool:

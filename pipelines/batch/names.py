@@ -11,7 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import count
 
+_ON_WINDOWS = os.name == "nt"
 _LONGEST_BYTES = 255  # of one part of a path, on every usual file system
+_DRIVE = re.compile("[A-Za-z]:")
 _ESCAPED = re.compile("%(25|[89A-F][0-9A-F])")
 _LOOKS_ESCAPED = re.compile("%(?=25|[89A-F][0-9A-F])")
 _RAW_BYTE = re.compile("[\udc80-\udcff]")
@@ -39,11 +41,26 @@ def decode_name(text: str) -> str:
 
 
 def safe_key(path: str) -> str:
-    """Turn a path or URI into a path below the target that cannot leave it; nothing may be left of it."""
+    """Turn a path or URI into a path below the target that cannot leave it; nothing may be left of it.
+
+    On Windows drives fall away, too, and other colons, which would name a drive or a stream of a file, become %3A.
+    """
     address, mark, rest = path.partition("://")
     plain = rest.split("?")[0] if mark else address
     parts = [part for part in plain.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    if _ON_WINDOWS:
+        parts = [part.replace(":", "%3A") for part in parts if not _DRIVE.fullmatch(part)]
     return encode_name("/".join(parts))
+
+
+def forward_slashes(address: str) -> str:
+    """Write the path of a local file or folder with forward slashes; a backslash separates on Windows alone."""
+    return address.replace("\\", "/") if _ON_WINDOWS and "://" not in address else address
+
+
+def mask_name(output: str) -> str:
+    """Name of the mask that belongs to a result."""
+    return posixpath.splitext(output)[0] + ".png"
 
 
 def printable(text: str) -> str:
@@ -83,20 +100,20 @@ def distinct_names(
         fallback: Another name for one of them; its second argument is an ending (-2, -3, …), at first empty.
         taken: Names that others have.
     """
-    before = {_folded(name) for name in taken}
-    times = Counter(map(_folded, wanted.values()))
+    before = {folded(name) for name in taken}
+    times = Counter(map(folded, wanted.values()))
     used = before | {name for name, number in times.items() if number == 1}
     names = {}
     for key, name in wanted.items():
-        if times[_folded(name)] > 1 or _folded(name) in before:
+        if times[folded(name)] > 1 or folded(name) in before:
             choices = (fallback(key, "" if number == 1 else f"-{number}") for number in count(1))
-            name = next(choice for choice in choices if _folded(choice) not in used)
-            used.add(_folded(name))
+            name = next(choice for choice in choices if folded(choice) not in used)
+            used.add(folded(name))
         names[key] = name
     return names
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
     """Write a name so that equal ones are those that some file system takes for one."""
     return unicodedata.normalize("NFC", name).casefold()
 

@@ -90,7 +90,11 @@ class ParquetSource:
             InputError: It cannot be read, holds nothing, or has too many bytes.
         """
         file_name, _, spot = name.rpartition("#")
-        group, row = map(int, spot.split(":")) if spot else (0, 0)
+        if not spot:
+            for _ in self.photos(FileInfo(file_name, -1, -1)):
+                pass
+            raise InputError(got=f"{file_name!r} was damaged when it was listed", fix="run the job again")
+        group, row = map(int, spot.split(":"))
         try:
             value = self._window.value(self, (file_name, group), row)
         except (pa.ArrowException, OSError, StopIteration) as error:

@@ -7,7 +7,7 @@ import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cutray.config import RemoverSettings, fingerprint, result_values
@@ -15,6 +15,8 @@ from cutray.errors import ConfigError
 from cutray.imaging.files import read_bytes
 from pipelines.batch.job import BatchJob
 from pipelines.batch.manifest import ManifestEntry, PhotoStatus
+from pipelines.batch.names import mask_name
+from pipelines.batch.owned_files import LEFT_COLUMNS, FolderFiles, OwnedFiles
 from pipelines.batch.photo import Photo
 
 # The weights' hash stands for the model. The precision changes a result, but "auto" says nothing of it: each row has
@@ -31,12 +33,16 @@ class PhotoTask:
         output: Name of its result.
         known_sha256: Hash of the content that the present result was made from; equal content is not done again.
         known_output_sha256: Hash that the present result should have, or the file that holds it with others.
+        left: Size and hash of what earlier runs have left under its names, as columns of the manifest.
+        obstacle: Which file of others would be replaced, or nothing.
     """
 
     photo: Photo
     output: str
     known_sha256: str | None = None
     known_output_sha256: str | None = None
+    left: Mapping[str, Any] = field(default_factory=dict)
+    obstacle: str = ""
 
     def as_row(self) -> dict[str, Any]:
         """Return the form in which it travels to the processes that do the work."""
@@ -51,6 +57,7 @@ class PhotoTask:
             "output": self.output,
             "known_sha256": self.known_sha256,
             "known_output_sha256": self.known_output_sha256,
+            **{name: self.left.get(name) for name in LEFT_COLUMNS},
         }
 
 
@@ -65,7 +72,7 @@ class BatchPlan:
     Attributes:
         tasks: Photos to do, in order.
         claims: Those of them whose names no earlier run has claimed.
-        blocked: Photos whose result would replace a file that is not ours.
+        blocked: Photos whose result or mask would replace a file that is not ours.
         kept: Photos that are done and whose result is in place.
         still_failed: Photos that failed before and are not tried again.
         reasons: How many photos are done for which reason.
@@ -150,6 +157,7 @@ def make_plan(
     masks: Mapping[str, int],
     job: BatchJob,
     differences: Callable[[], list[str]] = list,
+    masks_moved: bool = False,
 ) -> BatchPlan:
     """Compare the photos with what earlier runs noted and with the files that are there.
 
@@ -163,17 +171,19 @@ def make_plan(
         masks: The same of the folder for masks.
         job: What the caller allows, with the fingerprint of its settings.
         differences: Says in which settings the earlier run differs; asked only if one does.
+        masks_moved: Whether the folder for masks is another one than in the earlier run.
 
     Raises:
         ConfigError: Results were made with other settings and doing them again was not asked for.
     """
     plan = BatchPlan()
+    owned = OwnedFiles(FolderFiles(present), FolderFiles(masks), job, masks_moved)
     stale = 0
     groups: defaultdict[str, list[Photo]] = defaultdict(list)
     for photo in photos:
         groups[names[photo.key]].append(photo)
     for output, group in groups.items():
-        reasons = [_reason(photo, entries.get(photo.key), present, masks, job) for photo in group]
+        reasons = [_reason(photo, entries.get(photo.key), owned) for photo in group]
         known = [entries.get(photo.key) for photo in group]
         if not any(reasons):
             failed = sum(entry is not None and entry.status == PhotoStatus.FAILED for entry in known)
@@ -182,12 +192,12 @@ def make_plan(
             continue
         stale += reasons.count("other settings")
         plan.reasons.update(reason or "in one file with these" for reason in reasons)
-        tasks = [_task(*facts, output) for facts in zip(group, known, reasons, strict=True)]
-        if output in present and not job.overwrite and not any(map(_is_ours, known)):
-            plan.blocked += tasks
+        tasks = [_task(*facts, output, owned) for facts in zip(group, known, reasons, strict=True)]
+        if not job.overwrite and (obstacle := owned.obstacle(known, output)):
+            plan.blocked += [replace(task, obstacle=obstacle) for task in tasks]
             continue
         plan.tasks += tasks
-        plan.claims += [task for task, entry in zip(tasks, known, strict=True) if not _is_ours(entry)]
+        plan.claims += [task for task, entry in zip(tasks, known, strict=True) if not owned.is_claimed(entry, output)]
     if stale and not job.reprocess:
         how = "; ".join(differences())
         raise ConfigError(
@@ -198,25 +208,24 @@ def make_plan(
     return plan
 
 
-def _is_ours(entry: ManifestEntry | None) -> bool:
-    """Whether an earlier run has claimed the name of a photo's result."""
-    return entry is not None and (
-        entry.finished or entry.status == PhotoStatus.PENDING or entry.shard_bytes is not None
+def _task(photo: Photo, entry: ManifestEntry | None, reason: str | None, output: str, owned: OwnedFiles) -> PhotoTask:
+    """Note what the present result was made from, unless it has to be made again whatever the photo holds.
+
+    A claim replaces the row that a photo's result would be kept by.
+    """
+    task = PhotoTask(photo, output, left=owned.left(entry, output))
+    if entry is None or entry.status not in (PhotoStatus.OK, PhotoStatus.NO_SUBJECT):
+        return task
+    if reason in ("other settings", "mask missing or altered") or not owned.is_claimed(entry, output):
+        return task
+    return replace(
+        task, known_sha256=entry.source_sha256, known_output_sha256=entry.shard_sha256 or entry.output_sha256
     )
 
 
-def _task(photo: Photo, entry: ManifestEntry | None, reason: str | None, output: str) -> PhotoTask:
-    """Note what the present result was made from, unless it has to be made again whatever the photo holds."""
-    done = entry is not None and entry.finished and reason != "other settings"
-    if entry is None or not done or (reason or "").startswith("mask"):
-        return PhotoTask(photo, output)
-    return PhotoTask(photo, output, entry.source_sha256, entry.shard_sha256 or entry.output_sha256)
-
-
-def _reason(
-    photo: Photo, entry: ManifestEntry | None, present: Mapping[str, int], masks: Mapping[str, int], job: BatchJob
-) -> str | None:
+def _reason(photo: Photo, entry: ManifestEntry | None, owned: OwnedFiles) -> str | None:
     """Say why a photo has to be done, or None when it has not."""
+    job = owned.job
     if entry is None:
         return "new"
     if entry.status == PhotoStatus.PENDING:
@@ -233,21 +242,16 @@ def _reason(
     if entry.settings_hash != job.settings_hash or other_format:
         return "other settings"
     size_bytes = entry.output_bytes if entry.shard_bytes is None else entry.shard_bytes
-    if size_bytes is not None and present.get(entry.output) != size_bytes:
+    if size_bytes is not None and owned.outputs.size(entry.output) != size_bytes:
         return "result missing or altered"
     if entry.status == PhotoStatus.FAILED:
         return None
     if (
         entry.status == PhotoStatus.OK
         and job.masks is not None
-        and masks.get(mask_name(entry.output)) != entry.mask_bytes
+        and owned.masks.size(mask_name(entry.output)) != entry.mask_bytes
     ):
         return "mask missing or altered"
     if changed:
         return "source changed"
     return "to verify" if job.verify or photo.modified_ns < 0 else None
-
-
-def mask_name(output: str) -> str:
-    """Name of the mask that belongs to a result."""
-    return os.path.splitext(output)[0] + ".png"

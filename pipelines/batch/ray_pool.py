@@ -14,6 +14,8 @@ import pyarrow as pa
 from cutray.config import BatchSettings
 from cutray.errors import CutrayError
 from pipelines.batch.job import BatchJob
+from pipelines.batch.manifest import SCHEMA
+from pipelines.batch.owned_files import LEFT_COLUMNS
 from pipelines.batch.plan import PhotoTask, RunTasks
 from pipelines.batch.pool import Pool, fit_pool, local_pool, stopped
 from pipelines.batch.storage_base import Reader
@@ -23,8 +25,11 @@ _BLOCKS = 2  # that an actor has in work: the next one begins before the last ph
 _LOCAL_STORE_BYTES = 256 << 20  # only names and rows travel between processes, never pixels
 # Of `PhotoTask.as_row`; a table of nothing but None has no types of its own.
 _TEXTS = ("key", "location", "hints", "name", "output", "known_sha256", "known_output_sha256")
+_NUMBERS = ("size_bytes", "modified_ns")
 _TASK_SCHEMA = pa.schema(
-    {name: pa.string() for name in _TEXTS} | dict.fromkeys(("size_bytes", "modified_ns"), pa.int64())
+    [(name, pa.string()) for name in _TEXTS]
+    + [(name, pa.int64()) for name in _NUMBERS]
+    + [SCHEMA.field(name) for name in LEFT_COLUMNS]
 )
 
 

@@ -80,9 +80,14 @@ def run_batch(
         entries = manifest.entries()
         job = replace(job, settings=pin_precision(job.settings, entries, job.settings_hash))
         plan = _plan(listing, entries, job)
-        facts = {"source": listing.reader.address, "model_sha256": job.model_sha256}
-        write_job(target, facts | job.settings.model_dump() | job.result_choices())
+        # Before the folder for masks is noted: no run may take what others have in a new one for its own.
         _claim(plan, manifest, job.settings_hash)
+        facts = {
+            "source": listing.reader.address,
+            "model_sha256": job.model_sha256,
+            "masks_address": _masks_address(job),
+        }
+        write_job(target, facts | job.settings.model_dump() | job.result_choices())
         progress = BatchProgress(kept=plan.kept, failed=plan.still_failed + len(plan.blocked))
         worked_s = 0.0
         if plan.tasks:
@@ -133,13 +138,26 @@ def _name_results(photos: Sequence[Photo], entries: Mapping[str, ManifestEntry],
     return name_outputs((photo.key for photo in photos), claimed, suffix)
 
 
+def _masks_address(job: BatchJob) -> str | None:
+    """Address of the folder for masks, if there is one."""
+    return job.mask_storage.address if job.mask_storage else None
+
+
 def _plan(listing: Listing, entries: Mapping[str, ManifestEntry], job: BatchJob) -> BatchPlan:
     """Compare source, manifest and target, and say what will be done and why."""
     names = _name_results(listing.photos, entries, job)
     present = {file.name: file.size_bytes for file in job.target_storage.walk()}
     masks = {file.name: file.size_bytes for file in job.mask_storage.walk()} if job.mask_storage else {}
+    noted = read_job(job.target_storage)
     plan = make_plan(
-        listing.photos, names, entries, present, masks, job, lambda: name_differences(job, read_job(job.target_storage))
+        listing.photos,
+        names,
+        entries,
+        present,
+        masks,
+        job,
+        lambda: name_differences(job, noted),
+        masks_moved=noted.get("masks_address", _masks_address(job)) != _masks_address(job),
     )
     why = ", ".join(f"{number} {reason}" for reason, number in sorted(plan.reasons.items()))
     if listing.own_results:
@@ -155,9 +173,9 @@ def _claim(plan: BatchPlan, manifest: Manifest, fingerprint: str) -> None:
     rows = [_row(task, fingerprint) | {"status": PhotoStatus.PENDING} for task in plan.claims]
     for task in plan.blocked:
         error = OutputExistsError(
-            got=f"the file {task.output!r} is in the target and was not made by a batch",
+            got=task.obstacle,
             allowed="a name that is free",
-            fix="add --overwrite and --retry-failed to replace it, or choose another target",
+            fix="add --overwrite and --retry-failed to replace it, or choose another folder",
         )
         rows.append(_row(task, fingerprint) | {"status": PhotoStatus.FAILED, "code": error.code, "reason": str(error)})
     manifest.append(rows)
@@ -167,6 +185,7 @@ def _row(task: PhotoTask, fingerprint: str) -> dict[str, Any]:
     """Begin a row of the manifest."""
     photo = task.photo
     return {
+        **task.left,
         "source": photo.key,
         "output": task.output,
         "settings_hash": fingerprint,

@@ -19,7 +19,7 @@ from cutray.hints_file import SUFFIX as HINTS_SUFFIX
 from cutray.hints_file import hints_name
 from cutray.imaging.photo_files import PHOTO_SUFFIXES
 from cutray.imaging.provenance import is_result
-from pipelines.batch.names import decode_name, encode_name, safe_key
+from pipelines.batch.names import decode_name, encode_name, forward_slashes, safe_key
 from pipelines.batch.photo import Photo
 from pipelines.batch.storage import LocalStorage, open_storage
 from pipelines.batch.storage_base import FileInfo, Reader, Storage
@@ -74,11 +74,12 @@ def list_photos(
         InputError: There is no such source, it holds no photos, or two entries of a list have the same name.
         OptionError: Parquet files have no such columns.
     """
+    source = forward_slashes(source)
     address, mark, query = source.partition("?") if "://" in source else (source, "", "")
     ending = posixpath.splitext(address)[1].lower()
     if ending in (*LIST_ENDINGS, ".tar"):
         folder, _, name = address.rpartition("/")
-        storage = open_storage((folder or ("/" if address.startswith("/") else ".")) + mark + query)
+        storage = open_storage(_folder(folder, address) + mark + query)
         name = _stored_name(storage, name)
         if found := storage.find(name):
             if ending not in _PACKED or not (
@@ -205,9 +206,14 @@ def _split_pattern(source: str) -> tuple[str, str | None]:
     first = next((index for index, part in enumerate(parts) if any(sign in part for sign in "*?[")), None)
     if first is None or ("://" not in source and os.path.exists(source)):
         return source, None
-    return ("/".join(parts[:first]) or ("/" if address.startswith("/") else ".")) + mark + query, "/".join(
-        parts[first:]
-    )
+    return _folder("/".join(parts[:first]), address) + mark + query, "/".join(parts[first:])
+
+
+def _folder(beginning: str, address: str) -> str:
+    """Write the beginning of an address as a folder: nothing is the root or the current one, a drive has its root."""
+    if not beginning:
+        return "/" if address.startswith("/") else "."
+    return f"{beginning}/" if beginning.endswith(":") else beginning
 
 
 def _chosen(found: Iterator[FileInfo], pattern: str | None) -> Iterator[FileInfo]:
@@ -258,13 +264,15 @@ def _matches(parts: list[str], pattern: list[str]) -> bool:
 
 def _relative(folder: str, root: str) -> str | None:
     """Path of a folder below another one, or None when it is elsewhere."""
-    folder, root = _real(folder), _real(root)
-    return folder[len(root) + 1 :] if folder.startswith(root + "/") else None
+    folder, above = _real(folder), _real(root).rstrip("/") + "/"
+    return folder[len(above) :] if folder.startswith(above) else None
 
 
 def _real(address: str) -> str:
     """Write the address of a folder as no other folder's: without links, and without the options of a URI."""
-    return address.partition("?")[0].rstrip("/") if "://" in address else os.path.realpath(address)
+    if "://" in address:
+        return address.partition("?")[0].rstrip("/")
+    return forward_slashes(os.path.realpath(address))
 
 
 def _from_list(storage: Storage, name: str) -> Listing:
@@ -290,7 +298,7 @@ def _paths(data: bytes, name: str) -> list[str]:
             rows = [json.loads(line) for line in text.split("\n") if line.strip()]
         column = _column(list(rows[0]) if rows else [])
         return [str(row.get(column) or "") for row in rows]
-    except (ValueError, AttributeError, OSError) as error:
+    except (ValueError, TypeError, AttributeError, OSError, csv.Error) as error:
         raise InputError(got=f"the list {name!r} cannot be read: {error}", fix="mend the list") from error
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import BinaryIO
 
 from cutray.config import InputLimits
-from cutray.errors import InputError
+from cutray.errors import InputError, OutputError
 from cutray.imaging.files import create_atomically, read_bytes, write_atomically
 from pipelines.batch.names import decode_name, encode_name
 from pipelines.batch.remote_storage import RemoteStorage
@@ -66,16 +66,16 @@ class LocalStorage:
 
     def write(self, name: str, data: bytes, *, overwrite: bool) -> None:
         """Write to a temporary file, flush it to disk, and give it its name."""
-        write_atomically(self.path(name), data, overwrite=overwrite)
+        write_atomically(self._path_inside(name), data, overwrite=overwrite)
 
     def create(self, name: str) -> AbstractContextManager[BinaryIO]:
         """Fill a temporary file, flush it to disk, and give it its name."""
-        return create_atomically(self.path(name), overwrite=True)
+        return create_atomically(self._path_inside(name), overwrite=True)
 
     def delete(self, name: str) -> None:
         """Remove a file."""
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.path(name))
+            os.unlink(self._path_inside(name))
 
     def sweep(self) -> int:
         """Remove temporary files of processes that were killed."""
@@ -89,8 +89,19 @@ class LocalStorage:
         return swept
 
     def path(self, name: str) -> str:
-        """Return the path of a file."""
+        """Return the path of a file; an absolute name stands for itself."""
         return os.path.join(self.address, decode_name(name))
+
+    def _path_inside(self, name: str) -> str:
+        """Return the path of a file that is to be changed, or raise OutputError where it is not in the folder."""
+        path = self.path(name)
+        if not os.path.normpath(path).startswith(os.path.join(self.address, "")):
+            raise OutputError(
+                got=f"the name {name!r} leads out of {self.address!r}",
+                allowed="names below the folder",
+                fix="rename the photo, or name it otherwise in its list",
+            )
+        return path
 
 
 def absolute_address(address: str) -> str:

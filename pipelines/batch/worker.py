@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -27,14 +28,14 @@ from pipelines.batch.crash_tracker import CrashLog
 from pipelines.batch.job import BatchJob
 from pipelines.batch.manifest import SCHEMA, PhotoStatus
 from pipelines.batch.memory import MemoryGate, photo_bytes
-from pipelines.batch.names import printable
-from pipelines.batch.plan import mask_name
+from pipelines.batch.names import mask_name, printable
+from pipelines.batch.owned_files import LEFT_COLUMNS
 from pipelines.batch.pool import Pool
 from pipelines.batch.shards import HashingWriter, fill_shard, sample_names
 from pipelines.batch.shared_engine import SharedEngine
 from pipelines.batch.solo_gate import SoloGate
 from pipelines.batch.sources import read_photo
-from pipelines.batch.storage_base import Reader
+from pipelines.batch.storage_base import Reader, Storage
 
 _JOB_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 _FAULTS_IN_A_ROW = 3
@@ -252,8 +253,10 @@ class BatchWorker:
         removal = remover.remove_background(data, **options)
         row |= _report_columns(removal, job.settings)
         if not removal.report.subject_found and not job.allow_empty:
+            self._remove_left(task)
             return PhotoResult(row | {"status": PhotoStatus.NO_SUBJECT, "code": "no_subject"})
-        row |= {"output_bytes": len(removal.data), "output_sha256": hashlib.sha256(removal.data).hexdigest()}
+        written = {"output_bytes": len(removal.data), "output_sha256": hashlib.sha256(removal.data).hexdigest()}
+        row |= written
         mask = encode_image(removal.mask, "PNG") if self._masks or job.shard_masks else None
         if mask is not None:
             row |= {"mask_bytes": len(mask), "mask_sha256": hashlib.sha256(mask).hexdigest()}
@@ -261,6 +264,7 @@ class BatchWorker:
             return PhotoResult(row, removal.data, mask)
         # The plan has made sure that the name is ours; a file there is what an earlier attempt left.
         self._target.write(task["output"], removal.data, overwrite=True)
+        task |= written  # it is ours even if its mask cannot be written
         if self._masks and mask is not None:
             self._masks.write(mask_name(task["output"]), mask, overwrite=True)
         return PhotoResult(row)
@@ -274,19 +278,22 @@ class BatchWorker:
     def _in_place(self, task: dict[str, Any]) -> bool:
         """Whether the present result has the hash that it should have, or rightly is none."""
         wanted = task["known_output_sha256"]
-        if wanted is None:
-            return True
-        try:
-            with self._target.open(task["output"]) as file:
-                digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]  # it has readinto
-            return bool(digest.hexdigest() == wanted)
-        except (InputError, OSError):
-            return False
+        return wanted is None or _hash_file(self._target, task["output"]) == wanted
+
+    def _remove_left(self, task: dict[str, Any]) -> None:
+        """Remove what other content of a photo has left, unless it is no longer as it was noted."""
+        masks = [(self._masks, mask_name(task["output"]), task["mask_sha256"])] if self._masks else []
+        for storage, name, noted in [(self._target, task["output"], task["output_sha256"]), *masks]:
+            if noted is not None and _hash_file(storage, name) == noted:
+                with suppress(OSError):  # another program may have it open
+                    storage.delete(name)
 
     def _row(self, task: dict[str, Any], status: str, error: CutrayError | None = None) -> dict[str, Any]:
         """Begin a row with what is known of any photo."""
         return {
             **dict.fromkeys(SCHEMA.names),
+            # What an earlier run has written stays our own while the photo fails.
+            **({name: task[name] for name in LEFT_COLUMNS} if status == PhotoStatus.FAILED else {}),
             "source": task["key"],
             "output": task["output"],
             "status": status,
@@ -299,6 +306,15 @@ class BatchWorker:
             "settings_hash": self._job.settings_hash,
             "finished_at": datetime.now(UTC),
         }
+
+
+def _hash_file(storage: Storage, name: str) -> str | None:
+    """Return the SHA-256 of a file, or None where it cannot be read."""
+    try:
+        with storage.open(name) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # it has readinto
+    except (InputError, OSError):
+        return None
 
 
 def _parse_hints(data: bytes, name: str) -> PhotoOptions:

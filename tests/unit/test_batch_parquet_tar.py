@@ -128,6 +128,25 @@ def test_damaged_files_are_photos_that_fail(tmp_path: Path) -> None:
                 listing.reader.read(locations[key], LIMITS)
 
 
+def test_damage_within_a_table_is_no_photo(tmp_path: Path) -> None:
+    """Where names cannot be read on, the entry that says so never stands for the first row."""
+    file = tmp_path / "tables" / "a.parquet"
+    file.parent.mkdir()
+    table = pa.table({"image": [b"0", b"1"], "id": ["a", "b"]})
+    pq.write_table(table, file, row_group_size=1, compression="none", use_dictionary=False)
+    whole = file.read_bytes()
+    place = pq.ParquetFile(file).metadata.row_group(1).column(1).data_page_offset
+    file.write_bytes(whole[:place] + b"\xff" * 8 + whole[place + 8 :])
+    listing = list_photos(str(file.parent))
+    locations = {photo.key: photo.location for photo in listing.photos}
+    assert set(locations) == {"a.parquet/a", "a.parquet/(damaged)"}
+    with pytest.raises(InputError, match="cannot be read"):
+        listing.reader.read(locations["a.parquet/(damaged)"], LIMITS)
+    file.write_bytes(whole)
+    with pytest.raises(InputError, match="was damaged when it was listed"):
+        listing.reader.read(locations["a.parquet/(damaged)"], LIMITS)
+
+
 def test_equal_names_are_refused(tmp_path: Path) -> None:
     """Two rows of one name would be one result."""
     with pytest.raises(InputError, match="twice"):

@@ -93,6 +93,24 @@ def test_list_with_a_name_twice_is_refused(tmp_path: Path) -> None:
         list_photos(str(file))
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("list.csv", 'path\n"' + "a.jpg\n" * 30_000),
+        ("list.jsonl", "5\n"),
+        ("list.jsonl", '{"path": "a.jpg"}\n5\n'),
+        ("list.jsonl", "null\n"),
+        ("list.jsonl", "{\n"),
+    ],
+)
+def test_malformed_lists_are_refused(tmp_path: Path, name: str, content: str) -> None:
+    """An unclosed quote or a line that is no object is an error that names the list."""
+    file = tmp_path / name
+    file.write_text(content)
+    with pytest.raises(InputError, match=r"the list 'list.* cannot be read"):
+        list_photos(str(file))
+
+
 def test_missing_and_empty_sources_are_refused(tmp_path: Path) -> None:
     """A wrong path is an error and not a job without photos."""
     with pytest.raises(InputError, match="not a folder"):
