@@ -38,7 +38,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def solo(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def alone(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("alone")
     code, _, told = run_batch_command(photos, target)
     assert code == 0, told
