@@ -21,13 +21,13 @@ from cutray.console.progress import download_progress
 from cutray.console.run import run
 from cutray.errors import ConfigError
 from cutray.evaluation.report import ModelScores, markdown_table
-from cutray.imaging.files import write_atomically
 from cutray.models.weights import Weights, resolve
 from cutray.preflight import check_new_file
 from pipelines.run_settings import PRESETS
 from pipelines.scoring import score_model, scored_samples
 from pipelines.sweep.trial_results import RUNS, SWEEP, ranked, read_trial_results
 from pipelines.train import new_settings, training_session
+from pipelines.training_run.done_note import noted_settings, write_note
 from pipelines.training_run.ensemble import write_ensemble
 
 if TYPE_CHECKING:
@@ -147,9 +147,9 @@ def train_members(
         settings = parse_settings(TrainSettings, base.model_dump() | own)
         run_dir = Path(settings.save_dir).resolve() / settings.name
         path, done = run_dir / BEST_FILE, run_dir / _DONE
-        note = json.dumps({"settings": fingerprint({**result_values(settings), "photos": photos})}).encode()
+        wanted = fingerprint({**result_values(settings), "photos": photos})
         # Weights alone do not tell that a run is done: one that was stopped has left some too.
-        if not (path.is_file() and done.is_file() and done.read_bytes() == note):
+        if not (path.is_file() and noted_settings(done) == wanted):
             click.echo(f"member {seed + 1} of {members}", err=True)
             try:
                 path = train(settings).best
@@ -157,7 +157,7 @@ def train_members(
                 told = f"{seed} of {members} members are done"
                 click.echo(f"stopped; {told}; the same command goes on with what is in {settings.save_dir}", err=True)
                 raise
-            write_atomically(done, note, overwrite=True)
+            write_note(done, wanted)
         paths.append(str(path))
     return tuple(paths)
 

@@ -13,7 +13,7 @@ from cutray.config import RemoverSettings
 from cutray.console.progress import download_progress, photo_progress
 from cutray.edit import matte_photo
 from cutray.errors import InputError
-from cutray.evaluation.datasets import LAYOUTS
+from cutray.evaluation.datasets import fitting_layouts
 from cutray.evaluation.drift import Fingerprint, features_of
 from cutray.evaluation.photo_features import measure_photo
 from cutray.imaging.photo_files import find_photos
@@ -28,9 +28,8 @@ def photos_of(folder: Path) -> list[Path]:
     Raises:
         InputError: There are none.
     """
-    named = [(path.name, f"{path.name.removesuffix('Image')}Mask") for path in sorted(folder.glob("*-Image"))]
-    pairs = [pair for pair in (*LAYOUTS, *named) if all((folder / name).is_dir() for name in pair)]
-    searched = dict.fromkeys(folder / images for images, _ in pairs) or [folder]
+    layouts = fitting_layouts(folder) if folder.is_dir() else []
+    searched = dict.fromkeys(images for images, _ in layouts) or [folder]
     photos = [photo for one in searched for photo in find_photos(one)]
     if not photos:
         raise InputError(got=f"no photos in {folder}", allowed="one or more", fix="check the path")

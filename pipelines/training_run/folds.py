@@ -14,6 +14,7 @@ from cutray.config.training import AUTO
 from cutray.console.extras import missing_modules
 from cutray.errors import ConfigError, MissingExtraError
 from cutray.imaging.files import write_atomically
+from pipelines.training_run.done_note import noted_settings, write_note
 
 if TYPE_CHECKING:
     from cutray.training.runs import FitResult
@@ -99,24 +100,14 @@ def _train_fold(
     by_memory = [f"optim.{name}" for name in ("batch_size", "accumulate") if getattr(own.optim, name) == AUTO]
     wanted = fingerprint({**result_values(own, exclude=by_memory), "photos": photos})
     done = run_dir / _DONE
-    if _settings_of(done) == wanted:
+    if noted_settings(done) == wanted:
         click.echo(f"fold {fold} of {settings.data.folds} is done: {run_dir}", err=True)
         return run_dir
     click.echo(f"fold {fold} of {settings.data.folds}", err=True)
     own = adopt_batch(own)
     result = train(adopt_batch(own, before[0]) if before else own)
-    facts = {"settings": wanted, "state": {"best_epoch": result.state.best_epoch, "steps": result.state.total_steps}}
-    write_atomically(done, json.dumps(facts).encode(), overwrite=True)
+    write_note(done, wanted, state={"best_epoch": result.state.best_epoch, "steps": result.state.total_steps})
     return run_dir
-
-
-def _settings_of(done: Path) -> str | None:
-    """Return the fingerprint that a finished fold has noted; None where it is not finished, or its note is damaged."""
-    try:
-        noted = json.loads(done.read_text(encoding="utf-8"))["settings"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return noted if isinstance(noted, str) else None
 
 
 def _write_ensemble(path: Path, runs: list[Path], table: str) -> Path:

@@ -174,6 +174,12 @@ class MissingExtraError(CutrayError):
     code = "missing_extra"
 
 
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Tell whether Python, OpenCV, or PyTorch on a GPU says that memory has run out."""
+    of_opencv = type(error).__module__ == "cv2" and getattr(error, "code", None) == _OPENCV_OUT_OF_MEMORY
+    return isinstance(error, MemoryError) or of_opencv or type(error).__name__ == "OutOfMemoryError"
+
+
 @contextmanager
 def lack_of_memory_as_error() -> Iterator[None]:
     """Turn what Python, OpenCV and PyTorch raise where memory runs out into an error of the photo in work.
@@ -184,8 +190,7 @@ def lack_of_memory_as_error() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        of_opencv = type(error).__module__ == "cv2" and getattr(error, "code", None) == _OPENCV_OUT_OF_MEMORY
-        if not (isinstance(error, MemoryError) or of_opencv or type(error).__name__ == "OutOfMemoryError"):
+        if not is_lack_of_memory(error):
             raise
         raise ImageTooLargeError(
             got="the photo needs more memory than there is", fix="end other programs, or make the photo smaller"

@@ -28,6 +28,7 @@ from serve_apps.jobs.addresses import (
     request,
     resolve,
 )
+from tests.http_servers import serving
 
 LISTED = AllowList(
     ["https://cdn.example/photos/", "https://*.shop.example/", "s3://bucket/in", "http://plain.example:8080/"],
@@ -205,13 +206,8 @@ def server() -> Iterator[tuple[str, list[str]]]:
     """Run a server on the loopback; yields its address and what it was asked."""
     asked: list[str] = []
     handler = type("Handler", (_Handler,), {"asked": asked})
-    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=running.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://localhost:{running.server_port}", asked
-    running.shutdown()
-    running.server_close()
-    thread.join()
+    with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)) as running:
+        yield f"http://localhost:{running.server_port}", asked
 
 
 def get(text: str, *, private: bool = True, timeout_s: float = 1.0) -> tuple[int, bytes]:

@@ -17,6 +17,7 @@ from serve_apps.jobs.records import JobState, NewJob, NewPhoto
 from serve_apps.jobs.replies import event_body
 from serve_apps.jobs.store import JobStore
 from serve_apps.jobs.webhooks import WebhookSender
+from tests.http_servers import serving
 
 # Headers that promise a body, and what comes of it; the connection of "open" stays open.
 _BODIES = {
@@ -59,14 +60,9 @@ def receiver() -> Iterator[tuple[str, list[str]]]:
     """Run a receiver; yields its address and the ids of what came."""
     over, came = threading.Event(), list[str]()
     handler = type("Handler", (_Handler,), {"over": over, "came": came})
-    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=running.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{running.server_port}", came
-    over.set()
-    running.shutdown()
-    running.server_close()
-    thread.join()
+    with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)) as running:
+        yield f"http://127.0.0.1:{running.server_port}", came
+        over.set()
 
 
 def send(folder: Path, address: str) -> tuple[str, dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.server
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from serve_apps.jobs.spool import Spool
 from serve_apps.jobs.store import JobStore
 from serve_apps.jobs.worker import JobWorker
 from serve_apps.remover.schemas import AppArgs
+from tests.http_servers import serving
 
 OLD, NEW = (hashlib.sha256(data).hexdigest() for data in (b"weights", b"other weights"))
 
@@ -136,17 +136,12 @@ class _Refusing(http.server.BaseHTTPRequestHandler):
 def refusing_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Lead the environment to a bucket that may not be written to."""
     pytest.importorskip("pyarrow.fs", reason="buckets are written through pyarrow")
-    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Refusing)
-    thread = threading.Thread(target=running.serve_forever, daemon=True)
-    thread.start()
-    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
-    place = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{running.server_port}", "AWS_DEFAULT_REGION": "us-east-1"}
-    for name, value in {**keys, **place}.items():
-        monkeypatch.setenv(name, value)
-    yield
-    running.shutdown()
-    running.server_close()
-    thread.join()
+    with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Refusing)) as running:
+        keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
+        place = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{running.server_port}", "AWS_DEFAULT_REGION": "us-east-1"}
+        for name, value in {**keys, **place}.items():
+            monkeypatch.setenv(name, value)
+        yield
 
 
 def test_a_job_fails_with_the_error_that_did_not_pass(

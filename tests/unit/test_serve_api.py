@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -19,6 +18,7 @@ from serve_apps.remover.api import create_api  # noqa: E402
 from serve_apps.remover.schemas import AppArgs, Limits  # noqa: E402
 from serve_apps.remover.service import Service  # noqa: E402
 from serve_apps.rollout.command import rollout  # noqa: E402
+from tests.http_servers import serving  # noqa: E402
 
 KEYS = {"shop": hashlib.sha256(b"s3cret").hexdigest()}
 
@@ -177,16 +177,12 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def behind_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Recorder, Recorder]]:
     """Run a proxy that the environment names, and another server; returns both."""
-    with Recorder() as proxy, Recorder() as server:
-        for one in (proxy, server):
-            threading.Thread(target=one.serve_forever, daemon=True).start()
+    with serving(Recorder()) as proxy, serving(Recorder()) as server:
         for name in ("no_proxy", "NO_PROXY"):
             monkeypatch.setenv(name, "test")  # the host of `call`
         for name in ("http_proxy", "HTTP_PROXY"):
             monkeypatch.setenv(name, proxy.url)
         yield proxy, server
-        for one in (proxy, server):
-            one.shutdown()
 
 
 def test_no_proxy_stands_before_the_metrics(behind_proxy: tuple[Recorder, Recorder]) -> None:

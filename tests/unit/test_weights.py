@@ -6,7 +6,6 @@ import hashlib
 import os
 import subprocess
 import sys
-import threading
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,6 +16,7 @@ import pytest
 
 from cutray.errors import ChecksumError, WeightsUnavailableError
 from cutray.models.weights import ModelSpec, Source, cache_dir, list_models, locate, resolve, verify
+from tests.http_servers import serving
 
 PAYLOAD = bytes(range(256)) * 8192
 SHA256 = hashlib.sha256(PAYLOAD).hexdigest()
@@ -85,12 +85,9 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[_Server]:
     """Run a web server on this machine."""
-    with _Server(("127.0.0.1", 0), _Handler) as running:
+    with serving(_Server(("127.0.0.1", 0), _Handler)) as running:
         running.asked = []  # type: ignore[attr-defined]
-        thread = threading.Thread(target=running.serve_forever, daemon=True)
-        thread.start()
         yield running
-        running.shutdown()
 
 
 def _spec(*sources: Source, **changes: object) -> ModelSpec:

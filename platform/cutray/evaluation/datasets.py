@@ -26,7 +26,7 @@ from cutray.evaluation.masks import MaskEncoding, decode_mask, read_stored
 from cutray.imaging.orientation import apply_orientation
 from cutray.imaging.photo_files import PHOTO_SUFFIXES
 
-LAYOUTS = (
+_LAYOUTS = (
     ("images", "masks"),
     ("images", "ground_truth_mask"),
     ("imgs", "gt"),
@@ -170,22 +170,29 @@ def _of_shape(values: NDArray[np.float32], shape: tuple[int, int] | None, path: 
     return values
 
 
+def fitting_layouts(folder: Path) -> list[tuple[Path, Path]]:
+    """Return the folders of photos and of truths for each layout that a folder has."""
+    present = {path.name for path in folder.iterdir() if path.is_dir()}
+    named = [(name, f"{name[:-5]}Mask") for name in sorted(present) if name.endswith("-Image")]
+    fits = [pair for pair in (*_LAYOUTS, *named) if pair[0] in present and pair[1] in present]
+    return [(folder / images, folder / truths) for images, truths in fits]
+
+
 def _find_layout(folder: Path) -> tuple[Path, Path]:
     """Return the folders of photos and of truths."""
     if not folder.is_dir():
         raise DatasetError(
             got=f"{folder} is not a folder", allowed="a folder with photos and masks", fix="check the path"
         )
-    present = {path.name for path in folder.iterdir() if path.is_dir()}
-    named = [(name, f"{name[:-5]}Mask") for name in sorted(present) if name.endswith("-Image")]
-    fits = [pair for pair in (*LAYOUTS, *named) if pair[0] in present and pair[1] in present]
+    fits = fitting_layouts(folder)
     if len(fits) != 1:
-        known = ", ".join(f"{image} + {truth}" for image, truth in (*LAYOUTS, ("NAME-Image", "NAME-Mask")))
-        found = ", ".join(f"{image} + {truth}" for image, truth in fits) or ", ".join(sorted(present)) or "no folders"
+        known = ", ".join(f"{image} + {truth}" for image, truth in (*_LAYOUTS, ("NAME-Image", "NAME-Mask")))
+        present = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir()))
+        found = ", ".join(f"{image.name} + {truth.name}" for image, truth in fits) or present or "no folders"
         raise DatasetError(
             got=f"{folder} holds {found}", allowed=f"exactly one of {known}", fix="point to the folder that holds them"
         )
-    return folder / fits[0][0], folder / fits[0][1]
+    return fits[0]
 
 
 def _pictures_by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from cutray.errors import DatasetError, DecodeError, MissingExtraError
+from cutray.errors import DatasetError, DecodeError
 from cutray.evaluation.masks import MaskEncoding, decode_mask, read_stored
 from cutray.imaging.detect_format import detect_format
 from cutray.imaging.orientation import apply_orientation, swaps_sides
+from cutray.imaging.readers import heic_plugin
 
 _ORIENTATION_TAG = 0x0112
 _HEAD_BYTES = 1024
@@ -70,7 +71,8 @@ def read_header(path: Path) -> PhotoHeader:
         MissingExtraError: It is a HEIC, and the package for these is not installed.
     """
     if _is_heic(path):
-        return PhotoHeader(_heic_size(path), 1)
+        with heic_plugin()(path) as photo:
+            return PhotoHeader(photo.size, 1)
     with Image.open(path) as photo:
         orientation = photo.getexif().get(_ORIENTATION_TAG, 1)
         return PhotoHeader(photo.size, orientation if orientation in range(1, 9) else 1)
@@ -84,19 +86,6 @@ def _is_heic(path: Path) -> bool:
         return detect_format(head) == "HEIC"
     except DecodeError:  # Pillow tells what is wrong with it
         return False
-
-
-def _heic_size(path: Path) -> tuple[int, int]:
-    """Return width and height of a HEIC as one sees it, since it is turned as it is opened."""
-    try:
-        from pillow_heif import as_plugin
-    except ImportError as error:
-        raise MissingExtraError(
-            "HEIC pictures need a package that is not installed", "", 'run: pip install "cutray[heic]"'
-        ) from error
-    plugin: Callable[[Path], Image.Image] = as_plugin.HeifImageFile
-    with plugin(path) as photo:
-        return photo.size
 
 
 def choose_turns(pairs: Sequence[TurnedPair], encoding: MaskEncoding) -> tuple[list[int], list[str]]:

@@ -279,15 +279,24 @@ def _read_webp(data: bytes, options: ReadOptions) -> StoredFrame:
     return StoredFrame(raw, image.info.get("icc_profile"), pil_metadata(image, complete=False), notes=notes)
 
 
-def _read_heic(data: bytes, options: ReadOptions) -> StoredFrame:
-    """Decode a HEIC through the optional package, which turns the picture upright as its container says."""
+def heic_plugin() -> Any:
+    """Return what opens a HEIC for Pillow, and turns it upright as its container says.
+
+    Raises:
+        MissingExtraError: The package for these is not installed.
+    """
     try:
         from pillow_heif import as_plugin
     except ImportError as error:
         raise MissingExtraError(
             "HEIC pictures need a package that is not installed", "", 'run: pip install "cutray[heic]"'
         ) from error
-    frame = _read_by_pillow(as_plugin.HeifImageFile, data, options)[1]
+    return as_plugin.HeifImageFile
+
+
+def _read_heic(data: bytes, options: ReadOptions) -> StoredFrame:
+    """Decode a HEIC."""
+    frame = _read_by_pillow(heic_plugin(), data, options)[1]
     frame.orientation = 1
     return frame
 

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from cutray.config import AUTO, TrainSettings
 from cutray.data.loading import SampleSpec
 from cutray.engines.hardware import available_bytes
-from cutray.errors import TrainingError
+from cutray.errors import TrainingError, is_lack_of_memory
 from cutray.training.scratch import scratch_trainer
 
 # Normalisation by a batch needs two samples at least; larger batches than the most gain no speed.
@@ -148,9 +148,7 @@ def size_within(attempt: Callable[[int], None], budget_bytes: int, most: int) ->
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error means that memory has run out, on a GPU or on a processor."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-        told in str(error) for told in _CPU_OUT_OF_MEMORY
-    )
+    return is_lack_of_memory(error) or any(told in str(error) for told in _CPU_OUT_OF_MEMORY)
 
 
 class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
